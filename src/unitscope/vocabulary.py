@@ -1,0 +1,188 @@
+"""The nouns: Box, ReceptiveField, Unit, Neuron, Site. Facts only; they import neither torch nor each other's chapters.
+
+Text is understood here once: "layer1.0.relu_1:18@28,28" names the neuron at row 28, column 28 of unit 18 of a site.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from unitscope.errors import BadInput
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Size = tuple[int, int]
+"""Height and width, in pixels or in lattice positions."""
+
+
+class Box(NamedTuple):
+    """A half-open box of pixels of the network's input. It may hang over the picture's edge."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    def clip(self, size: Size) -> Box:
+        """The part of the box that lies on a picture of `size` (height, width)."""
+        height, width = size
+        return Box(
+            min(max(self.top, 0), height),
+            min(max(self.left, 0), width),
+            min(max(self.bottom, 0), height),
+            min(max(self.right, 0), width),
+        )
+
+    def shift(self, rows: int, cols: int) -> Box:
+        """The same box moved down by `rows` and right by `cols` pixels."""
+        return Box(self.top + rows, self.left + cols, self.bottom + rows, self.right + cols)
+
+    def fall_off(self, size: Size) -> float:
+        """Share of the box that lies off a picture of `size`, 0..1 (methods: fall_off)."""
+        inside = self.clip(size)
+        return 1 - inside.height * inside.width / (self.height * self.width)
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Where the neurons of a site look: `size` pixels, moving by `stride` per lattice step, neuron (0, 0) beginning at `start`.
+
+    All pairs are (rows, cols). `status` is "exact", "whole image", "upper bound" or "unknown", and `cause` says why it is
+    not exact. Where `status` is "whole image" the field is the picture; where it is "unknown" the numbers are the picture's, too,
+    and must not be relied on. `stride` is (0, 0) where all neurons see the same box.
+    """
+
+    size: Size
+    stride: Size
+    start: Size
+    status: str = "exact"
+    cause: str = ""
+
+    def box(self, row: int, col: int) -> Box:
+        """The box of the neuron at (row, col) by the rule of size, stride and start alone; borders follow `Site.box`."""
+        top, left = self.start[0] + row * self.stride[0], self.start[1] + col * self.stride[1]
+        return Box(top, left, top + self.size[0], left + self.size[1])
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Center of the field of neuron (0, 0), in pixels from the picture's upper left pixel center."""
+        return tuple(start + (size - 1) / 2 for start, size in zip(self.start, self.size, strict=True))  # type: ignore[return-value]
+
+    def __str__(self) -> str:
+        return f"{self.size[0]} x {self.size[1]}"
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """One channel at one site."""
+
+    site: str
+    channel: int
+
+    @classmethod
+    def parse(cls, text: str) -> Unit:
+        """Understand "SITE:CHANNEL". Raises BadInput for anything else."""
+        match = re.fullmatch(r"\s*([^:@\s]+):(\d+)\s*", text)
+        if match is None:
+            raise BadInput(
+                f"{text!r} does not name a unit; write it as SITE:CHANNEL, for instance layer1.0.relu:18."
+            )
+        return cls(match[1], int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.site}:{self.channel}"
+
+
+@dataclass(frozen=True, order=True)
+class Neuron:
+    """A unit at one lattice position."""
+
+    unit: Unit
+    row: int
+    col: int
+
+    @classmethod
+    def parse(cls, text: str) -> Neuron:
+        """Understand "SITE:CHANNEL@ROW,COL". Raises BadInput for anything else."""
+        match = re.fullmatch(r"\s*([^@]+)@(\d+),(\d+)\s*", text)
+        if match is None:
+            raise BadInput(
+                f"{text!r} does not name a neuron; write it as SITE:CHANNEL@ROW,COL, for instance layer1.0.relu:18@28,28."
+            )
+        return cls(Unit.parse(match[1]), int(match[2]), int(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.unit}@{self.row},{self.col}"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What each neuron of a site can see: four int arrays that broadcast to [unit row col], half-open, exact on the picture.
+
+    They are kept as small as they are simple: [1 row 1] for the rows of an ordinary convolution, [unit row 1] where the channels
+    of a site differ, [unit row col] where nothing is shared.
+    """
+
+    top: NDArray[np.int32]
+    left: NDArray[np.int32]
+    bottom: NDArray[np.int32]
+    right: NDArray[np.int32]
+
+    def at(self, channel: int, row: int, col: int) -> Box:
+        """The box of one neuron, within the picture."""
+        place = (channel, row, col)
+        return Box(
+            *(
+                int(side[tuple(0 if n == 1 else i for i, n in zip(place, side.shape, strict=True))])
+                for side in (self.top, self.left, self.bottom, self.right)
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A place in the network where an electrode can sit: the output of one operation.
+
+    `operation` is the operation's plain name ("conv2d", "batch_norm", "relu", "max_pool2d", "add", "cat", "linear", ...), `readers` the
+    operations that read the value directly; `preactivation` is true where one of them is a nonlinearity. A site without
+    positions (a vector) has the lattice (1, 1). `channel_axis` is the axis of channels in the network's own tensor.
+    """
+
+    name: str
+    channels: int
+    lattice: Size
+    picture: Size
+    operation: str
+    bounds: Bounds
+    fields: tuple[ReceptiveField, ...]
+    readers: tuple[str, ...] = ()
+    preactivation: bool = False
+    channel_axis: int = 1
+    groups: tuple[int, ...] = field(default=(), repr=False)
+    """For each channel the index of its field in `fields`; empty where all channels share one."""
+
+    @property
+    def center(self) -> Size:
+        """The lattice position that counts as the center: (rows // 2, cols // 2)."""
+        return self.lattice[0] // 2, self.lattice[1] // 2
+
+    def field(self, channel: int | None = None) -> ReceptiveField:
+        """The receptive field of the site's neurons; of one channel where channels differ, else the hull of all."""
+        raise NotImplementedError
+
+    def box(self, row: int, col: int, channel: int = 0) -> Box:
+        """The exact box of one neuron. It hangs over the picture's edge where the field does."""
+        raise NotImplementedError

@@ -1,0 +1,322 @@
+"""The recipe, on one page: how the networks of kobayashi2020 are trained, from JPEG files to weights.
+
+Everything random is derived from (seed, epoch, image), nothing from what happened before. So a training that was killed and resumed
+walks the same path as one that was not, whatever the number of decoding workers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from unitscope.errors import BadInput, Failure, few
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+    from unitscope.stimuli.images import Images
+    from unitscope.stimuli.presentation import Presentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are those of kobayashi2020, section 3.1 (SGD, Szegedy's crops); flips are ours (methods 9).
+
+    `schedule` is "steps" (divided by 10 at one and two thirds of the epochs, as in the paper) or "cosine" (to zero); both may be led in by
+    `warmup` epochs of rising learning rate. With `first_size`, crops begin at that many pixels and grow, in steps of 16, to `size` at three
+    quarters of the epochs: small crops are cheap and a good start.
+    """
+
+    epochs: int = 90
+    batch: int = 256
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "steps"
+    warmup: float = 0.0
+    size: int = 224
+    first_size: int | None = None
+    smallest_area: float = 0.08
+    flip: float = 0.5
+    seed: int = 0
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "size"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"a recipe needs {name} of at least 1; it was given {getattr(self, name)}.")
+        if self.schedule not in ("steps", "cosine"):
+            raise BadInput(f"{self.schedule!r} is no schedule; choose 'steps' or 'cosine'.")
+        if not 0 < self.smallest_area <= 1:
+            raise BadInput(f"smallest_area is a share of the picture, above 0 and up to 1; it was {self.smallest_area}.")
+
+    def rate(self, progress: float) -> float:
+        """The learning rate at `progress`, in epochs."""
+        if progress < self.warmup:
+            return self.learning_rate * max(progress, 1e-3) / self.warmup
+        if self.schedule == "steps":
+            return self.learning_rate * 0.1 ** int(3 * progress / self.epochs)
+        share = (progress - self.warmup) / max(self.epochs - self.warmup, 1e-9)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def crop(self, epoch: int) -> int:
+        """The side of the crops of an epoch, in pixels."""
+        if self.first_size is None:
+            return self.size
+        share = min(1.0, epoch / max(0.75 * self.epochs, 1.0))
+        return min(self.size, self.first_size + int((self.size - self.first_size) * share) // 16 * 16)
+
+
+def train(
+    network: Network,
+    images: Images,
+    *,
+    to: str | Path,
+    recipe: Recipe,
+    validation: Images | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    checkpoint_every: int = 500,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Train `network` on labelled `images`, and leave `weights.safetensors`, `log.csv` and `checkpoint.pt` in the folder `to`.
+
+    Resumes by itself where `to` holds a checkpoint of the same recipe, network and images. The classes are the sorted labels and must be as
+    many as the network has logits. `progress` is told {"epoch", "step", "steps", "loss", "rate"} after every step, and the row of the
+    log after every epoch. Returns the path of the weights.
+
+    Raises BadInput where labels and logits do not fit; Failure where the folder belongs to another training.
+    """
+    from unitscope.networks import save
+
+    classes = _classes(images, network)
+    folder = Path(to)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(network.module.to(device, memory_format=torch.channels_last), recipe, images.fingerprint)
+    run.resume(folder / "checkpoint.pt")
+    shown = _validation_set(validation, network, classes) if validation is not None else None
+    labels = torch.tensor([classes.index(item.label) for item in images.items])
+    for epoch in range(run.epoch, recipe.epochs):
+        started, began_at = time.monotonic(), run.step
+        for pictures, targets in _batches(images, labels, recipe, epoch=epoch, skip=run.step, workers=workers):
+            loss = run.learn(network.prepare(pictures.to(device).float() / 255), targets.to(device), steps=_steps(len(images), recipe))
+            if progress is not None:
+                progress({"epoch": epoch, "step": run.step, "steps": _steps(len(images), recipe), **loss})
+            if run.step % checkpoint_every == 0:
+                run.keep(folder / "checkpoint.pt")
+        seconds = time.monotonic() - started
+        row = run.close_epoch(seen=len(images), speed=(run.step - began_at) * recipe.batch / seconds)
+        if shown is not None:
+            row |= accuracy(network, *shown, bf16=recipe.bf16)
+        run.keep(folder / "checkpoint.pt")
+        _write_log(folder / "log.csv", run.log)
+        if progress is not None:
+            progress(row)
+    network.module.eval()
+    network.classes = tuple(classes)
+    weights = folder / "weights.safetensors"
+    save(network, weights)
+    return weights
+
+
+class _Run:
+    """The state of a training: what a checkpoint keeps."""
+
+    def __init__(self, module: nn.Module, recipe: Recipe, images: str) -> None:
+        self.module, self.recipe, self.images = module, recipe, images
+        self.optimizer = torch.optim.SGD(
+            module.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        self.epoch, self.step, self.loss, self.right = 0, 0, 0.0, 0
+        self.log: list[dict[str, Any]] = []
+
+    def learn(self, x: Float[Tensor, "stimulus color height width"], y: Int[Tensor, " stimulus"], *, steps: int) -> dict[str, float]:
+        """One step of stochastic gradient descent."""
+        self.module.train()
+        rate = self.recipe.rate(self.epoch + self.step / steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+            logits = self.module(x.contiguous(memory_format=torch.channels_last))
+        loss = nn.functional.cross_entropy(logits.float(), y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        self.loss += loss.item() * len(y)
+        self.right += int((logits.argmax(1) == y).sum())
+        if not math.isfinite(self.loss):
+            raise Failure(f"the loss became {self.loss} in epoch {self.epoch}, step {self.step}; a lower learning rate may help.")
+        return {"loss": loss.item(), "rate": rate}
+
+    def close_epoch(self, *, seen: int, speed: float) -> dict[str, Any]:
+        """Write the epoch's row of the log, and begin the next."""
+        row = {
+            "epoch": self.epoch,
+            "size": self.recipe.crop(self.epoch),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": self.loss / seen,
+            "train_top1": self.right / seen,
+            "images_per_second": round(speed, 1),
+        }
+        self.log.append(row)
+        self.epoch, self.step, self.loss, self.right = self.epoch + 1, 0, 0.0, 0
+        return row
+
+    def keep(self, path: Path) -> None:
+        """Write the checkpoint: to a temporary name, synced, then renamed, so that there is a whole one at any time."""
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            torch.save(
+                {
+                    "module": self.module.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "at": [self.epoch, self.step, self.loss, self.right],
+                    "log": self.log,
+                    "recipe": asdict(self.recipe),
+                    "images": self.images,
+                },
+                file,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, if there is one and it is of this training."""
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        recipe = asdict(self.recipe)
+        foreign = [f"{key} {state['recipe'].get(key)} (now {value})" for key, value in recipe.items() if state["recipe"].get(key) != value]
+        if state["images"] != self.images:
+            foreign.append("other images")
+        if foreign:
+            raise Failure(f"{path} is of another training: {few(foreign)}. Choose another folder, or the settings it began with.")
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step, self.loss, self.right = state["at"]
+        self.log = state["log"]
+
+
+@torch.no_grad()
+def accuracy(
+    network: Network,
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    targets: Int[Tensor, " stimulus"],
+    *,
+    batch: int = 100,
+    bf16: bool = False,
+) -> dict[str, float]:
+    """Mean cross-entropy (in nats, float64) and the shares of pictures whose label is the first, or among the first five, of the logits."""
+    network.module.eval()
+    losses, ranks = [], []
+    for i in range(0, len(targets), batch):
+        x = network.prepare(pictures[i : i + batch].to(network.device).float() / 255)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            logits = network.module(x.contiguous(memory_format=torch.channels_last)).double().cpu()
+        y = targets[i : i + batch]
+        losses.append(nn.functional.cross_entropy(logits, y, reduction="none"))
+        ranks.append((logits > logits.gather(1, y[:, None])).sum(1))
+    loss, rank = torch.cat(losses), torch.cat(ranks)
+    return {
+        "val_loss": loss.mean().item(),
+        "val_top1": (rank < 1).double().mean().item(),
+        "val_top5": (rank < 5).double().mean().item(),
+    }
+
+
+class Crops(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """The training pictures of one epoch, decoded, cropped and flipped by (seed, epoch, image) alone."""
+
+    def __init__(self, images: Images, labels: Int[Tensor, " stimulus"], recipe: Recipe, *, epoch: int) -> None:
+        self.images, self.labels, self.recipe, self.epoch = images, labels, recipe, epoch
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "color height width"], Int[Tensor, ""]]:
+        rng = np.random.default_rng([self.recipe.seed, self.epoch, index])
+        with Image.open(io.BytesIO(self.images.bytes(index))) as file:
+            picture = file.convert("RGB")
+        side = self.recipe.crop(self.epoch)
+        box = szegedy_crop(picture.size, rng, smallest_area=self.recipe.smallest_area)
+        picture = picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
+        if rng.random() < self.recipe.flip:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1), self.labels[index]
+
+
+def szegedy_crop(size: tuple[int, int], rng: np.random.Generator, *, smallest_area: float) -> tuple[int, int, int, int]:
+    """A box (left, upper, right, lower) of random area (`smallest_area` to 1 of the picture) and aspect (3/4 to 4/3).
+
+    Source: szegedy2015, as in torchvision's RandomResizedCrop: ten tries, then the largest central box of an allowed aspect.
+    """
+    width, height = size
+    for _ in range(10):
+        area = width * height * rng.uniform(smallest_area, 1)
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, upper, left + w, upper + h
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    left, upper = (width - w) // 2, (height - h) // 2
+    return left, upper, left + w, upper + h
+
+
+def _steps(count: int, recipe: Recipe) -> int:
+    """Steps in an epoch. A last batch of a single picture, from which batch normalization learns nothing, is left out."""
+    return count // recipe.batch + (count % recipe.batch > 1)
+
+
+def _batches(
+    images: Images, labels: Int[Tensor, " stimulus"], recipe: Recipe, *, epoch: int, skip: int, workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images)).tolist()
+    batches = [order[i * recipe.batch : (i + 1) * recipe.batch] for i in range(_steps(len(images), recipe))]
+    crops = Crops(images, labels, recipe, epoch=epoch)
+    return iter(torch.utils.data.DataLoader(crops, batch_sampler=batches[skip:], num_workers=workers))
+
+
+def _classes(images: Images, network: Network) -> list[str]:
+    labels = {item.label for item in images.items}
+    if None in labels:
+        raise BadInput(f"training needs a label for every image; {images.source} has images without one.")
+    classes = sorted(label for label in labels if label is not None)
+    logits = list(network.module.parameters())[-1].shape[0]
+    if logits != len(classes):
+        raise BadInput(f"{images.source} has {len(classes)} labels and {network.name} {logits} logits; they must be as many.")
+    return classes
+
+
+def _validation_set(images: Images, network: Network, classes: list[str]) -> tuple[Tensor, Tensor]:
+    from unitscope.stimuli.presentation import Presentation
+
+    foreign = sorted({str(item.label) for item in images.items} - set(classes))
+    if foreign:
+        raise BadInput(f"{images.source} has labels that are not trained: {few(foreign)}.")
+    presentation = Presentation(network.size)
+    pictures = [torch.from_numpy(presentation.present(images.bytes(i))).permute(2, 0, 1) for i in range(len(images))]
+    return torch.stack(pictures), torch.tensor([classes.index(str(item.label)) for item in images.items])
+
+
+def _write_log(path: Path, rows: list[dict[str, Any]]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)

@@ -1,0 +1,132 @@
+"""The images to show: of a folder, a list, tar shards, a table, or the demonstration set; all alike once opened."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from unitscope.errors import BadInput, near
+from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
+from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, uri_of
+from unitscope.stimuli.shards import are_shards, images_of_shards
+
+__all__ = ["Images", "Item", "Source", "Unreadable", "digest", "open_images", "reopen"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Reads some images of another set: `places` are their numbers there, -1 for those that it no longer has."""
+
+    images: Images
+    places: Sequence[int]
+
+    def __call__(self, image: int) -> bytes:
+        if self.places[image] < 0:
+            raise Unreadable("it is no longer among the images of its source")
+        return self.images.bytes(self.places[image])
+
+
+Source = str | PathLike[str] | Sequence[str | PathLike[str]] | Images
+
+
+def open_images(source: Source) -> Images:
+    """The images behind `source`:
+
+    * a folder: all images below it, sorted by path, labeled by the first sub-folder;
+    * a folder that holds tar files and no images of its own, one tar file, a pattern such as "train-*.tar", or a sequence of tar files;
+    * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
+    * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
+
+    Raises BadInput where there is no such thing, or no image in it.
+    """
+    if isinstance(source, Images):
+        return source
+    if not isinstance(source, str | PathLike):
+        return shards_of([os.path.abspath(os.fspath(path)) for path in source])
+    if os.fspath(source) == "builtin" and not os.path.exists("builtin"):
+        from unitscope.stimuli.builtin import builtin_images
+
+        return builtin_images()
+    path = os.path.abspath(os.path.expanduser(os.fspath(source)))
+    if os.path.isdir(path):
+        return images_in(path)
+    if os.path.isfile(path):
+        return images_of_file(path)
+    if matches := sorted(glob.glob(path)):
+        return images_of_shards(tar_files(matches), path)
+    raise BadInput(missing_story(path))
+
+
+def images_in(folder: str) -> Images:
+    """The images of a folder, or of the tar files that it holds instead."""
+    names = [entry.name for entry in entries(folder)]
+    if are_shards(names) and not any(os.path.isdir(os.path.join(folder, name)) for name in names):
+        return images_of_shards([os.path.join(folder, name) for name in names if name.lower().endswith(".tar")], folder)
+    return images_of_folder(folder)
+
+
+def images_of_file(path: str) -> Images:
+    """The images of a tar, of a list, or the one that the file is."""
+    name = os.path.basename(path)
+    if name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        return images_of_shards([path], path)
+    return image_alone(path) if is_image(name) else images_of_list(path)
+
+
+def shards_of(paths: list[str]) -> Images:
+    """The images of several tar files given one by one."""
+    for path in paths:
+        if not os.path.isfile(path):
+            raise BadInput(missing_story(path))
+    if not paths:
+        raise BadInput("an empty sequence of tar files came; there must be at least one.")
+    return images_of_shards(tar_files(paths), paths)
+
+
+def tar_files(paths: list[str]) -> list[str]:
+    """The paths as they are. Raises BadInput where one is no tar file."""
+    for path in paths:
+        if ".tar" not in os.path.basename(path).lower():
+            raise BadInput(
+                f"{uri_of(path)} is not a tar file. Several paths, or a pattern, stand for tar shards; "
+                "of images in folders, give the folder or a list (CSV with the column 'uri')."
+            )
+    return paths
+
+
+def missing_story(path: str) -> str:
+    """What is near a path that does not exist."""
+    folder, name = os.path.split(path)
+    while folder and not os.path.isdir(folder):
+        folder, name = os.path.split(folder)
+    story = f"{uri_of(path)} does not exist."
+    if uri_of(os.path.join(folder, name)) != uri_of(path):
+        story += f" Already {uri_of(os.path.join(folder, name))} does not."
+    try:
+        close = near(name, os.listdir(folder))
+    except OSError:
+        close = []
+    if close:
+        story += " Close: " + ", ".join(uri_of(os.path.join(folder, other)) for other in close) + "."
+    return story + " Images are a folder, a list (CSV with the column 'uri'), or tar files."
+
+
+def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
+    """The images that a record saw, in its order, found by their names, whatever was added to the source since.
+
+    Folders and lists are not listed again, so this is quick; an image that has vanished is found out when it is read.
+    Raises BadInput where the source itself is gone.
+    """
+    sizes = [-1] * len(items)
+    if isinstance(source, str) and source != "builtin" and not any("//" in item.uri for item in items[:1]):
+        if not os.path.exists(source):
+            raise BadInput(missing_story(source))
+        root = source if os.path.isdir(source) else os.path.dirname(source)
+        return Images(tuple(items), sizes, Files(root, [item.uri for item in items]), source)
+    now = open_images(source)
+    place = {item.uri: number for number, item in enumerate(now.items)}
+    reader = Chosen(now, [place.get(item.uri, -1) for item in items])
+    return Images(tuple(items), sizes, reader, source, now.note)

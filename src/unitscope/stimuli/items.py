@@ -1,0 +1,121 @@
+"""What a set of images is: an ordered list of names with labels, and a way to read the bytes behind each.
+
+Images know nothing of decoding (see presentation.py) and nothing of where they lie: that is the reader's matter
+(folders.py, shards.py, columns.py, builtin.py). Everything here can be sent to another process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from unitscope.errors import BadInput
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm .jp2 .avif".split()
+)
+"""The endings, in lower case, by which a file counts as an image."""
+
+BYTE_LIMIT = 2**30
+"""No image of more bytes is read."""
+
+
+class Unreadable(BadInput):
+    """An image that cannot be read or decoded. `reason` is one short sentence for a table; a survey records it and goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str]]:
+        return Unreadable, (self.reason,)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image by its name. `uri` is unique in its set, printable, and the same on every machine; `label` is None where none is known."""
+
+    uri: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """An ordered set of images: item i has the name `items[i].uri`, and `bytes(i)` is the encoded file.
+
+    `source` is what `open_images` was given, as an absolute path, or several; `note` says what a reader of results must know about the
+    set ("" for an ordinary one). `sizes[i]` is the number of bytes when the set was opened, -1 where that is unknown.
+    `reader(i)` gives the bytes and raises Unreadable.
+    """
+
+    items: tuple[Item, ...]
+    sizes: Sequence[int] = field(repr=False)
+    reader: Callable[[int], bytes] = field(repr=False)
+    source: str | list[str]
+    note: str = ""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    def bytes(self, image: int) -> bytes:
+        """The encoded image. Raises Unreadable where the file is gone, is no file, or may not be read."""
+        if not 0 <= image < len(self.items):
+            raise IndexError(f"image {image} of a set of {len(self.items)}")
+        return self.reader(image)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """All labels that occur, sorted."""
+        return tuple(sorted({item.label for item in self.items if item.label is not None}))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 (hex) over name, label and number of bytes of every image, in order; wherever the set lies.
+
+        Contents are not read: a file replaced by another one of exactly as many bytes goes unnoticed here. A survey, which
+        reads everything anyway, keeps `digest(data)` of each.
+        """
+        hasher = hashlib.sha256(b"unitscope images 1\n")
+        for item, size in zip(self.items, self.sizes, strict=True):
+            label = "-" if item.label is None else "=" + item.label
+            hasher.update("\0".join((item.uri, label, str(int(size)))).encode("utf-8", "surrogatepass") + b"\0\n")
+        return hasher.hexdigest()
+
+    def __repr__(self) -> str:
+        labels = f", {len(self.labels)} labels" if self.labels else ""
+        return f"Images({len(self)} images{labels}, source={self.source!r}{', ' + self.note if self.note else ''})"
+
+
+def digest(data: bytes) -> str:
+    """Sixteen hex digits that tell the contents of one image from another's (sha256, cut)."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name counts as an image: by its ending, and not hidden."""
+    stem, dot, ending = name.rpartition(".")
+    return bool(dot) and not name.startswith(".") and bool(stem) and "." + ending.lower() in SUFFIXES
+
+
+def uri_of(path: str) -> str:
+    r"""A file's name as printable, valid text: a backslash doubled, a byte that is no UTF-8 as \xNN. `path_of` takes it back."""
+    if path.isascii() and "\\" not in path:
+        return path
+    return path.replace("\\", "\\\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_of(uri: str) -> str:
+    """The file's name behind `uri_of`'s text."""
+    if "\\" not in uri:
+        return uri
+
+    def byte(match: re.Match[str]) -> str:
+        return "\\" if match[0] == "\\\\" else chr(0xDC00 + int(match[1], 16))
+
+    return re.sub(r"\\\\|\\x([0-9a-f]{2})", byte, uri)

@@ -1,0 +1,82 @@
+"""An electrophysiology rig for convolutional networks.
+
+The names below are imported when they are first used: `import unitscope` is quick and loads neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unitscope.anatomy.sites import sites
+    from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
+    from unitscope.networks import Network, load
+    from unitscope.record import Record
+    from unitscope.record import open_record as open
+    from unitscope.recording.electrode import read
+    from unitscope.recording.patches import patches
+    from unitscope.recording.survey import survey
+    from unitscope.stimuli.builtin import builtin_images
+    from unitscope.stimuli.images import open_images
+    from unitscope.training import train
+    from unitscope.vocabulary import Box, Neuron, ReceptiveField, Site, Unit
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BadInput": "errors.BadInput",
+    "Box": "vocabulary.Box",
+    "Failure": "errors.Failure",
+    "Network": "networks.Network",
+    "Neuron": "vocabulary.Neuron",
+    "ReceptiveField": "vocabulary.ReceptiveField",
+    "Record": "record.Record",
+    "Site": "vocabulary.Site",
+    "Unit": "vocabulary.Unit",
+    "UnitscopeError": "errors.UnitscopeError",
+    "UnknownName": "errors.UnknownName",
+    "builtin_images": "stimuli.builtin.builtin_images",
+    "load": "networks.load",
+    "open": "record.open_record",
+    "open_images": "stimuli.images.open_images",
+    "patches": "recording.patches.patches",
+    "read": "recording.electrode.read",
+    "sites": "anatomy.sites.sites",
+    "survey": "recording.survey.survey",
+    "train": "training.train",
+}
+
+__all__ = [
+    "BadInput",
+    "Box",
+    "Failure",
+    "Network",
+    "Neuron",
+    "ReceptiveField",
+    "Record",
+    "Site",
+    "Unit",
+    "UnitscopeError",
+    "UnknownName",
+    "builtin_images",
+    "load",
+    "open",
+    "open_images",
+    "patches",
+    "read",
+    "sites",
+    "survey",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unitscope' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].rpartition(".")
+    return getattr(importlib.import_module(f"unitscope.{module}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

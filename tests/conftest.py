@@ -1,0 +1,78 @@
+"""What all tests share: signatures checked at run time, torchvision beside a CPU torch, and what a test may need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+PROJECT = Path(__file__).resolve().parents[1]
+SHARED_DATA = PROJECT.parent / "shared" / "data"
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+# UNITSCOPE_UNCHECKED=1 leaves the signatures unchecked, for instance to measure time.
+if os.environ.get("UNITSCOPE_UNCHECKED", "") in ("", "0"):
+    install_import_hook("unitscope", "tests.checking.checked")
+
+# One thread for each of several test processes, and for what they start; never more threads than processors.
+THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+
+import torch  # noqa: E402  (the hook must stand before anything that may import unitscope)
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+LIBRARIES = []
+
+
+def define_torchvision_operations() -> None:
+    """Let torchvision's wheel, built for CUDA, be imported beside a CPU torch: it asks for schemas of operations."""
+    try:
+        torch.ops.torchvision.nms
+    except (AttributeError, RuntimeError):
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        LIBRARIES.append(library)  # a definition lives as long as its library
+
+
+define_torchvision_operations()
+
+
+def browser() -> str | None:
+    """The path of a chromium that is installed here, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+THINGS = {
+    "chromium": lambda: browser() is not None and importlib.util.find_spec("playwright") is not None,
+    "torchvision": lambda: importlib.util.find_spec("torchvision") is not None,
+    "timm": lambda: importlib.util.find_spec("timm") is not None,
+    "skimage": lambda: importlib.util.find_spec("skimage") is not None,
+    "duckdb": lambda: importlib.util.find_spec("duckdb") is not None,
+}
+
+
+def needs(*things: str) -> pytest.MarkDecorator:
+    """Skip a test where something that it needs is not installed; in continuous integration it runs, and fails."""
+    absent = [thing for thing in things if not THINGS[thing]()]
+    return pytest.mark.skipif(
+        bool(absent) and not IN_CI, reason=f"needs {', '.join(absent)}, which is not installed here"
+    )
+
+
+needs_shared_data = pytest.mark.skipif(
+    not SHARED_DATA.is_dir(), reason="needs the photographs and networks of ../shared/data, which are not here"
+)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real photographs and networks beside the project; skips the test where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the photographs and networks of ../shared/data, which are not here")
+    return SHARED_DATA

@@ -26,7 +26,7 @@ class Files:
 
 
 def read(path: str) -> bytes:
-    """All bytes of a regular file. Raises Unreadable for whatever else lies there: a dangling link, a pipe, a closed door."""
+    """All bytes of a regular file. Raises Unreadable for dangling links, pipes, closed doors, and nothing at all."""
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):
@@ -49,9 +49,10 @@ def why(error: OSError, path: str) -> str:
 def images_of_folder(folder: str) -> Images:
     """All images below a folder, sorted by their POSIX path (as bytes), labeled by the first sub-folder.
 
-    Files count by their ending (SUFFIXES); names that begin with a dot, and folders of such names, are left out. Links are followed, each folder
-    is entered once (by its own name rather than a link's), so loops end. A dangling link named like an image is an image that
-    cannot be read. Raises BadInput where there is no image, or where a folder cannot be listed.
+    Files count by their ending (SUFFIXES); names that begin with a dot, and folders of such names, are left out. Links
+    are followed, each folder is entered once (by its own name rather than a link's), so loops end. A dangling link
+    named like an image is an image that cannot be read. Raises BadInput where there is no image, or where a folder
+    cannot be listed.
     """
     found = sorted((os.fsencode(path), size) for path, size in files_below(folder))
     paths = [os.fsdecode(path) for path, _ in found]
@@ -126,10 +127,12 @@ def no_image_story(folder: str, paths: list[str]) -> str:
 
 
 def images_of_list(path: str) -> Images:
-    """The images that a CSV names in its column `uri`, in its order, with the labels of its column `label` if it has one.
+    """The images that a CSV names in its column `uri`, in its order, with the labels of its column `label` if it has
+    one.
 
-    Names are relative to the folder of the list and must stay below it; an absolute one is taken as it is typed. Names of files
-    that are not there are images that cannot be read. Raises BadInput where the file is no such list or where no named file exists.
+    Names are relative to the folder of the list and must stay below it; an absolute one is taken as it is typed. Names
+    of files that are not there are images that cannot be read. Raises BadInput where the file is no such list or where
+    no named file exists.
     """
     root = os.path.dirname(path)
     rows = list(rows_of(path))
@@ -164,7 +167,8 @@ def rows_of(path: str) -> Iterator[tuple[str, str]]:
 
 def no_list_story(path: str, header: list[str]) -> str:
     return (
-        f"{uri_of(path)} is neither a list of images nor tar shards. A list is a CSV whose first line is 'uri,label' (or 'uri'); "
+        f"{uri_of(path)} is neither a list of images nor tar shards. "
+        f"A list is a CSV whose first line is 'uri,label' (or 'uri'); "
         f"this one begins with {uri_of(','.join(header))[:60]!r}."
     )
 

@@ -36,7 +36,8 @@ def open_images(source: Source) -> Images:
     """The images behind `source`:
 
     * a folder: all images below it, sorted by path, labeled by the first sub-folder;
-    * a folder that holds tar files and no images of its own, one tar file, a pattern such as "train-*.tar", or a sequence of tar files;
+    * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as "train-*.tar";
+      a sequence of tar files;
     * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
     * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
 

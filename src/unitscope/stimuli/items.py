@@ -15,7 +15,11 @@ from functools import cached_property
 from unitscope.errors import BadInput
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm .jp2 .avif".split()
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif"),
+        *("ppm", "pgm", "pbm", "pnm", "jp2", "avif"),
+    )
 )
 """The endings, in lower case, by which a file counts as an image."""
 
@@ -24,7 +28,7 @@ BYTE_LIMIT = 2**30
 
 
 class Unreadable(BadInput):
-    """An image that cannot be read or decoded. `reason` is one short sentence for a table; a survey records it and goes on."""
+    """An image that cannot be read or decoded. A survey keeps the `reason`, one short sentence, and goes on."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -36,7 +40,7 @@ class Unreadable(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image by its name. `uri` is unique in its set, printable, and the same on every machine; `label` is None where none is known."""
+    """One image by its name. `uri` is printable and the same on every machine; `label` is None where none is known."""
 
     uri: str
     label: str | None = None
@@ -46,9 +50,9 @@ class Item:
 class Images:
     """An ordered set of images: item i has the name `items[i].uri`, and `bytes(i)` is the encoded file.
 
-    `source` is what `open_images` was given, as an absolute path, or several; `note` says what a reader of results must know about the
-    set ("" for an ordinary one). `sizes[i]` is the number of bytes when the set was opened, -1 where that is unknown.
-    `reader(i)` gives the bytes and raises Unreadable.
+    `source` is what `open_images` was given, as an absolute path, or several; `note` says what a reader of results
+    must know about the set ("" for an ordinary one). `sizes[i]` is the number of bytes when the set was opened, -1
+    where that is unknown. `reader(i)` gives the bytes and raises Unreadable.
     """
 
     items: tuple[Item, ...]
@@ -78,8 +82,8 @@ class Images:
     def fingerprint(self) -> str:
         """Sha256 (hex) over name, label and number of bytes of every image, in order; wherever the set lies.
 
-        Contents are not read: a file replaced by another one of exactly as many bytes goes unnoticed here. A survey, which
-        reads everything anyway, keeps `digest(data)` of each.
+        Contents are not read: a file replaced by another one of exactly as many bytes goes unnoticed here. A survey,
+        which reads everything anyway, keeps `digest(data)` of each.
         """
         hasher = hashlib.sha256(b"unitscope images 1\n")
         for item, size in zip(self.items, self.sizes, strict=True):
@@ -104,7 +108,7 @@ def is_image(name: str) -> bool:
 
 
 def uri_of(path: str) -> str:
-    r"""A file's name as printable, valid text: a backslash doubled, a byte that is no UTF-8 as \xNN. `path_of` takes it back."""
+    r"""A file's name as valid text: a backslash doubled, a byte that is no UTF-8 as \xNN. `path_of` takes it back."""
     if path.isascii() and "\\" not in path:
         return path
     return path.replace("\\", "\\\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -86,7 +86,7 @@ def version(path: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=4096)
 def index(path: str, size: int, time: int) -> tuple[Member, ...]:  # noqa: ARG001  (time is part of the cache's key)
-    """The images of one tar file, in its order. A name that comes twice counts once, the last time, as when a tar is unpacked."""
+    """The images of one tar file, in its order. A name that comes twice stands for its last place, as in unpacking."""
     places: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(path, "r:") as tar:

@@ -1,0 +1,236 @@
+"""How a photograph is shown: decoded, turned upright, its shorter side resized, its center cropped to the network's
+size.
+
+The same pixels as torchvision's evaluation transforms (`Resize`, `CenterCrop` on PIL images) give, and the way back:
+which part of the original a box of the network's input is. Pixels of a picture are counted from its upper left corner,
+after it was turned upright.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from unitscope.errors import BadInput
+from unitscope.stimuli.items import Unreadable
+from unitscope.vocabulary import Box, Size
+
+PIXEL_LIMIT = 100_000_000
+"""A picture of more pixels is refused before it is decoded."""
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+"""The formats that are tried, whatever a file's name says; none that starts a foreign program is among them."""
+
+PAPER = (255, 255, 255)
+"""What shows through transparent pixels."""
+
+FloatBox = tuple[float, float, float, float]
+"""(top, left, bottom, right) in fractions of pixels, half-open."""
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How pictures are brought to `size` (height, width), the network's.
+
+    `resize` is what the shorter side of the picture becomes before its center is cropped. By default 256/224 of the
+    crop, as torchvision does; where the network's size is no square, a frame of 256/224 of it, which the picture is
+    made to cover. Where the resized picture is smaller than the crop, black is added around it (torchvision, too).
+    """
+
+    size: Size
+    resize: int | Size | None = None
+    pixel_limit: int = PIXEL_LIMIT
+
+    def __post_init__(self) -> None:
+        height, width = (int(side) for side in self.size)
+        object.__setattr__(self, "size", (height, width))
+        resize = self.resize
+        if resize is None:
+            resize = (round(height * 256 / 224), round(width * 256 / 224))
+            resize = resize[0] if height == width else resize
+        elif not isinstance(resize, int):
+            resize = (int(resize[0]), int(resize[1]))
+        object.__setattr__(self, "resize", resize)
+        if min(height, width, *(resize if isinstance(resize, tuple) else (resize,))) < 1:
+            raise BadInput(f"a picture cannot be shown at size {self.size}, resized to {resize}; sides are at least 1.")
+
+    def present(self, data: bytes) -> UInt8[np.ndarray, "height width color"]:
+        """The encoded image as the network is shown it: RGB, 0..255. Raises Unreadable."""
+        return self.show(decode(data, pixel_limit=self.pixel_limit))
+
+    def show(self, picture: Image.Image) -> UInt8[np.ndarray, "height width color"]:
+        """An upright RGB picture as the network is shown it."""
+        original = (picture.height, picture.width)
+        height, width = self.resized(original)
+        top, left = self.corner(original)
+        window = (left, top, left + self.size[1], top + self.size[0])
+        if height * width > self.pixel_limit:
+            shown = self._show_part(picture, window)
+        else:
+            shown = resize(picture, (height, width)).crop(window)
+        return np.array(shown)
+
+    def _show_part(self, picture: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+        """As `show`, for a picture that would be too long once resized: only the part that is shown is resized."""
+        left, top, right, bottom = window
+        height, width = self.resized((picture.height, picture.width))
+        part = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+        down, along = picture.height / height, picture.width / width
+        source = (part[0] * along, part[1] * down, part[2] * along, part[3] * down)
+        size = (part[2] - part[0], part[3] - part[1])
+        shown = Image.new("RGB", (right - left, bottom - top))
+        shown.paste(picture.resize(size, Image.Resampling.BILINEAR, box=source), (part[0] - left, part[1] - top))
+        return shown
+
+    def resized(self, original: Size) -> Size:
+        """Height and width of a picture of the size `original` after resizing; the longer side is rounded down."""
+        height, width = original
+        if isinstance(self.resize, int):
+            frame = (self.resize, self.resize)
+        else:
+            assert self.resize is not None
+            frame = self.resize
+        if width * frame[0] <= height * frame[1]:
+            return max(frame[0], int(frame[1] * height / width)), frame[1]
+        return frame[0], max(frame[1], int(frame[0] * width / height))
+
+    def corner(self, original: Size) -> tuple[int, int]:
+        """Where, in the resized picture, the crop begins (top, left); negative where black is added."""
+        top, left = (
+            -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+            for side, crop in zip(self.resized(original), self.size, strict=True)
+        )
+        return top, left
+
+    def to_original(self, box: Box | FloatBox, original: Size) -> FloatBox:
+        """The part of the original (height, width, upright) that a box of the network's input shows. Not clipped."""
+        down, along = self._scale(original)
+        top, left = self.corner(original)
+        return ((box[0] + top) * down, (box[1] + left) * along, (box[2] + top) * down, (box[3] + left) * along)
+
+    def to_network(self, box: Box | FloatBox, original: Size) -> FloatBox:
+        """Where a box of the original comes to lie in the network's input; the inverse of `to_original`."""
+        down, along = self._scale(original)
+        top, left = self.corner(original)
+        return (box[0] / down - top, box[1] / along - left, box[2] / down - top, box[3] / along - left)
+
+    def _scale(self, original: Size) -> tuple[float, float]:
+        """Pixels of the original per pixel of the network's input, down and along."""
+        height, width = self.resized(original)
+        return original[0] / height, original[1] / width
+
+
+def resize(picture: Image.Image, size: Size) -> Image.Image:
+    """The picture at another size (height, width): bilinear, antialiased; as it is where that is its size."""
+    height, width = size
+    same = (picture.width, picture.height) == (width, height)
+    return picture if same else picture.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def decode(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+    """The picture behind an encoded image: upright (EXIF), RGB, 8 bits; of an animation the first frame.
+
+    Transparency is laid on white. 16-bit values keep their high byte. Color profiles are not applied. Raises
+    Unreadable, and for a picture of more than `pixel_limit` pixels before anything is decoded.
+    """
+    try:
+        return upright_rgb(opened(data, pixel_limit=pixel_limit))
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # whatever a decoder raises on bytes from anywhere means: not readable
+        raise Unreadable(reason(error)) from None
+
+
+def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+    """The image with its header read, and nothing decoded. Raises Unreadable."""
+    if not data:
+        raise Unreadable("the file is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(data), formats=known_formats())
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Unreadable(reason(error)) from None
+    if image.width * image.height > pixel_limit:
+        raise Unreadable(
+            f"{image.width:,} x {image.height:,} pixels; at most {pixel_limit / 1e6:,.0f} million are decoded"
+        )
+    return image
+
+
+def known_formats() -> list[str]:
+    """Those of FORMATS that this Pillow was built with."""
+    Image.preinit()
+    if any(name not in Image.OPEN for name in FORMATS):
+        Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def reason(error: Exception) -> str:
+    """Why an image could not be decoded, in a few words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{str(error).split(' of ')[0]} of too many pixels"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The opened image as RGB of 8 bits, turned as its EXIF orientation says (broken EXIF data turn nothing)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        image.load()
+        return rgb(upright(image))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The loaded image turned as its EXIF orientation says."""
+    try:
+        turned = image.getexif().get(0x0112, 1) in range(2, 9)
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception:  # broken EXIF data, which nobody needs
+        return image
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as RGB of 8 bits. Raises Unreadable for values whose white is unknown."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray(high_byte(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(from_fractions(np.asarray(image))).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        return on_paper(image)
+    return image.convert("RGB")
+
+
+def on_paper(image: Image.Image) -> Image.Image:
+    """A picture with transparency laid on white."""
+    layers = image.convert("RGBA")
+    paper = Image.new("RGB", image.size, PAPER)
+    paper.paste(layers, mask=layers.getchannel("A"))
+    return paper
+
+
+def high_byte(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
+    """16-bit grays as 8-bit ones, as Pillow does for 16-bit colors: the high byte."""
+    values = values.astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise Unreadable(f"whole numbers from {values.min()} to {values.max()}, of which none is known to be white")
+    return (values >> 8).astype(np.uint8)
+
+
+def from_fractions(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
+    """Grays of 0..1 as 8-bit ones."""
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise Unreadable(f"fractions from {values.min():g} to {values.max():g}, of which none is known to be white")
+    return np.rint(values * 255).astype(np.uint8)

@@ -1,106 +1,350 @@
 """Networks: a module together with what it needs in order to see, and where its weights come from.
 
-The residual networks of He et al. (he2016) and the plain twin that kobayashi2020 compares them with. Parameter names equal
-torchvision's, so that checkpoints load strictly in both directions.
+The residual networks themselves are in `residual`, weights files in `weights`, models of other libraries in `zoos`;
+all are had by `load`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import importlib.resources
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from unitscope.errors import BadInput, Failure, near, unknown_name
+from unitscope.preprocessing import IMAGENET, Preprocessing
+from unitscope.residual import NAMES, BasicBlock, Bottleneck, ResNet, resembled, resnet
+from unitscope.weights import SUFFIXES, Weights, bare_state, fit_weights, read_weights, write_weights
+from unitscope.zoos import ZOOS, Found, made_by, torchvision_names
 
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions; what came in is added before the last ReLU, unless the block is `plain`."""
+__all__ = ["SHIPPED", "BasicBlock", "Bottleneck", "Network", "ResNet", "load", "resnet", "save"]
 
-    expansion = 1
-
-    def __init__(self, inputs: int, width: int, *, stride: int = 1, plain: bool = False) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = None if plain else projection(inputs, width * self.expansion, stride=stride)
-        self.plain = plain
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        if not self.plain:
-            out += identity if self.downsample is None else self.downsample(x)
-        return self.relu(out)
+SHIPPED = {f"shipped:{name}": f"{name}_w32_dogs20.safetensors" for name in ("resnet34", "plainnet34")}
+"""The pair that comes with the package: width 32, trained on 20 classes, most of them dogs, at 112 pixels."""
 
 
-class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 (which carries the stride, as in torchvision), 1 x 1 convolutions; skipped over unless `plain`."""
+class Network:
+    """A module together with how it must be shown pictures. Calling it gives logits.
 
-    expansion = 4
-
-    def __init__(self, inputs: int, width: int, *, stride: int = 1, plain: bool = False) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = None if plain else projection(inputs, width * self.expansion, stride=stride)
-        self.plain = plain
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        if not self.plain:
-            out += identity if self.downsample is None else self.downsample(x)
-        return self.relu(out)
-
-
-def projection(inputs: int, outputs: int, *, stride: int) -> nn.Sequential | None:
-    """The 1 x 1 convolution of a skip whose ends differ in shape (he2016, option B), or None where they agree."""
-    if stride == 1 and inputs == outputs:
-        return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
-
-
-class ResNet(nn.Module):
-    """A residual network, or with `plain` its twin without skips and down-sampling convolutions (kobayashi2020, section 3.1)."""
+    Pictures are RGB in [0, 1], Tensor[stimulus color height width]; only the network normalizes. Its facts: `module`,
+    put into evaluation mode; `size` (height, width); `mean` and `std`, a number per input channel, on the scale of
+    the pictures and in the network's own channel order; `order`, "RGB", "BGR", or "" where the channels are no such
+    colors; `inputs`, how many they are; `name`; `weights`, where they came from; `classes`, the names of the logits,
+    or None. Raises BadInput where these contradict each other.
+    """
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
-        depths: tuple[int, int, int, int],
+        module: nn.Module,
         *,
-        plain: bool = False,
-        width: int = 64,
-        classes: int = 1000,
-        inputs: int = 3,
+        size: int | tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        order: str | None = None,
+        name: str | None = None,
+        weights: str = "as given",
+        classes: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        reading = width
-        for stage, depth in enumerate(depths):
-            blocks = []
-            for number in range(depth):
-                stride = 2 if stage > 0 and number == 0 else 1
-                blocks.append(block(reading, width * 2**stage, stride=stride, plain=plain))
-                reading = width * 2**stage * block.expansion
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.fc = nn.Linear(reading, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if not isinstance(module, nn.Module):
+            raise BadInput(
+                f"a Network is made of a torch.nn.Module; a {type(module).__name__} came. `unitscope.load` takes names."
+            )
+        known = Preprocessing.understand(size=size, mean=mean, std=std, order=order, classes=classes)
+        if known.size is None or known.mean is None or known.std is None:
+            raise BadInput("a Network must know how it is shown pictures: give size, mean and std.")
+        self.module = module
+        self.size, self.mean, self.std, self.classes = known.size, known.mean, known.std, known.classes
+        self.inputs = len(known.mean)
+        self.order = ("RGB" if self.inputs == 3 else "") if order is None else order
+        self.name = type(module).__name__ if name is None else name
+        self.weights = weights
+        self._fingerprint: tuple[Any, str] | None = None
+        with contextlib.suppress(NotImplementedError):  # what torch.export made has one mode only
+            module.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(torch.flatten(self.avgpool(x), 1))
+    def __call__(self, pictures: Float[Tensor, "stimulus color height width"]) -> Float[Tensor, "stimulus category"]:
+        """The logits. Pictures must have the network's size and lie in [0, 1]; what is not plainly 0..255 is let
+        pass.
+
+        Where the module returns several tensors, what it calls `logits` (or `out`), else the first tensor.
+        Differentiable. Raises BadInput for pictures of another shape, of whole numbers, or in 0..255.
+        """
+        _check_shape(pictures, self.inputs)
+        if tuple(pictures.shape[2:]) != self.size:
+            came, expected = (" x ".join(map(str, size)) for size in (pictures.shape[2:], self.size))
+            raise BadInput(
+                f"{self.name} is shown pictures of {expected}; these are {came}. Resize them, or load it with size=."
+            )
+        if max(self.mean) <= 1:
+            _check_range(pictures)
+        return _logits(self.module(self.prepare(pictures)), self.name)
+
+    def prepare(
+        self, pictures: Float[Tensor, "stimulus color height width"]
+    ) -> Float[Tensor, "stimulus color height width"]:
+        """The pictures as the module wants them: on its device, in its precision and channel order, less `mean`,
+        divided by `std`.
+
+        Of any height and width, so that crops can be shown to `module`, and of any range. Differentiable. Raises
+        BadInput for other shapes and for whole numbers.
+        """
+        _check_shape(pictures, self.inputs)
+        first = next((tensor for tensor in self._tensors() if tensor.is_floating_point()), pictures)
+        pictures = pictures.to(first)
+        if self.order == "BGR":
+            pictures = pictures.flip(1)
+        mean, std = (pictures.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (pictures - mean) / std
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, in hex, over names, types, shapes and bytes of the weights, and over size, mean, std and channel
+        order.
+
+        The same on every device. It is kept until a weight changes; changes through `.data`, which torch does not
+        count, go unseen.
+        """
+        state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
+        stamp = [(name, t.data_ptr(), 0 if t.is_inference() else t._version) for name, t in state.items()]
+        if self._fingerprint is None or self._fingerprint[0] != stamp:
+            self._fingerprint = stamp, _digest(state, [self.size, self.mean, self.std, self.order])
+        return self._fingerprint[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; the CPU for a module without any."""
+        return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
+
+    def to(self, device: torch.device | str) -> Network:
+        """Move the module to a device, and give back this same network."""
+        self.module.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        pictures = f"pictures {self.order or f'of {self.inputs} channels'} {self.size[0]} x {self.size[1]}"
+        classes = [f"{len(self.classes)} named classes"] if self.classes else []
+        facts = [f"weights {self.weights}", f"{parameters:,} parameters", pictures, *classes, str(self.device)]
+        return f"<Network {self.name}: {', '.join(facts)}>"
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.module.parameters()
+        yield from self.module.buffers()
+
+
+def load(
+    model: str,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    order: str | None = None,
+    classes: int | Sequence[str] | None = None,
+    width: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """A network by its name, ready to be shown pictures.
+
+    `model` is one of our own ("resnet34", "plainnet34", ..., 18 to 152), "shipped:resnet34" or "shipped:plainnet34"
+    (the trained pair in the package), "torchvision:NAME", "timm:NAME", or "package.module:factory" (a function
+    without arguments that makes a module). `weights` is a file (safetensors, or .pt/.pth), or for torchvision and
+    timm the name of published weights, "DEFAULT" for the best. Without it the weights are random, drawn from `seed`;
+    no other random state is touched.
+
+    How pictures are shown is taken from the arguments, else from the metadata of the weights file, else from what the
+    zoo says of its model, else it is 224 pixels with ImageNet's mean and std. `classes` is the number of logits or
+    their names; it and `width` (channels of the first stage), which only our own networks have, are read off the
+    weights where there are any.
+
+    Raises UnknownName for a name nothing goes by, BadInput for weights that are absent, broken, or of another
+    network, and Failure where a library is missing or a download fails.
+    """
+    _check_model(model, seed)
+    names = None if isinstance(classes, int) else classes
+    asked = Preprocessing.understand(size=size, mean=mean, std=std, order=order, classes=names)
+    logits = classes if isinstance(classes, int) else len(names) if names else None
+    with contextlib.ExitStack() as stack:
+        if model in SHIPPED:
+            weights = stack.enter_context(_shipped(model, weights))
+        file, published = _source(model, weights)
+        stack.enter_context(_chance(seed))
+        inputs = len(asked.mean) if asked.mean else None
+        if model.removeprefix("shipped:") in NAMES:
+            found = _own(model.removeprefix("shipped:"), file, width=width, classes=logits, inputs=inputs)
+        elif width is not None:
+            raise BadInput(f"width is for our own networks ({NAMES[0]} ... {NAMES[-1]}); {model!r} has none.")
+        else:
+            found = _foreign(model, published, logits=logits, inputs=inputs)
+    if file is not None:
+        fit_weights(found.module, file, name=model, hint=_resemblance(model, file))
+    return _assembled(model, found, file, asked, seed=seed)
+
+
+def save(network: Network, path: str | os.PathLike[str], *, half: bool = False) -> Path:
+    """Write the weights of `network` as safetensors, with how it must be shown pictures in the metadata; whole or not
+    at all.
+
+    With `half`, kernels and matrices are stored in half precision; `load` makes float32 of them. Raises Failure where
+    the disk refuses.
+    """
+    about = Preprocessing(network.size, network.mean, network.std, network.order, network.classes)
+    return write_weights(path, bare_state(network.module.state_dict()), about, half=half)
+
+
+def _check_model(model: Any, seed: Any) -> None:
+    if not isinstance(model, str):
+        advice = "A module is wrapped: unitscope.Network(module, size=..., mean=..., std=...)."
+        raise BadInput(f"load takes the name of a network; a {type(model).__name__} came. {advice}")
+    if Path(model).suffix in SUFFIXES:
+        raise BadInput(
+            f"{model!r} is a weights file; which network is it for? load('resnet34', weights={model!r}), for instance."
+        )
+    if not isinstance(seed, int):
+        raise BadInput(f"the seed is {seed!r}; expected a whole number.")
+
+
+def _source(model: str, weights: str | os.PathLike[str] | None) -> tuple[Weights | None, str | None]:
+    """What `weights` stands for: a file, which is read, or the name of published weights."""
+    if weights is None:
+        return None, None
+    path = Path(weights).expanduser()
+    if path.suffix in SUFFIXES or path.name != str(weights) or path.exists():
+        return read_weights(path), None
+    if model.partition(":")[0] in ZOOS:
+        return None, str(weights)
+    advice = "Give a safetensors or .pt/.pth file; published weights have torchvision:NAME and timm:NAME."
+    raise BadInput(
+        f"there is no weights file {str(weights)!r}, and none are published under that name for {model}. {advice}"
+    )
+
+
+@contextlib.contextmanager
+def _shipped(model: str, weights: object) -> Iterator[Path]:
+    """The file of a shipped network, for as long as it is needed."""
+    if weights is not None:
+        raise BadInput(
+            f"{model} comes with its weights; for others: load({model.removeprefix('shipped:')!r}, weights=FILE)."
+        )
+    resource = importlib.resources.files("unitscope").joinpath("data", SHIPPED[model])
+    if not resource.is_file():
+        advice = "Install unitscope anew, or train one: `unitscope train --help`."
+        raise Failure(f"{SHIPPED[model]} is missing from this installation of unitscope. {advice}")
+    with importlib.resources.as_file(resource) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def _chance(seed: int) -> Iterator[None]:
+    """Draw random weights on the CPU from `seed`, and leave every random state as it was."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _own(name: str, file: Weights | None, *, width: int | None, classes: int | None, inputs: int | None) -> Found:
+    """One of our own networks, in the shape that the weights have where it is not asked for."""
+    shape = {"width": width, "classes": classes, "inputs": inputs}
+    shape = {what: number for what, number in shape.items() if number is not None}
+    if file is not None and resembled(file.state):
+        first, last = file.state["conv1.weight"], file.state["fc.weight"]
+        shape = {"width": first.shape[0], "classes": last.shape[0]} | shape | {"inputs": first.shape[1]}
+    module = resnet(name, **shape)
+    return Found(module, logits=module.fc.out_features, inputs=module.conv1.in_channels)
+
+
+def _foreign(model: str, published: str | None, *, logits: int | None, inputs: int | None) -> Found:
+    """A network from elsewhere: "torchvision:NAME", "timm:NAME" or "package.module:factory"."""
+    kind, _, name = model.partition(":")
+    if kind == "shipped" or not kind or not name:
+        own = near(model, (*NAMES, *SHIPPED))
+        elsewhere = [] if own else near(model, torchvision_names(), most=1)
+        advice = "".join(f"torchvision has 'torchvision:{other}'. " for other in elsewhere)
+        advice += "Other forms are torchvision:NAME, timm:NAME and package.module:factory."
+        raise unknown_name("network", model, (*NAMES, *SHIPPED), where="unitscope", advice=advice)
+    if kind in ZOOS:
+        return ZOOS[kind](name, published, logits=logits, inputs=inputs)
+    made = made_by(kind, name)
+    if isinstance(made, Network):
+        about = Preprocessing(made.size, made.mean, made.std, made.order, made.classes)
+        return Found(made.module, made.weights, about, inputs=made.inputs)
+    if not isinstance(made, nn.Module):
+        raise BadInput(f"{model} gave a {type(made).__name__}; expected a torch.nn.Module or a unitscope.Network.")
+    return Found(made, f"as {model} makes them")
+
+
+def _assembled(model: str, found: Found, file: Weights | None, asked: Preprocessing, *, seed: int) -> Network:
+    """Together: what was asked for, what the file says, what the zoo says, and what is assumed, in this order."""
+    known = asked.otherwise(file.preprocessing if file else Preprocessing()).otherwise(found.preprocessing)
+    channels = len(known.mean or IMAGENET.mean)
+    if found.inputs not in (None, channels):
+        came = f"mean has {channels} numbers" if known.mean else "neither mean nor std are known"
+        advice = f"give mean and std, {found.inputs} numbers each"
+        raise BadInput(f"{model} reads pictures of {found.inputs} channels, and {came}; {advice}.")
+    if found.logits and known.classes and len(known.classes) != found.logits:
+        raise BadInput(
+            f"{model} has {found.logits} logits with these weights, and {len(known.classes)} names of classes came."
+        )
+    known = known.otherwise(IMAGENET)
+    label = file.path.name if file else found.weights or f"random (seed {seed})"
+    facts = {"size": known.size, "mean": known.mean, "std": known.std, "order": known.order, "classes": known.classes}
+    return Network(found.module, name=model, weights=label, **facts)  # type: ignore[arg-type]
+
+
+def _resemblance(model: str, file: Weights) -> str:
+    """A hint for weights that do not fit `model`, where they are those of another of our networks."""
+    name = resembled(file.state)
+    return "" if name is None or model.endswith(name) else f"The file looks like {name}."
+
+
+def _check_shape(pictures: Tensor, inputs: int) -> None:
+    expected = f"Tensor[stimulus color height width] with {inputs} input channels, floating point, 0..1"
+    if not isinstance(pictures, Tensor):
+        raise BadInput(f"the pictures are a {type(pictures).__name__}; expected a {expected}.")
+    if pictures.ndim != 4 or pictures.shape[1] != inputs:
+        advice = " One picture alone needs pictures[None]." if pictures.ndim == 3 else ""
+        raise BadInput(f"the pictures have the shape {list(pictures.shape)}; expected a {expected}.{advice}")
+    if not pictures.is_floating_point():
+        advice = " Divide them by 255." if pictures.dtype == torch.uint8 else ""
+        raise BadInput(f"the pictures are {str(pictures.dtype).removeprefix('torch.')}; expected a {expected}.{advice}")
+
+
+def _check_range(pictures: Tensor) -> None:
+    if pictures.device.type == "meta" or not pictures.numel():
+        return
+    highest = float(pictures.detach().amax())
+    if highest > 16:
+        raise BadInput(f"the pictures reach {highest:g}, which looks like 0..255; expected 0..1: divide them by 255.")
+
+
+def _logits(output: Any, name: str) -> Tensor:
+    """The first tensor of what a module returned, or what it calls its logits."""
+    if isinstance(output, Tensor):
+        return output
+    for field in ("logits", "out"):
+        value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
+        if isinstance(value, Tensor):
+            return value
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, Sequence) else ()
+    for value in values:
+        if isinstance(value, Tensor | Mapping | Sequence) and not isinstance(value, str):
+            return _logits(value, name)
+    raise BadInput(f"{name} returned a {type(output).__name__} without a tensor; expected logits.")
+
+
+def _digest(state: Mapping[str, Tensor], preprocessing: list[Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    digest.update(json.dumps(preprocessing).encode())
+    return digest.hexdigest()

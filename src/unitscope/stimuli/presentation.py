@@ -138,8 +138,13 @@ def decode(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
     Transparency is laid on white. 16-bit values keep their high byte. Color profiles are not applied. Raises
     Unreadable, and for a picture of more than `pixel_limit` pixels before anything is decoded.
     """
+    return decode_opened(opened(data, pixel_limit=pixel_limit))
+
+
+def decode_opened(image: Image.Image) -> Image.Image:
+    """The picture of an opened image, as `decode` gives it. Raises Unreadable."""
     try:
-        return upright_rgb(opened(data, pixel_limit=pixel_limit))
+        return upright_rgb(image)
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # whatever a decoder raises on bytes from anywhere means: not readable
@@ -193,11 +198,16 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """The loaded image turned as its EXIF orientation says."""
+    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, of an opened image; 1, upright, where there is none or where it cannot be read."""
     try:
-        turned = image.getexif().get(0x0112, 1) in range(2, 9)
-        return ImageOps.exif_transpose(image) if turned else image
+        value = image.getexif().get(0x0112, 1)
     except Exception:  # broken EXIF data, which nobody needs
-        return image
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def rgb(image: Image.Image) -> Image.Image:

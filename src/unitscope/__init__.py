@@ -1,6 +1,6 @@
 """An electrophysiology rig for convolutional networks.
 
-The names below are imported when they are first used: `import unitscope` is quick and loads neither torch nor matplotlib.
+The names below are imported when they are first used: `import unitscope` is quick and loads neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unitscope.anatomy.sites import sites
+    from unitscope.atlas.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
-    from unitscope.networks import Network, load
+    from unitscope.networks import Network, load, save
     from unitscope.record import Record
     from unitscope.record import open_record as open
     from unitscope.recording.electrode import read
-    from unitscope.recording.patches import patches
+    from unitscope.recording.patches import neuron_feature, patches
     from unitscope.recording.survey import survey
     from unitscope.stimuli.builtin import builtin_images
     from unitscope.stimuli.images import open_images
@@ -38,10 +39,12 @@ _HOMES = {
     "UnknownName": "errors.UnknownName",
     "builtin_images": "stimuli.builtin.builtin_images",
     "load": "networks.load",
+    "neuron_feature": "recording.patches.neuron_feature",
     "open": "record.open_record",
     "open_images": "stimuli.images.open_images",
     "patches": "recording.patches.patches",
     "read": "recording.electrode.read",
+    "save": "networks.save",
     "sites": "anatomy.sites.sites",
     "survey": "recording.survey.survey",
     "train": "training.train",
@@ -59,12 +62,15 @@ __all__ = [
     "Unit",
     "UnitscopeError",
     "UnknownName",
+    "atlas",
     "builtin_images",
     "load",
+    "neuron_feature",
     "open",
     "open_images",
     "patches",
     "read",
+    "save",
     "sites",
     "survey",
     "train",
@@ -72,6 +78,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "atlas":  # the chapter of that name, which can itself be called
+        return importlib.import_module("unitscope.atlas")
     if name not in _HOMES:
         raise AttributeError(f"module 'unitscope' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].rpartition(".")

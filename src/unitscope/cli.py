@@ -1,0 +1,381 @@
+"""The command line: one verb per chapter, and the only place that prints.
+
+What is heavy is imported inside the verbs, so that help comes at once. Errors are one short paragraph on stderr, and
+the exit code is 2 for what was typed wrong, 1 for what failed, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from unitscope import __version__
+from unitscope.errors import BadInput, Failure, UnitscopeError
+from unitscope.terminal import paragraph, site_table, survey_table
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+
+app = App(
+    name="unitscope",
+    help="An electrophysiology rig for convolutional networks: every unit of every layer, recorded and browsable.",
+    help_epilogue="`unitscope VERB --help` explains a verb. With --debug, or UNITSCOPE_DEBUG=1, errors show a traceback.",
+    help_format="plaintext",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the network is made and shown pictures, where its name and weights do not say so."""
+
+    weights: str | None = None
+    "A safetensors, .pt or .pth file, or the name of published weights (DEFAULT). Without: random weights."
+    size: str | None = None
+    "Height and width of the pictures it is shown: 224, or 192x256."
+    mean: str | None = None
+    "Mean that is subtracted, a number per input channel: 0.485,0.456,0.406."
+    std: str | None = None
+    "Standard deviation that is divided by, a number per input channel."
+    order: Literal["RGB", "BGR"] | None = None
+    "Order of the network's input channels."
+    width: int | None = None
+    "Channels of the first stage (own networks only)."
+    classes: int | None = None
+    "Number of logits, where the weights do not say it."
+
+
+DEFAULT_MODEL = ModelOptions()
+
+
+@app.command
+def sites(model: str, /, *, options: ModelOptions = DEFAULT_MODEL) -> None:
+    """List the sites of a network: where an electrode can sit, and what its neurons see there.
+
+    Args:
+        model: resnet34, plainnet34, shipped:resnet34, torchvision:NAME, timm:NAME or package.module:factory.
+    """
+    from unitscope.anatomy.sites import sites as sites_of
+    from unitscope.recording.electrode import choose
+
+    network = open_network(model, options)
+    found = sites_of(network)
+    print(site_table(network, found, choose(found, None), width=columns()))
+
+
+@app.command
+def survey(
+    model: str,
+    images: list[str],
+    /,
+    *,
+    to: Path,
+    sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    top: int = 16,
+    resize: int | None = None,
+    batch: int = 32,
+    device: str = "auto",
+    workers: int | None = None,
+    strict: bool = False,
+    options: ModelOptions = DEFAULT_MODEL,
+) -> None:
+    """Show every image once and record what each unit prefers, what it shuns, and what it never answers to.
+
+    The same command resumes a survey that was interrupted.
+
+    Args:
+        model: What `unitscope sites` takes.
+        images: A folder, a list (CSV with the columns uri, label), tar shards, or builtin.
+        to: The folder that the record goes to.
+        sites: Names or globs, such as maxpool 'layer1.*'; '*' is all.
+        top: How many highest and lowest responses are kept of each unit.
+        resize: Shorter side in pixels before the center crop. By default 256/224 of the network's size.
+        batch: Images shown at once.
+        device: auto, cpu, cuda or cuda:1.
+        workers: How many decode images. By default as many as suit the machine.
+        strict: Stop at an image that cannot be read; else it is noted and skipped.
+    """
+    from unitscope.recording.survey import survey as survey_images
+
+    network = open_network(model, options).to(choose_device(device))
+    with (
+        resumable(f"What was shown so far is kept in {to}; the same command resumes."),
+        bar(network.name, "image") as progress,
+    ):
+        record = survey_images(
+            network, one_or_many(images), to=to, sites=sites, top=top, resize=resize, batch=batch,
+            workers=workers, strict=strict, progress=progress,
+        )  # fmt: skip
+    print(survey_table(record, width=columns()))
+    print(f"\nThe record is {record.path}. Next: unitscope atlas {record.path} --to atlas")
+
+
+@app.command
+def train(
+    network: str,
+    data: list[str],
+    /,
+    *,
+    to: Path,
+    validation: str | None = None,
+    width: int = 64,
+    epochs: int = 90,
+    batch: int = 256,
+    learning_rate: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    schedule: Literal["steps", "cosine"] = "steps",
+    warmup: float = 0.0,
+    size: int = 224,
+    first_size: int | None = None,
+    smallest_area: float = 0.08,
+    flip: float = 0.5,
+    seed: int = 0,
+    bf16: bool = False,
+    device: str = "auto",
+    workers: int = 1,
+    checkpoint_every: int = 500,
+) -> None:
+    """Train a network from random weights. The same command resumes a training that was interrupted, exactly.
+
+    Args:
+        network: resnet34, plainnet34, or another of 18, 34, 50, 101 and 152.
+        data: Labeled images: a folder with a sub-folder per class, a list, or tar shards.
+        to: The folder for weights, log and checkpoint.
+        validation: Labeled images to measure accuracy on after every epoch.
+        width: Channels of the first stage; 64 in the papers.
+        epochs: How often every image is shown.
+        batch: Images per step.
+        learning_rate: To begin with.
+        momentum: Of the stochastic gradient descent.
+        weight_decay: Of all parameters.
+        schedule: Divide the learning rate by 10 at one and two thirds, or let it fall as a cosine.
+        warmup: Epochs in which the learning rate rises.
+        size: Height and width of the crops, in pixels.
+        first_size: Begin with crops of so many pixels, and let them grow.
+        smallest_area: The smallest crop, as a share of the photograph.
+        flip: How often a crop is mirrored, 0 to 1.
+        seed: Of the first weights, of order, crops and flips.
+        bf16: Compute in bfloat16 where that is safe.
+        device: auto, cpu, cuda or cuda:1.
+        workers: How many processes decode and crop.
+        checkpoint_every: Steps between checkpoints; there is one after every epoch, too.
+    """
+    from unitscope.networks import load
+    from unitscope.stimuli.images import open_images
+    from unitscope.training import Recipe
+    from unitscope.training import train as train_network
+
+    recipe = Recipe(
+        epochs=epochs, batch=batch, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay,
+        schedule=schedule, warmup=warmup, size=size, first_size=first_size, smallest_area=smallest_area, flip=flip,
+        seed=seed, bf16=bf16,
+    )  # fmt: skip
+    images = open_images(one_or_many(data))
+    labels = sorted({item.label for item in images.items if item.label is not None})
+    if not labels:
+        raise BadInput(
+            f"training needs labels, and {' '.join(data)} has none: put the images of each class into a folder."
+        )
+    made = load(network, classes=labels, width=width, size=size, seed=seed)
+    with (
+        resumable(f"The last checkpoint is kept in {to}; the same command resumes from it."),
+        epochs_shown() as progress,
+    ):
+        weights = train_network(
+            made, images, to=to, recipe=recipe, validation=open_images(validation) if validation else None,
+            workers=workers, device=choose_device(device), checkpoint_every=checkpoint_every, progress=progress,
+        )  # fmt: skip
+    print(f"The weights are {weights}; load them with unitscope.load({network!r}, weights={str(weights)!r}).")
+
+
+@app.command
+def view(folder: Path, /) -> None:
+    """Open an atlas in the browser.
+
+    Args:
+        folder: What `unitscope atlas` or `unitscope demo` made.
+    """
+    import webbrowser
+
+    page = next((page for page in (folder / "index.html", folder / "atlas" / "index.html") if page.is_file()), None)
+    if page is None:
+        there = "there is no such folder" if not folder.exists() else "it holds no index.html"
+        raise BadInput(f"{folder} is not an atlas: {there}. `unitscope atlas RECORD --to {folder}` makes one.")
+    address = page.resolve().as_uri()
+    if not webbrowser.open(address):
+        raise Failure(f"no browser could be started here. Open {page.resolve()} in one, by double-click.")
+    print(address)
+
+
+# What the verbs share.
+
+
+def open_network(model: str, options: ModelOptions) -> Network:
+    """The network that was asked for. Text is understood here."""
+    from unitscope.networks import load
+
+    return load(
+        model,
+        options.weights,
+        size=parse_size(options.size),
+        mean=parse_numbers("mean", options.mean),
+        std=parse_numbers("std", options.std),
+        order=options.order,
+        width=options.width,
+        classes=options.classes,
+    )
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """Understand "224" and "192x256". Raises BadInput."""
+    if text is None:
+        return None
+    sides = text.lower().replace(" ", "").split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise BadInput(f"--size was {text!r}; expected pixels, such as 224, or height x width, such as 192x256.")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def parse_numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    """Understand "0.5,0.5,0.5". Raises BadInput."""
+    try:
+        return None if text is None else tuple(float(number) for number in text.replace(",", " ").split())
+    except ValueError:
+        raise BadInput(
+            f"--{name} was {text!r}; expected a number per input channel, such as 0.485,0.456,0.406."
+        ) from None
+
+
+def choose_device(name: str) -> str:
+    """The device to compute on; "auto" is the first GPU, or else the CPU. Raises BadInput for one that is not here."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, ValueError):
+        raise BadInput(
+            f"--device was {name!r}, which is not to be had here; auto, cpu and, with a GPU, cuda are."
+        ) from None
+    return name
+
+
+def one_or_many(paths: list[str]) -> str | list[str]:
+    """What the shell made of a pattern is many; one path may still be a folder, a list or a pattern itself."""
+    return paths[0] if len(paths) == 1 else paths
+
+
+# Progress, interruption and errors.
+
+
+@contextmanager
+def bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr where that is a terminal; it is told how many are done, and of how many."""
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True) as shown:
+
+        def progress(done: int, total: int) -> None:
+            if not shown.n and done > 1000:  # resumed: what was done before says nothing of the pace
+                shown.initial = shown.n = done
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield progress
+
+
+@contextmanager
+def epochs_shown() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar for the steps of each epoch, and a line for each epoch that is finished."""
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True, leave=False) as shown:
+
+        def progress(facts: dict[str, Any]) -> None:
+            if "step" in facts:
+                shown.total, shown.n = facts["steps"], facts["step"]
+                shown.set_description(f"epoch {facts['epoch']}", refresh=False)
+                shown.set_postfix(loss=f"{facts['loss']:.3f}", refresh=False)
+                shown.update(0)
+            else:
+                shown.clear()
+                print(epoch_line(facts), flush=True)
+
+        yield progress
+
+
+def epoch_line(row: dict[str, Any]) -> str:
+    """A row of the training log, in words."""
+    line = f"epoch {row['epoch']:>3}  loss {row['train_loss']:.3f}  top-1 {100 * row['train_top1']:5.1f} %"
+    if "val_top1" in row:
+        line += f"  | validation: loss {row['val_loss']:.3f}  top-1 {100 * row['val_top1']:5.1f} %"
+    return line + f"  {row['images_per_second']:.0f}/s"
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with what is kept."""
+
+
+@contextmanager
+def resumable(kept: str) -> Iterator[None]:
+    """Say after Ctrl-C what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(kept) from None
+
+
+def columns() -> int:
+    """Width of the terminal, as far as lines read well; 80 where there is none."""
+    return min(max(shutil.get_terminal_size().columns, 40), 100)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command line. Exits with 0; 1 for what failed; 2 for what was typed wrong; 130 for Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given or os.environ.get("UNITSCOPE_DEBUG", "") not in ("", "0")
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        app(given, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, KeyboardInterrupt):
+            raise
+        verb = f" {given[0]}" if given and given[0] in app else ""
+        print(paragraph(f"unitscope{verb}: {story(error)}", width=columns()), file=sys.stderr)
+        sys.exit(exit_code(error))
+    sys.exit(0)
+
+
+def exit_code(error: BaseException) -> int:
+    """2 for what was typed wrong, 130 for Ctrl-C, 1 for all else."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(error, BadInput | CycloptsError) else 1
+
+
+def story(error: BaseException) -> str:
+    """What happened, in a sentence or two for the person who typed the command."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"stopped. {error}" if isinstance(error, Stopped) else "stopped."
+    if isinstance(error, UnitscopeError | CycloptsError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
+    kind = type(error).__name__
+    return f"this was not foreseen ({kind}: {error}). The same command with --debug shows where it happened."

@@ -1,0 +1,146 @@
+"""How facts look on a terminal: tables and paragraphs as text, 80 columns wide where that can be. Prints nothing."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unitscope.errors import few
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+    from unitscope.record import Record
+    from unitscope.vocabulary import Site, Size
+
+Column = tuple[str, str]
+"""A heading, and "<" or ">": on which side its cells stand."""
+
+SITES: tuple[Column, ...] = (
+    ("site", "<"), ("operation", "<"), ("units", ">"), ("lattice", ">"), ("field", ">"), ("stride", ">"),
+    ("start", ">"), ("status", "<"),
+)  # fmt: skip
+SURVEYED: tuple[Column, ...] = (
+    ("site", "<"), ("field", ">"), ("units", ">"), ("inactive", ">"), ("median peak", ">"), ("highest", ">"),
+)  # fmt: skip
+
+
+def paragraph(text: str, *, width: int = 80) -> str:
+    """One paragraph, wrapped. Names and paths are never broken."""
+    return textwrap.fill(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int = 80) -> str:
+    """Rows under headings. A first cell that would make its line longer than `width` stands on a line of its own."""
+    widths = [max(len(heading), *(len(row[i]) for row in rows)) for i, (heading, _) in enumerate(columns)]
+    others = sum(widths[1:]) + 2 * (len(columns) - 1)
+    widths[0] = min(widths[0], max(len(columns[0][0]), width - others))
+    lines = [_line(columns, widths, [heading for heading, _ in columns])]
+    for row in rows:
+        if len(row[0]) > widths[0]:
+            lines.append(row[0])
+            row = ("", *row[1:])
+        lines.append(_line(columns, widths, row))
+    return "\n".join(lines)
+
+
+def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
+    return "  ".join(
+        f"{cell:{side}{width}}" for cell, (_, side), width in zip(cells, columns, widths, strict=True)
+    ).rstrip()
+
+
+def site_table(network: Network, sites: Mapping[str, Site], surveyed: Iterable[str], *, width: int = 80) -> str:
+    """All sites of a network: what they are, what their neurons see, and which of them a survey records by default."""
+    surveyed = set(surveyed)
+    head = f"{network.name}, weights {network.weights}, pictures of {between(network.size)} pixels"
+    foot = (
+        f"{len(sites)} sites. The {len(surveyed)} marked * are recorded unless a survey is told otherwise: what enters "
+        "a nonlinearity, and max-poolings. Fields, strides and starts are in pixels, rows x columns where these differ."
+    )
+    reasons = [f"{cause}: {few(names)}." for cause, names in _causes(sites.values()).items()]
+    rows = [_site_row(site, starred=site.name in surveyed) for site in sites.values()]
+    return "\n".join(
+        [head, "", table(SITES, rows, width=width), "", *(paragraph(text, width=width) for text in [foot, *reasons])]
+    )
+
+
+def _site_row(site: Site, *, starred: bool) -> tuple[str, ...]:
+    field = site.field()
+    seen = field.status in ("exact", "upper bound")
+    return (
+        site.name + " *" * starred,
+        _brief(site.operation),
+        str(site.channels),
+        between(site.lattice, "x"),
+        square(field.size),
+        square(field.stride) if seen else "",
+        square(field.start) if seen else "",
+        field.status,
+    )
+
+
+def _causes(sites: Iterable[Site]) -> dict[str, list[str]]:
+    """What keeps fields from being exact, and the sites where it does."""
+    found: dict[str, list[str]] = {}
+    for site in sites:
+        field = site.field()
+        if field.status in ("upper bound", "unknown") and field.cause:
+            found.setdefault(f"{field.status} ({field.cause})", []).append(site.name)
+    return found
+
+
+def survey_table(record: Record, *, width: int = 80) -> str:
+    """What a survey found, a line per site, and in all."""
+    units = _columns(record, "units.parquet", ("site", "inactive", "peak_max"))
+    rows = []
+    for site in record.sites.values():
+        here = slice(site.first_unit, site.first_unit + site.channels)
+        peaks = sorted(peak for peak in units["peak_max"][here] if peak is not None)
+        rows.append(
+            (
+                site.name,
+                str(site.field) if site.field.status in ("exact", "upper bound") else site.field.status,
+                str(site.channels),
+                str(sum(units["inactive"][here])),
+                f"{peaks[len(peaks) // 2]:.3g}" if peaks else "",
+                f"{peaks[-1]:.3g}" if peaks else "",
+            )
+        )
+    total = len(units["inactive"])
+    inactive = sum(units["inactive"])
+    share = f"{inactive / total:.1%}".replace("%", " %")
+    foot = f"{total:,} units at {len(rows)} sites; {inactive:,} ({share}) never had a response above 0 to any of these "
+    return "\n".join([table(SURVEYED, rows, width=width), "", paragraph(foot + _shown(record), width=width)])
+
+
+def _shown(record: Record) -> str:
+    stimuli = record.facts["stimuli"]
+    unreadable = stimuli.get("unreadable", 0)
+    text = f"{stimuli['count'] - unreadable:,} images"
+    if unreadable:
+        text += f" ({unreadable:,} more could not be read)"
+    return text + (f", a {stimuli['note']}." if stimuli.get("note") else ".")
+
+
+def _columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(record.path / name, columns=list(columns)).to_pydict()  # type: ignore[no-any-return]
+
+
+def between(size: Size, by: str = " x ") -> str:
+    """Rows and columns: "56 x 56"."""
+    return f"{size[0]}{by}{size[1]}"
+
+
+def square(size: Size) -> str:
+    """One number where rows and columns agree: "27", else "27x31"."""
+    return str(size[0]) if size[0] == size[1] else between(size, "x")
+
+
+def _brief(operation: str) -> str:
+    """The operation's name, in twelve letters or fewer."""
+    brief = re.sub(r"^adaptive_", "", operation).strip("_")
+    return brief if len(brief) <= 12 else brief[:11] + "…"

@@ -252,8 +252,8 @@ def _chance(seed: int) -> Iterator[None]:
 
 def _own(name: str, file: Weights | None, *, width: int | None, classes: int | None, inputs: int | None) -> Found:
     """One of our own networks, in the shape that the weights have where it is not asked for."""
-    shape = {"width": width, "classes": classes, "inputs": inputs}
-    shape = {what: number for what, number in shape.items() if number is not None}
+    asked = {"width": width, "classes": classes, "inputs": inputs}
+    shape = {what: number for what, number in asked.items() if number is not None}
     if file is not None and resembled(file.state):
         first, last = file.state["conv1.weight"], file.state["fc.weight"]
         shape = {"width": first.shape[0], "classes": last.shape[0]} | shape | {"inputs": first.shape[1]}
@@ -284,7 +284,7 @@ def _foreign(model: str, published: str | None, *, logits: int | None, inputs: i
 def _assembled(model: str, found: Found, file: Weights | None, asked: Preprocessing, *, seed: int) -> Network:
     """Together: what was asked for, what the file says, what the zoo says, and what is assumed, in this order."""
     known = asked.otherwise(file.preprocessing if file else Preprocessing()).otherwise(found.preprocessing)
-    channels = len(known.mean or IMAGENET.mean)
+    channels = len(known.mean or IMAGENET.mean or ())
     if found.inputs not in (None, channels):
         came = f"mean has {channels} numbers" if known.mean else "neither mean nor std are known"
         advice = f"give mean and std, {found.inputs} numbers each"
@@ -345,6 +345,6 @@ def _digest(state: Mapping[str, Tensor], preprocessing: list[Any]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     digest.update(json.dumps(preprocessing).encode())
     return digest.hexdigest()

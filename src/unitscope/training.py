@@ -101,10 +101,11 @@ def train(
     """
     from unitscope.networks import save
 
-    classes = _classes(images, network)
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(network.module.to(device, memory_format=torch.channels_last), recipe, images.fingerprint)
+    network.to(device)
+    classes = _classes(images, network)
+    run = _Run(network.module.to(memory_format=torch.channels_last), recipe, images.fingerprint)
     run.resume(folder / "checkpoint.pt")
     shown = _validation_set(validation, network, classes) if validation is not None else None
     labels = torch.tensor([classes.index(item.label) for item in images.items])
@@ -296,7 +297,8 @@ def _classes(images: Images, network: Network) -> list[str]:
     if None in labels:
         raise BadInput(f"training needs a label for every image; {images.source} has images without one.")
     classes = sorted(label for label in labels if label is not None)
-    logits = list(network.module.parameters())[-1].shape[0]
+    with torch.no_grad():
+        logits = network(torch.zeros(1, network.inputs, *network.size, device=network.device)).shape[1]
     if logits != len(classes):
         raise BadInput(f"{images.source} has {len(classes)} labels and {network.name} {logits} logits; they must be as many.")
     return classes

@@ -1,0 +1,103 @@
+"""The electrode: the only file that listens to a network on behalf of the survey. It leaves no trace in the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unitscope.anatomy.listening import listening
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.errors import BadInput, unknown_name
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+    from unitscope.vocabulary import Site
+
+POOLINGS = ("max_pool2d",)
+"""Operations whose output is surveyed by default, beside everything that enters a nonlinearity."""
+
+
+def read(
+    network: Network,
+    pictures: Float[Tensor, "stimulus color height width"],
+    sites: str | Iterable[str],
+) -> dict[str, Float[Tensor, "stimulus unit row col"]]:
+    """The responses of all neurons of the named sites (globs allowed) to `pictures` (RGB, 0..1), from one pass that ends at the last.
+
+    A site without positions has one row and one column. Raises UnknownName for a site that the network does not have.
+    """
+    chosen = choose(sites_of(network), [sites] if isinstance(sites, str) else list(sites))
+    responses: dict[str, Tensor] = {}
+
+    def keep(site: Site, value: Tensor) -> None:
+        responses[site.name] = value.detach().clone()
+
+    with torch.no_grad():
+        show(network, network.prepare(pictures), chosen, keep)
+    return {name: responses[name] for name in chosen}
+
+
+def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Callable[[Site, Tensor], None]) -> None:
+    """Show prepared pictures to the network, and hand the responses [stimulus unit row col] of each site to `keep` as they come to be.
+
+    What is handed over is a view of the network's own memory, which a later operation may overwrite: reduce it or clone it at
+    once. The pass ends when the last of the sites has been heard.
+    """
+    waiting = set(sites)
+
+    def heard(name: str, value: Tensor) -> None:
+        if name in waiting:
+            waiting.discard(name)
+            keep(sites[name], as_responses(value, sites[name]))
+            if not waiting:
+                raise _Enough
+
+    with _until_enough(), listening(network.module, heard):
+        network.module(x)
+    if waiting:
+        raise BadInput(
+            f"{network.name} did not pass {', '.join(sorted(waiting)[:3])} with these pictures; its path seems to depend on what it sees."
+        )
+
+
+def as_responses(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row col"]:
+    """The network's own tensor, viewed with the axes of the laboratory."""
+    if value.ndim == 4 and site.channel_axis == 1:
+        return value
+    value = value.movedim(site.channel_axis, 1)
+    return value.reshape(value.shape[0], value.shape[1], *site.lattice)
+
+
+def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[str, Site]:
+    """The sites that match any of the globs, in the order of execution; the default set where `patterns` is None.
+
+    The default set is every pre-activation (what enters a nonlinearity) and every max-pooling. Raises UnknownName for a pattern that
+    matches nothing.
+    """
+    if patterns is None:
+        return {name: site for name, site in sites.items() if site.preactivation or site.operation in POOLINGS}
+    patterns = list(patterns)
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in sites):
+            raise unknown_name(
+                "site", pattern, sites, where="the network", advice="`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
+            )
+    return {name: site for name, site in sites.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+class _Enough(Exception):
+    """All sites have been heard; the rest of the pass would be for nothing."""
+
+
+@contextmanager
+def _until_enough() -> Iterator[None]:
+    try:
+        yield
+    except _Enough:
+        pass

@@ -1,0 +1,81 @@
+"""Bringing pictures before the network: decoding ahead of time, in batches of fixed boundaries."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+
+from unitscope.stimuli.images import Images, Unreadable, digest
+from unitscope.stimuli.presentation import Presentation
+
+AHEAD = 3
+"""How many batches are decoded before they are needed."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What became of one image: `error` is "" where it was shown."""
+
+    digest: str
+    bytes: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures [stimulus color height width] uint8, and the numbers of their images. Those not `readable` are black, and not counted."""
+
+    images: Int[Tensor, " stimulus"]
+    pictures: UInt8[Tensor, "stimulus color height width"]
+    readable: Bool[Tensor, " stimulus"]
+    shown: tuple[Shown, ...]
+
+
+def batches(
+    images: Images, presentation: Presentation, *, first: int, last: int, batch: int, workers: int
+) -> Iterator[Batch]:
+    """Images `first` to `last` (excluded) in batches, decoded by `workers` threads while the network is at work."""
+    starts = iter(range(first, last, batch))
+    queue: deque[tuple[int, list[Future[tuple[np.ndarray, Shown]]]]] = deque()
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
+        try:
+            while True:
+                while len(queue) < AHEAD and (start := next(starts, None)) is not None:
+                    numbers = range(start, min(start + batch, last))
+                    queue.append((start, [pool.submit(_show, images, presentation, i) for i in numbers]))
+                if not queue:
+                    return
+                start, futures = queue.popleft()
+                yield _collate(start, [future.result() for future in futures])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def default_workers() -> int:
+    """As many decoding threads as there are processors, up to 16."""
+    return min(16, os.cpu_count() or 1)
+
+
+def _show(images: Images, presentation: Presentation, image: int) -> tuple[np.ndarray, Shown]:
+    data = b""
+    try:
+        data = images.bytes(image)
+        return presentation.present(data), Shown(digest(data), len(data), "")
+    except Unreadable as error:
+        black = np.zeros((*presentation.size, 3), dtype=np.uint8)
+        return black, Shown(digest(data) if data else "", len(data), error.reason)
+
+
+def _collate(start: int, shown: list[tuple[np.ndarray, Shown]]) -> Batch:
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in shown])).permute(0, 3, 1, 2)
+    facts = tuple(fact for _, fact in shown)
+    readable = torch.tensor([not fact.error for fact in facts])
+    return Batch(torch.arange(start, start + len(shown)), pictures, readable, facts)

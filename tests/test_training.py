@@ -1,0 +1,151 @@
+"""The recipe: its numbers, its randomness, and that a killed training ends where an undisturbed one does."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from unitscope.errors import BadInput, Failure
+from unitscope.networks import Network, load
+from unitscope.stimuli.images import open_images
+from unitscope.training import Crops, Recipe, accuracy, szegedy_crop, train
+
+TINY = Recipe(epochs=2, batch=4, learning_rate=0.05, size=32, seed=3)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures of two labels: red and blue noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for label, color in (("blue", 2), ("red", 0)):
+        (folder / label).mkdir()
+        for number in range(5):
+            pixels = rng.integers(0, 80, (40, 48, 3), dtype=np.uint8)
+            pixels[..., color] += 150
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder
+
+
+def tiny_network() -> Network:
+    return load("resnet18", width=4, classes=2, size=32, seed=0)
+
+
+def test_the_defaults_are_those_of_the_paper():
+    recipe = Recipe()
+    assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.01, 0.9, 1e-4)
+    assert (recipe.batch, recipe.epochs, recipe.size, recipe.smallest_area) == (256, 90, 224, 0.08)
+    assert [recipe.rate(epoch) for epoch in (0, 29.9, 30, 59.9, 60, 89)] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def test_a_warm_cosine_rises_and_falls_to_zero():
+    recipe = Recipe(epochs=10, learning_rate=1.0, schedule="cosine", warmup=2)
+    assert [recipe.rate(p) for p in (1, 2, 6, 10)] == pytest.approx([0.5, 1.0, 0.5, 0.0])
+
+
+def test_growing_crops_reach_the_full_size_at_three_quarters():
+    recipe = Recipe(epochs=8, size=112, first_size=64)
+    assert [recipe.crop(epoch) for epoch in range(8)] == [64, 64, 80, 80, 96, 96, 112, 112]
+
+
+def test_szegedy_crops_stay_inside_and_within_the_allowed_areas_and_aspects():
+    rng = np.random.default_rng(0)
+    boxes = np.array([szegedy_crop((200, 150), rng, smallest_area=0.08) for _ in range(2000)])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert boxes.min() >= 0
+    assert (boxes[:, 2] <= 200).all()
+    assert (boxes[:, 3] <= 150).all()
+    share = width * height / 30_000
+    assert 0.078 < share.min() < 0.1
+    assert share.max() > 0.85
+    aspect = width / height
+    assert 0.72 < aspect.min() < 0.80
+    assert 1.25 < aspect.max() < 1.37
+
+
+def test_a_crop_depends_on_seed_epoch_and_image_only(pictures):
+    images, labels = open_images(pictures), torch.zeros(10, dtype=torch.int64)
+    first = Crops(images, labels, TINY, epoch=1)
+    again = Crops(images, labels, TINY, epoch=1)
+    assert torch.equal(first[7][0], again[7][0])
+    assert not torch.equal(first[7][0], Crops(images, labels, TINY, epoch=2)[7][0])
+
+
+def test_accuracy_counts_labels_among_the_first_logits():
+    network = Network(torch.nn.Flatten(), size=1, mean=(0.0,) * 6, std=(1.0,) * 6)
+    pictures = torch.tensor([[9, 8, 7, 6, 5, 0], [0, 9, 8, 7, 6, 5]], dtype=torch.uint8).reshape(2, 6, 1, 1)
+    found = accuracy(network, pictures, torch.tensor([0, 0]))
+    assert (found["val_top1"], found["val_top5"]) == (0.5, 0.5)
+    logits = pictures.flatten(1).double() / 255
+    assert found["val_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, torch.tensor([0, 0])).item(), abs=1e-6)
+
+
+def test_training_learns_red_from_blue_and_leaves_weights_that_load(pictures, tmp_path):
+    weights = train(
+        tiny_network(), open_images(pictures), to=tmp_path, recipe=Recipe(epochs=8, batch=5, learning_rate=0.05, size=32),
+        validation=open_images(pictures), workers=0,
+    )  # fmt: skip
+    network = load("resnet18", weights=weights)
+    assert network.classes == ("blue", "red")
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows] == list(range(8))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert float(rows[-1]["val_top1"]) == 1.0
+
+
+KILLED = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from unitscope.networks import load
+from unitscope.stimuli.images import open_images
+from unitscope.training import Recipe, train
+told = []
+def progress(fact):
+    told.append(fact)
+    if len(told) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+train(load("resnet18", width=4, classes=2, size=32, seed=0), open_images(sys.argv[1]), to=sys.argv[2],
+      recipe=Recipe(epochs=2, batch=4, learning_rate=0.05, size=32, seed=3), workers=0, checkpoint_every=2, progress=progress)
+"""
+
+
+def test_a_training_that_was_killed_twice_ends_with_the_same_bits(pictures, tmp_path):
+    def run(folder: str, die_at: int) -> int:
+        command = [sys.executable, "-c", KILLED, str(pictures), str(tmp_path / folder), str(die_at)]
+        return subprocess.run(command, capture_output=True, timeout=120).returncode
+
+    assert run("undisturbed", -1) == 0
+    assert run("killed", 3) == -signal.SIGKILL  # in the first epoch, after a checkpoint
+    assert run("killed", 3) == -signal.SIGKILL
+    assert run("killed", -1) == 0
+    whole, resumed = (load_file(tmp_path / folder / "weights.safetensors") for folder in ("undisturbed", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    logs = [(tmp_path / folder / "log.csv").read_text().splitlines() for folder in ("undisturbed", "killed")]
+    assert [row.rsplit(",", 1)[0] for row in logs[0]] == [row.rsplit(",", 1)[0] for row in logs[1]]  # all but the speed
+
+
+def test_a_folder_of_another_training_is_refused(pictures, tmp_path):
+    train(tiny_network(), open_images(pictures), to=tmp_path, recipe=Recipe(epochs=1, batch=5, size=32), workers=0)
+    with pytest.raises(Failure, match=r"another training: batch 5 \(now 4\)"):
+        train(tiny_network(), open_images(pictures), to=tmp_path, recipe=Recipe(epochs=1, batch=4, size=32), workers=0)
+
+
+def test_labels_and_logits_must_be_as_many(pictures, tmp_path):
+    network = load("resnet18", width=4, classes=3, size=32, seed=0)
+    with pytest.raises(BadInput, match="has 2 labels and resnet18 3 logits"):
+        train(network, open_images(pictures), to=tmp_path, recipe=TINY)
+
+
+def test_a_recipe_that_cannot_be_is_refused():
+    with pytest.raises(BadInput, match="is no schedule; choose"):
+        Recipe(schedule="linear")

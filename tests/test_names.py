@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_every_name_leads_somewhere(name):
 
 def test_every_name_is_listed_and_known_to_type_checkers():
     assert set(unitscope.__all__) == {*unitscope._HOMES, "atlas"}
-    source = open(unitscope.__file__, encoding="utf-8").read()
+    source = Path(unitscope.__file__).read_text(encoding="utf-8")
     imports = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0].replace(",", " ").split()
     assert set(unitscope.__all__) <= set(imports)
     assert set(unitscope.__all__) <= set(dir(unitscope))
@@ -45,7 +46,7 @@ def test_importing_the_package_loads_neither_torch_nor_matplotlib():
     ["import unitscope", "import unitscope.atlas.site", "import unitscope.atlas", "from unitscope import atlas"],
 )
 def test_atlas_is_the_verb_and_the_chapter_whichever_came_first(first):
-    """`unitscope.atlas([])` reaches the verb, which has a story for no records, and the chapter's modules stay within reach."""
+    """`unitscope.atlas([])` reaches the verb, which has a story for no records; the chapter's modules stay in reach."""
     code = f"""
 import unitscope
 {first}

@@ -7,8 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
+
+import tests.checking  # noqa: F401  (before the hook, which looks it up in the package `tests`)
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
@@ -68,6 +71,12 @@ def needs(*things: str) -> pytest.MarkDecorator:
 needs_shared_data = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason="needs the photographs and networks of ../shared/data, which are not here"
 )
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves signatures unchecked in this test, so that arguments of a wrong type reach the package's own stories."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from unitscope import __version__
 from unitscope.errors import BadInput, Failure, UnitscopeError
-from unitscope.terminal import paragraph, site_table, survey_table
+from unitscope.terminal import paragraph, site_table, survey_facts, survey_table
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = App(
     name="unitscope",
     help="An electrophysiology rig for convolutional networks: every unit of every layer, recorded and browsable.",
-    help_epilogue="`unitscope VERB --help` explains a verb. With --debug, or UNITSCOPE_DEBUG=1, errors show a traceback.",
+    help_epilogue="`unitscope VERB --help` explains a verb. --debug or UNITSCOPE_DEBUG=1 adds a traceback to an error.",
     help_format="plaintext",
     version=__version__,
     default_parameter=Parameter(negative=()),
@@ -110,11 +110,11 @@ def survey(
     network = open_network(model, options).to(choose_device(device))
     with (
         resumable(f"What was shown so far is kept in {to}; the same command resumes."),
-        bar(network.name, "image") as progress,
+        bars() as tell,
     ):
         record = survey_images(
             network, one_or_many(images), to=to, sites=sites, top=top, resize=resize, batch=batch,
-            workers=workers, strict=strict, progress=progress,
+            workers=workers, strict=strict, progress=lambda done, total: tell(network.name, done, total),
         )  # fmt: skip
     print(survey_table(record, width=columns()))
     print(f"\nThe record is {record.path}. Next: unitscope atlas {record.path} --to atlas")
@@ -200,6 +200,43 @@ def train(
 
 
 @app.command
+def atlas(records: list[Path], /, *, to: Path) -> None:
+    """Make a static site of one or several records, to be browsed offline.
+
+    Args:
+        records: Folders that `unitscope survey` made; several are shown side by side.
+        to: The folder of the atlas. An atlas that is there already is made anew.
+    """
+    from unitscope.atlas.site import build_atlas
+
+    with resumable("Records are untouched; the atlas is made anew by the same command."), bars() as tell:
+        page = build_atlas(records, to=to, progress=lambda done, total, what: tell(what, done, total))
+    print(how_to_open(page))
+
+
+@app.command
+def demo(*, to: Path = Path("unitscope-demo")) -> None:
+    """All of it, on the shipped pair of networks and the built-in photographs: two records, one atlas.
+
+    Args:
+        to: The folder for records and atlas.
+    """
+    from unitscope.demo import demo as demonstrate
+    from unitscope.record import open_record
+
+    with resumable(f"What was done so far is kept in {to}; the same command resumes."), bars() as tell:
+        page = demonstrate(to, progress=tell)
+    for record in sorted((to / "records").iterdir()):
+        print(f"{survey_facts(open_record(record), width=columns())}\n")
+    print(how_to_open(page))
+
+
+def how_to_open(page: Path) -> str:
+    """The last words of who makes an atlas."""
+    return f"The atlas is {page.resolve()}\nOpen it by double-click, or: unitscope view {page.parent}"
+
+
+@app.command
 def view(folder: Path, /) -> None:
     """Open an atlas in the browser.
 
@@ -281,19 +318,26 @@ def one_or_many(paths: list[str]) -> str | list[str]:
 
 
 @contextmanager
-def bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr where that is a terminal; it is told how many are done, and of how many."""
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, where that is a terminal, for each thing that is done: told what, how many, of all."""
     from tqdm import tqdm
 
-    with tqdm(desc=title, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True) as shown:
+    shown: list[Any] = []
 
-        def progress(done: int, total: int) -> None:
-            if not shown.n and done > 1000:  # resumed: what was done before says nothing of the pace
-                shown.initial = shown.n = done
-            shown.total = total
-            shown.update(done - shown.n)
+    def progress(what: str, done: int, total: int) -> None:
+        if not shown or shown[-1].desc != f"{what}: ":
+            for finished in shown:
+                finished.close()
+            quiet = not sys.stderr.isatty()
+            shown[:] = [tqdm(desc=what, total=total, initial=done, disable=quiet, dynamic_ncols=True)]
+        else:
+            shown[-1].update(done - shown[-1].n)
 
+    try:
         yield progress
+    finally:
+        for unfinished in shown:
+            unfinished.close()
 
 
 @contextmanager

@@ -108,11 +108,16 @@ def survey_table(record: Record, *, width: int = 80) -> str:
                 f"{peaks[-1]:.3g}" if peaks else "",
             )
         )
-    total = len(units["inactive"])
-    inactive = sum(units["inactive"])
-    share = f"{inactive / total:.1%}".replace("%", " %")
-    foot = f"{total:,} units at {len(rows)} sites; {inactive:,} ({share}) never had a response above 0 to any of these "
-    return "\n".join([table(SURVEYED, rows, width=width), "", paragraph(foot + _shown(record), width=width)])
+    return "\n".join([table(SURVEYED, rows, width=width), "", survey_facts(record, width=width)])
+
+
+def survey_facts(record: Record, *, width: int = 80) -> str:
+    """What a survey found, in a sentence."""
+    inactive = _columns(record, "units.parquet", ("inactive",))["inactive"]
+    share = f"{100 * sum(inactive) / max(len(inactive), 1):.1f} %"
+    facts = f"{record.facts['network']['name']}: {len(inactive):,} units at {len(record.sites)} sites; "
+    facts += f"{sum(inactive):,} ({share}) never had a response above 0 to any of "
+    return paragraph(facts + _shown(record), width=width)
 
 
 def _shown(record: Record) -> str:
@@ -121,7 +126,7 @@ def _shown(record: Record) -> str:
     text = f"{stimuli['count'] - unreadable:,} images"
     if unreadable:
         text += f" ({unreadable:,} more could not be read)"
-    return text + (f", a {stimuli['note']}." if stimuli.get("note") else ".")
+    return text + (f" ({stimuli['note']})." if stimuli.get("note") else ".")
 
 
 def _columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:

@@ -1,0 +1,110 @@
+"""The mean preferred stimuli and first-layer kernels of one site, read from a record and made into sprites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unitscope.atlas import figures, sprites
+from unitscope.errors import UnknownName
+from unitscope.vocabulary import Box, Size
+
+if TYPE_CHECKING:
+    from unitscope.atlas.shelves import Shelf
+    from unitscope.record import Record, SiteFacts
+
+FEW = 30
+"""A mean over fewer stimuli is flagged as unreliable (methods 2.5)."""
+
+LONGEST = 72
+
+
+def write_means(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
+    """Write the mean preferred stimuli of a site's center neurons in both display modes (methods 2.4).
+
+    Returns:
+        For the page: n of each unit, below which n a mean is unreliable, the sprites `absolute` and `contrast`, the contrast's one gain
+        and what it is taken against. None where the record has no means.
+    """
+    arrays = [_array(shelf.record, f"mean_stimulus_center{part}", site) for part in ("", "_n", "_size", "_box")]
+    if arrays[0] is None or arrays[1] is None or arrays[2] is None:
+        return None
+    means, n, sizes, boxes = arrays
+    seen = [None if n[i] == 0 else means[i, :, : sizes[i][0], : sizes[i][1]] for i in range(len(means))]
+    absolute = [None if mean is None else figures.absolute(mean) for mean in seen]
+    value = {"n": n, "few": FEW, "absolute": _write(absolute, stem, "mean"), "contrast": None}
+    if shelf.mean_photograph is None or boxes is None:
+        return value
+    deltas = _deltas(seen, shelf.mean_photograph, boxes)
+    gain = figures.contrast_gain(_reliable(deltas, n))
+    contrast = [None if delta is None else figures.contrast(delta, gain=gain) for delta in deltas]
+    against = f"the mean of the same place of {shelf.photographs:,} photographs"
+    return {**value, "contrast": _write(contrast, stem, "contrast"), "gain": gain, "against": against}
+
+
+def _deltas(seen: list[np.ndarray | None], photograph: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:
+    """Each mean less the mean of all photographs in the same box (methods 2.3)."""
+    known: dict[tuple[int, ...], np.ndarray] = {}
+    deltas: list[np.ndarray | None] = []
+    for mean, box in zip(seen, boxes.tolist(), strict=True):
+        key = tuple(box)
+        if mean is not None and key not in known:
+            known[key] = figures.seen_in(Box(*box), photograph, shape=mean.shape[1:])
+        deltas.append(None if mean is None else mean - known[key])
+    return deltas
+
+
+def write_kernels(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
+    """Write the first-layer kernel of each unit of a site, all around gray at one gain; None where the site has none."""
+    known = record.facts.get("kernels") or {}
+    if site.name not in known.get("sites", ()):
+        return None
+    kernels = np.asarray(record.array("kernels")[...], dtype=np.float32)[: site.channels]
+    if record.facts["network"].get("order") == "BGR":
+        kernels = kernels[:, ::-1]
+    if kernels.shape[1] == 2 or kernels.shape[1] > 3:
+        return None
+    gain = figures.contrast_gain(kernels)
+    pictures = [figures.contrast(kernel, gain=gain) for kernel in kernels]
+    return {"gain": gain, "of": known["site"], "size": list(kernels.shape[2:]), **_write(pictures, stem, "kernel")}
+
+
+def _array(record: Record, name: str, site: SiteFacts) -> np.ndarray | None:
+    try:
+        return np.asarray(record.array(name)[site.first_unit : site.first_unit + site.channels])
+    except (UnknownName, FileNotFoundError):
+        return None
+
+
+def _reliable(deltas: list[np.ndarray | None], n: np.ndarray) -> np.ndarray:
+    """The values that set the gain: those of reliable means or, where there are none, of all."""
+    chosen = [delta for delta, seen in zip(deltas, n, strict=True) if delta is not None and seen >= FEW]
+    chosen = chosen or [delta for delta in deltas if delta is not None]
+    return np.concatenate([delta.ravel() for delta in chosen]) if chosen else np.zeros(0)
+
+
+def _write(pictures: list[np.ndarray | None], stem: Path, kind: str) -> dict[str, Any]:
+    tiles = [None if picture is None else figures.enlarged(picture, longest=LONGEST) for picture in pictures]
+    sharp = any(picture is not None and max(picture.shape[:2]) <= figures.SHARP // 2 for picture in pictures)
+    size = _largest([tile for tile in tiles if tile is not None])
+    tiles = [None if tile is None else _centered(tile, size) for tile in tiles]
+    written = sprites.write_sprites(tiles, stem=stem.with_name(f"{stem.name}-{kind}"), lossless=sharp, quality=88)
+    return {**written, "sharp": sharp}
+
+
+def _largest(tiles: list[np.ndarray]) -> Size:
+    if not tiles:
+        return 1, 1
+    return max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
+
+
+def _centered(tile: np.ndarray, size: Size) -> np.ndarray:
+    """The tile in the middle of a transparent one of `size`: channels of one site may differ in field."""
+    if tile.shape[:2] == size:
+        return tile
+    top, left = (size[0] - tile.shape[0]) // 2, (size[1] - tile.shape[1]) // 2
+    result = np.zeros((*size, 4), np.uint8)
+    result[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return result

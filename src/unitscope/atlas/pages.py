@@ -1,0 +1,207 @@
+"""The pages of an atlas, from templates: the first page with all sites, and one page per network and site."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unitscope.atlas.scripts import as_script, write_script
+from unitscope.atlas.shelves import TEASERS
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from unitscope.atlas.shelves import Shelf
+    from unitscope.record import SiteFacts
+
+ASSETS = ("atlas.css", "atlas.js", "sheet.js", "unit.js")
+
+
+def write_assets(folder: Path) -> None:
+    """Copy style and scripts into the atlas."""
+    (folder / "assets").mkdir(parents=True, exist_ok=True)
+    for name in ASSETS:
+        with resources.as_file(resources.files("unitscope.atlas") / "static" / name) as path:
+            shutil.copyfile(path, folder / "assets" / name)
+
+
+def write_pages(shelves: Sequence[Shelf], folder: Path) -> Path:
+    """Write the pages and the list of what there is (data/atlas.js); returns the first page."""
+    listing = {"records": [_listed(shelf) for shelf in shelves]}
+    write_script(folder / "data" / "atlas.js", "window.unitscope", {"atlas": listing, "sites": {}, "images": {}})
+    for shelf in shelves:
+        for number, site in enumerate(shelf.record.sites.values()):
+            _write(folder / shelf.slug / f"{shelf.site_slugs[site.name]}.html", "site.html.j2", _site_page(shelves, shelf, number))
+    index = folder / "index.html"
+    _write(index, "index.html.j2", _first_page(shelves))
+    return index
+
+
+def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_templates().get_template(template).render(values), encoding="utf-8", errors="replace")
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unitscope.atlas", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["script"] = as_script
+    environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return environment
+
+
+def _listed(shelf: Shelf) -> dict[str, Any]:
+    """What every page knows of a record: enough to move between sites and to find the other network's unit."""
+    return {
+        "slug": shelf.slug,
+        "title": shelf.title,
+        "album": f"photographs/{shelf.album.folder.name}",
+        "sites": [
+            {
+                "name": site.name,
+                "slug": shelf.site_slugs[site.name],
+                "channels": site.channels,
+                "operation": site.operation,
+                "lattice": list(site.lattice),
+                "field": list(site.field.size),
+                "status": site.field.status,
+            }
+            for site in shelf.record.sites.values()
+        ],
+    }
+
+
+def _first_page(shelves: Sequence[Shelf]) -> dict[str, Any]:
+    return {
+        "title": " & ".join(shelf.title for shelf in shelves),
+        "records": [_record_facts(shelf) for shelf in shelves],
+        "rows": [_row(name, shelves) for name in _merged([list(shelf.record.sites) for shelf in shelves])],
+        "demonstration": any("demonstration" in _note(shelf).lower() for shelf in shelves),
+        "notes": sorted({_note(shelf) for shelf in shelves} - {""}),
+        "units": sum(len(shelf.units) for shelf in shelves),
+    }
+
+
+def _note(shelf: Shelf) -> str:
+    return str(shelf.record.facts["stimuli"].get("note") or "")
+
+
+def _record_facts(shelf: Shelf) -> dict[str, Any]:
+    facts = shelf.record.facts
+    stimuli, network = facts["stimuli"], facts["network"]
+    source = stimuli["source"]
+    return {
+        "slug": shelf.slug,
+        "title": shelf.title,
+        "network": network,
+        "weights": Path(str(network.get("weights") or "")).name or "none (as initialized)",
+        "shown": stimuli["count"] - stimuli.get("unreadable", 0),
+        "unreadable": stimuli.get("unreadable", 0),
+        "source": ", ".join(source) if isinstance(source, list) else str(source),
+        "fingerprint": stimuli["fingerprint"],
+        "size": stimuli["size"],
+        "note": _note(shelf),
+        "sites": len(shelf.record.sites),
+        "units": len(shelf.units),
+        "inactive": sum(shelf.inactive()),
+        "created": str(facts.get("created", ""))[:10],
+        "version": facts.get("versions", {}).get("unitscope", ""),
+        "gone": shelf.album.originals is None,
+        "first": next(iter(shelf.site_slugs.values()), ""),
+    }
+
+
+def _merged(orders: Sequence[list[str]]) -> list[str]:
+    """All names in one order that respects the first list; a name it lacks comes after its predecessor."""
+    merged: list[str] = []
+    for order in orders:
+        place = 0
+        for name in order:
+            if name in merged:
+                place = merged.index(name) + 1
+            else:
+                merged.insert(place, name)
+                place += 1
+    return merged
+
+
+def _row(name: str, shelves: Sequence[Shelf]) -> dict[str, Any]:
+    cells = [_cell(shelf, name) for shelf in shelves]
+    known = [cell for cell in cells if cell]
+    return {"name": name, "cells": cells, "site": known[0]["site"], "href": known[0]["href"], "glyph": known[0]["glyph"]}
+
+
+def _cell(shelf: Shelf, name: str) -> dict[str, Any] | None:
+    if name not in shelf.record.sites:
+        return None
+    site = shelf.record.sites[name]
+    place = list(shelf.record.sites).index(name)
+    return {
+        "record": shelf.title,
+        "site": site,
+        "href": f"{shelf.slug}/{shelf.site_slugs[name]}.html",
+        "inactive": sum(shelf.inactive(site)),
+        "glyph": _glyph(site, shelf.album.picture),
+        "teasers": [_teaser(shelf, place, rank, channel) for rank, channel in enumerate(shelf.teasers(site))],
+    }
+
+
+def _teaser(shelf: Shelf, place: int, rank: int, channel: int) -> dict[str, Any]:
+    """Where patch `rank` of the site at `place` lies in the first page's sprite, in tiles."""
+    from unitscope.atlas.sprites import PER_FILE
+
+    file, within = divmod(place * TEASERS + rank, PER_FILE)
+    return {"channel": channel, "file": f"{shelf.slug}/sprites/teasers-{file}.webp", "row": within // TEASERS, "col": rank}
+
+
+def _glyph(site: SiteFacts, picture: tuple[int, int]) -> dict[str, float]:
+    """The center neuron's field within the picture, in percent of the picture's longer side, for a small drawing."""
+    unit = 100 / max(picture)
+    box = site.field.box(site.lattice[0] // 2, site.lattice[1] // 2).clip(picture)
+    return {
+        "height": round(picture[0] * unit, 2),
+        "width": round(picture[1] * unit, 2),
+        "y": round(box.top * unit, 2),
+        "x": round(box.left * unit, 2),
+        "rows": round(max(box.height * unit, 2), 2),
+        "cols": round(max(box.width * unit, 2), 2),
+    }
+
+
+def _site_page(shelves: Sequence[Shelf], shelf: Shelf, number: int) -> dict[str, Any]:
+    sites = list(shelf.record.sites.values())
+    site = sites[number]
+
+    def link(neighbor: SiteFacts) -> dict[str, str]:
+        return {"name": neighbor.name, "href": f"{shelf.site_slugs[neighbor.name]}.html"}
+
+    return {
+        "record": _record_facts(shelf),
+        "site": site,
+        "slug": shelf.site_slugs[site.name],
+        "number": number,
+        "sites": [link(other) for other in sites],
+        "before": link(sites[number - 1]) if number > 0 else None,
+        "after": link(sites[number + 1]) if number + 1 < len(sites) else None,
+        "others": [
+            {"title": other.title, "href": f"../{other.slug}/{other.site_slugs[site.name]}.html"}
+            for other in shelves
+            if other is not shelf and site.name in other.record.sites
+        ],
+        "inactive": sum(shelf.inactive(site)),
+        "glyph": _glyph(site, shelf.album.picture),
+        "album": f"../photographs/{shelf.album.folder.name}",
+        "here": {"record": shelf.slug, "site": shelf.site_slugs[site.name]},
+    }

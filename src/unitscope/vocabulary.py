@@ -186,3 +186,7 @@ class Site:
     def box(self, row: int, col: int, channel: int = 0) -> Box:
         """The exact box of one neuron. It hangs over the picture's edge where the field does."""
         raise NotImplementedError
+
+    def boxes(self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right): the survey asks for hundreds of thousands."""
+        raise NotImplementedError

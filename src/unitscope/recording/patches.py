@@ -85,7 +85,8 @@ def _patch(
 def _none_story(originals: Originals, found: Sequence[Image.Image]) -> str:
     first = found[0].info
     return (
-        f"not one of the {len(found)} images can be had from {originals.images.source}; {first['uri']}: {first['reason']}. "
+        f"not one of the {len(found)} images can be had from {originals.images.source}; "
+        f"{first['uri']}: {first['reason']}. "
         "Where the images have moved, say so: patches(..., originals=originals_of(record, NEW_PLACE))."
     )
 
@@ -100,7 +101,7 @@ def blank(size: Size) -> Image.Image:
     return picture
 
 
-# --- the images of a record -----------------------------------------------------------------------------------------------
+# --- the images of a record -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,11 +177,8 @@ def _reopened(record: Record, items: tuple[Item, ...]) -> Images:
 def _moved(source: Source, items: tuple[Item, ...]) -> Images:
     now = open_images(source)
     if not {item.uri for item in now.items} & {item.uri for item in items}:
-        raise BadInput(
-            f"{now.source} holds none of the record's {len(items)} images; the first should be called {items[0].uri!r} there."
-            if items
-            else "the record saw no image."
-        )
+        first = f"; the first should be called {items[0].uri!r} there" if items else ""
+        raise BadInput(f"{now.source} holds none of the record's {len(items)} images{first}.")
     return reopen(now.source, items)
 
 
@@ -200,13 +198,11 @@ def _items(key: _Key) -> tuple[tuple[Item, ...], Sequence[str | None], Sequence[
     labels = [label if isinstance(label, str) else None for label in table["label"]]
     items = tuple(Item(uri, label) for uri, label in zip(table["uri"], labels, strict=True))
     digests = [value if isinstance(value, str) else None for value in table.get("digest", [None] * len(items))]
-    sizes = [
-        int(value) if value == value and value is not None else -1 for value in table.get("bytes", [-1] * len(items))
-    ]
+    sizes = table["bytes"].fillna(-1).astype("int64").tolist() if "bytes" in table else [-1] * len(items)
     return items, digests, sizes
 
 
-# --- cutting --------------------------------------------------------------------------------------------------------------
+# --- cutting --------------------------------------------------------------------------------------
 
 
 def cut(
@@ -298,11 +294,10 @@ class _Layout:
         down, along = picture.height / original[0], picture.width / original[1]
         top, left, bottom, right = self.source
         window = (left * along, top * down, min(right * along, picture.width), min(bottom * down, picture.height))
-        whole = tuple(round(side) for side in window)
-        size = (self.place.width, self.place.height)
-        if whole == window and (whole[2] - whole[0], whole[3] - whole[1]) == size:
-            return picture.crop(whole)
-        return picture.resize(size, Image.Resampling.BILINEAR, box=window)
+        as_large = window[2] - window[0] == self.place.width and window[3] - window[1] == self.place.height
+        if as_large and all(side == round(side) for side in window):
+            return picture.crop(window)
+        return picture.resize((self.place.width, self.place.height), Image.Resampling.BILINEAR, box=window)
 
     def mask(self) -> Image.Image:
         """255 where the patch shows the network's input, 0 beyond it."""
@@ -365,7 +360,7 @@ def _box(row: Any) -> Box:
     return Box(int(row.top), int(row.left), int(row.bottom), int(row.right))
 
 
-# --- the neuron feature ---------------------------------------------------------------------------------------------------
+# --- the neuron feature ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,7 +394,7 @@ def neuron_feature(
 
 
 def weighted_mean(originals: Originals, stimuli: Sequence[tuple[int, Box, float]]) -> NeuronFeature:
-    """The mean of the patches (image, box, weight > 0), weighted. Boxes of different sizes are laid center on center."""
+    """The weighted mean of patches (image, box, weight > 0). Boxes of different sizes are laid center on center."""
     height = max((box.height for _, box, _ in stimuli), default=1)
     width = max((box.width for _, box, _ in stimuli), default=1)
     total, weights = np.zeros((height, width, 3)), np.zeros((height, width))

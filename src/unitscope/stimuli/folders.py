@@ -78,7 +78,7 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
         if first_visit(os.path.join(folder, below), entered):
             for entry in entries(os.path.join(folder, below)):
                 path = below + entry.name
-                if not entry.is_dir():
+                if not is_folder(entry):
                     yield path, size_of(entry)
                 elif entry.is_symlink():
                     linked = sorted([*linked, path + "/"], reverse=True)
@@ -105,6 +105,14 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
             f"the folder {uri_of(folder)} cannot be listed ({reason}), so its images would be missed silently. "
             "Make it readable, or choose a folder without it."
         ) from None
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that leads in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def size_of(entry: os.DirEntry[str]) -> int:
@@ -162,7 +170,9 @@ def rows_of(path: str) -> Iterator[tuple[str, str]]:
                 check_name(uri, path, table.line_num)
                 yield uri, (row.get("label") or "").strip()
         except csv.Error as error:
-            raise BadInput(f"{uri_of(path)} is not a list of images: line {table.line_num}: {error}.") from None
+            raise BadInput(
+                f"{uri_of(path)} is not a list of images: after line {table.line_num} comes a {error}."
+            ) from None
 
 
 def no_list_story(path: str, header: list[str]) -> str:

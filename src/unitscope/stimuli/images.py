@@ -51,6 +51,8 @@ def open_images(source: Source) -> Images:
         from unitscope.stimuli.builtin import builtin_images
 
         return builtin_images()
+    if not os.fspath(source) or "\0" in os.fspath(source):
+        raise BadInput(f"{os.fspath(source)!r} is no path. Images are a folder, a list (CSV), or tar files.")
     path = os.path.abspath(os.path.expanduser(os.fspath(source)))
     if os.path.isdir(path):
         return images_in(path)

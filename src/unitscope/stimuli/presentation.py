@@ -8,6 +8,7 @@ after it was turned upright.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -183,7 +184,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     if isinstance(error, Image.DecompressionBombError):
-        return f"{str(error).split(' of ')[0]} of too many pixels"
+        return "more pixels than Pillow decodes: " + "".join(re.findall(r"\((\d+) pixels\)", str(error))[:1])
     text = " ".join(str(error).split())
     return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
 

@@ -50,6 +50,7 @@ def test_metadata_are_json_under_the_keys_that_are_documented():
     }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("typed", "story"),
     [
@@ -75,7 +76,7 @@ def test_metadata_are_json_under_the_keys_that_are_documented():
         ({"classes": [1, 2]}, "expected the names of the logits"),
     ],
 )
-def test_what_cannot_be_right_is_refused(typed, story, unchecked):
+def test_what_cannot_be_right_is_refused(typed, story):
     with pytest.raises(BadInput, match=story):
         understand(**typed)
 
@@ -85,5 +86,5 @@ def test_channels_that_are_no_colors_may_have_any_mean():
 
 
 def test_metadata_that_are_not_json():
-    with pytest.raises(BadInput, match="the metadata unitscope.mean should be JSON but is '0.5 0.5"):
+    with pytest.raises(BadInput, match=r"the metadata unitscope.mean should be JSON but is '0.5 0.5"):
         Preprocessing.from_metadata({"unitscope.mean": "0.5 0.5 0.5"})

@@ -1,4 +1,4 @@
-"""Our residual networks are torchvision's, parameter by parameter and bit by bit; their plain twins are what remains without skips."""
+"""Our residual networks are torchvision's, bit by bit; their plain twins are what remains without skips."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_twin_is_the_network_without_the_down_sampling_convolutions(depth):
 
 @pytest.mark.parametrize("depth", ["18", "50"])
 def test_the_twin_differs_by_the_skips_alone(depth):
-    """With the last normalization of each block silenced, a skip still carries the picture; without skips nothing arrives."""
+    """With each block's last normalization silenced, skips still carry the picture; without them nothing arrives."""
     outputs = {}
     for kind in ("resnet", "plainnet"):
         network = resnet(f"{kind}{depth}", width=4, classes=3).eval()
@@ -95,12 +95,13 @@ def test_any_width_classes_and_inputs(name):
 
 
 def test_an_unknown_name_has_near_ones():
-    with pytest.raises(UnknownName, match="no network 'resnet43'. Close: 'resnet34'"):
+    with pytest.raises(UnknownName, match=r"no network 'resnet43'. Close: 'resnet34'"):
         resnet("resnet43")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("shape", [{"width": 0}, {"classes": -1}, {"inputs": 2.5}])
-def test_shapes_must_be_whole_and_positive(shape, unchecked):
+def test_shapes_must_be_whole_and_positive(shape):
     ((what, number),) = shape.items()
     with pytest.raises(BadInput, match=f"{what}={number}; expected a whole number of at least 1"):
         resnet("resnet18", **shape)

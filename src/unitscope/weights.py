@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -185,17 +186,20 @@ def _read_pickle(path: Path) -> Any:
                     f"{path} is a TorchScript archive, a program and not only weights. Save its state_dict() instead."
                 )
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise BadInput(
-            f"{path} is a pickle that holds more than weights, and is not opened, since that could run any code. "
-            "If you trust it, open it yourself and save its state_dict()."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path} is not a weights file, or not a complete one ({cause}).") from error
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle raises anything
+        foreign = isinstance(error, pickle.UnpicklingError)
+        if foreign and re.search(
+            r"GLOBAL|operand 149", str(error)
+        ):  # 149: pickles of a protocol that torch never writes
+            raise BadInput(
+                f"{path} is a pickle that holds more than weights, and is not opened, since that could run any code. "
+                "If you trust it, open it yourself and save its state_dict()."
+            ) from error
+        cause = "" if foreign else f" ({next(iter(str(error).splitlines()), type(error).__name__).rstrip('.')})"
+        raise BadInput(f"{path} is not a weights file, or not a complete one{cause}.") from error
 
 
 def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:

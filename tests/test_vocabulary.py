@@ -1,0 +1,91 @@
+"""Boxes, fields, units and neurons: the facts that all else is said in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unitscope.errors import BadInput
+from unitscope.vocabulary import Bounds, Box, Neuron, ReceptiveField, Unit
+
+whole = st.integers(-50, 300)
+boxes = st.tuples(whole, whole, st.integers(1, 80), st.integers(1, 80)).map(
+    lambda b: Box(b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+sizes = st.tuples(st.integers(1, 250), st.integers(1, 250))
+
+
+def pixels(box: Box) -> set[tuple[int, int]]:
+    """All pixels of a box, one by one."""
+    return {(row, col) for row in range(box.top, box.bottom) for col in range(box.left, box.right)}
+
+
+@given(boxes, sizes)
+def test_a_clipped_box_holds_the_pixels_that_lie_on_the_picture(box: Box, size: tuple[int, int]) -> None:
+    on_picture = {(row, col) for row, col in pixels(box) if 0 <= row < size[0] and 0 <= col < size[1]}
+    assert pixels(box.clip(size)) == on_picture
+    assert box.fall_off(size) == pytest.approx(1 - len(on_picture) / len(pixels(box)))
+
+
+@given(boxes, whole, whole)
+def test_a_shifted_box_keeps_its_size(box: Box, rows: int, cols: int) -> None:
+    moved = box.shift(rows, cols)
+    assert pixels(moved) == {(row + rows, col + cols) for row, col in pixels(box)}
+    assert (moved.height, moved.width) == (box.height, box.width)
+
+
+def test_a_field_moves_by_its_stride() -> None:
+    field = ReceptiveField(size=(27, 27), stride=(4, 4), start=(-13, -13))
+    assert field.box(0, 0) == Box(-13, -13, 14, 14)
+    assert field.box(28, 3) == Box(99, -1, 126, 26)
+    assert field.center == (0, 0)
+    assert str(field) == "27 x 27"
+
+
+@pytest.mark.parametrize("text", ["layer1.0.relu_1:18", " maxpool:0 ", "features.3:511"])
+def test_a_unit_is_understood_and_written_alike(text: str) -> None:
+    unit = Unit.parse(text)
+    assert str(unit) == text.strip()
+    assert Unit.parse(str(unit)) == unit
+
+
+@pytest.mark.parametrize(
+    "text", ["", "layer1.0.relu", "maxpool:", ":3", "maxpool:-1", "maxpool:3@1,1", "max pool:3", "a:1.5"]
+)
+def test_what_names_no_unit_is_told_so(text: str) -> None:
+    with pytest.raises(
+        BadInput, match=r"does not name a unit; write it as SITE:CHANNEL, for instance layer1\.0\.relu:18"
+    ):
+        Unit.parse(text)
+
+
+@given(st.integers(0, 999), st.integers(0, 223), st.integers(0, 223))
+def test_a_neuron_is_understood_and_written_alike(channel: int, row: int, col: int) -> None:
+    neuron = Neuron(Unit("layer1.0.relu_1", channel), row, col)
+    assert Neuron.parse(str(neuron)) == neuron
+    assert str(neuron) == f"layer1.0.relu_1:{channel}@{row},{col}"
+
+
+@pytest.mark.parametrize("text", ["maxpool:3", "maxpool:3@", "maxpool:3@1", "maxpool:3@1,-1", "@1,1"])
+def test_what_names_no_neuron_is_told_so(text: str) -> None:
+    with pytest.raises(BadInput, match="does not name a neuron; write it as SITE:CHANNEL@ROW,COL"):
+        Neuron.parse(text)
+
+
+def test_a_neuron_of_no_unit_is_told_so() -> None:
+    with pytest.raises(BadInput, match="'maxpool' does not name a unit"):
+        Neuron.parse("maxpool@1,1")
+
+
+def test_units_are_ordered_by_site_and_channel() -> None:
+    assert sorted([Unit("b", 0), Unit("a", 10), Unit("a", 2)]) == [Unit("a", 2), Unit("a", 10), Unit("b", 0)]
+
+
+def test_bounds_are_read_where_they_are_shared_and_where_they_are_not() -> None:
+    rows = np.arange(4, dtype=np.int32).reshape(1, 4, 1)
+    each = np.arange(2 * 4 * 3, dtype=np.int32).reshape(2, 4, 3)
+    bounds = Bounds(top=rows, left=each, bottom=rows + 3, right=each + 1)
+    assert bounds.at(1, 2, 0) == Box(2, 18, 5, 19)
+    assert bounds.at(0, 3, 2) == Box(3, 11, 6, 12)

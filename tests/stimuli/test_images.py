@@ -413,6 +413,18 @@ def test_a_folder_is_reopened_in_the_record_s_order_whatever_was_added(tmp_path)
         again.bytes(1)
 
 
+def test_a_source_whose_own_name_is_strange_is_told_in_plain_text_and_reopened(tmp_path):
+    folder = fill(tmp_path / os.fsdecode(b"caf\xe9"), ["a.jpg"])
+    images = open_images(folder)
+    assert images.source == f"{tmp_path}/caf\\xe9"
+    assert reopen(images.source, images.items).bytes(0) == b"a.jpg"
+    shards = open_images([tar(folder / "s.tar", {"x.jpg": b"x"})])
+    assert shards.source == [f"{tmp_path}/caf\\xe9/s.tar"]
+    assert reopen(shards.source, shards.items).bytes(0) == b"x"
+    with pytest.raises(BadInput, match=r"caf\\xe8 does not exist\. Close: .*caf\\xe9\."):
+        open_images(tmp_path / os.fsdecode(b"caf\xe8"))
+
+
 def test_lists_and_shards_are_reopened_too(tmp_path):
     fill(tmp_path, ["sub/x.jpg", "y.jpg"])
     (tmp_path / "list.csv").write_text("uri,label\ny.jpg,a\nsub/x.jpg,b\n")

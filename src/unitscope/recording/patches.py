@@ -212,7 +212,7 @@ def cut(
     presentation: Presentation,
     size: int | Size,
     fill: Color = FILL,
-) -> UInt8[np.ndarray, "box height width color"]:
+) -> UInt8[np.ndarray, "box h w color"]:
     """Many fields of one encoded image, all brought to `size` (height, width), from the original, which is decoded
     once.
 
@@ -226,7 +226,7 @@ def cut(
 
 def cut_shown(
     shown: UInt8[np.ndarray, "height width color"], boxes: Sequence[Box], *, size: int | Size, fill: Color = FILL
-) -> UInt8[np.ndarray, "box height width color"]:
+) -> UInt8[np.ndarray, "box h w color"]:
     """Many fields of a picture as the network saw it (`Originals.shown`, `Presentation.present`), brought to `size`."""
     height, width = _pair(size)
     picture, original = Image.fromarray(shown), (shown.shape[0], shown.shape[1])
@@ -335,11 +335,12 @@ def _within(part: FloatBox, whole: FloatBox, size: Size) -> Box:
     """Where a part of `whole` lies when `whole` is brought to `size`, in whole pixels."""
     down, along = size[0] / (whole[2] - whole[0]), size[1] / (whole[3] - whole[1])
     sides = [(part[n] - whole[n % 2]) * (along if n % 2 else down) for n in range(4)]
-    return Box(*(round(side) for side in sides))
+    return _whole(sides)
 
 
-def _whole(box: FloatBox) -> Box:
-    return Box(*(round(side) for side in box))
+def _whole(box: Sequence[float]) -> Box:
+    """The pixels whose centers lie in a box."""
+    return Box(*(ceil(side - 0.5) for side in box))
 
 
 def _empty(box: Box) -> bool:

@@ -60,7 +60,7 @@ def images_of_folder(folder: str) -> Images:
     if not images:
         raise BadInput(no_image_story(folder, paths))
     items = tuple(Item(uri_of(path), label_of(path)) for path, _ in images)
-    return Images(items, [size for _, size in images], Files(folder, [item.uri for item in items]), folder)
+    return Images(items, [size for _, size in images], Files(folder, [item.uri for item in items]), uri_of(folder))
 
 
 def label_of(path: str) -> str | None:
@@ -153,7 +153,7 @@ def images_of_list(path: str) -> Images:
             f"none of the {len(rows)} files that {uri_of(path)} names is there; the first is {rows[0][0]!r}. "
             f"Names are relative to the folder of the list, {uri_of(root)}."
         )
-    return Images(items, sizes, Files(root, [item.uri for item in items]), path)
+    return Images(items, sizes, Files(root, [item.uri for item in items]), uri_of(path))
 
 
 def rows_of(path: str) -> Iterator[tuple[str, str]]:
@@ -206,4 +206,4 @@ def image_alone(path: str) -> Images:
     """A set of one: the image file itself, without a label."""
     folder, name = os.path.split(path)
     item = Item(uri_of(name))
-    return Images((item,), [Path(path).stat().st_size], Files(folder, [item.uri]), path)
+    return Images((item,), [Path(path).stat().st_size], Files(folder, [item.uri]), uri_of(path))

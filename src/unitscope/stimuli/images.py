@@ -10,7 +10,7 @@ from os import PathLike
 
 from unitscope.errors import BadInput, near
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
-from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, uri_of
+from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
 from unitscope.stimuli.shards import are_shards, images_of_shards
 
 __all__ = ["Images", "Item", "Source", "Unreadable", "digest", "open_images", "reopen"]
@@ -125,11 +125,12 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
     """
     sizes = [-1] * len(items)
     if isinstance(source, str) and source != "builtin" and not any("//" in item.uri for item in items[:1]):
-        if not os.path.exists(source):
-            raise BadInput(missing_story(source))
-        root = source if os.path.isdir(source) else os.path.dirname(source)
+        path = path_of(source)
+        if not os.path.exists(path):
+            raise BadInput(missing_story(path))
+        root = path if os.path.isdir(path) else os.path.dirname(path)
         return Images(tuple(items), sizes, Files(root, [item.uri for item in items]), source)
-    now = open_images(source)
+    now = open_images(path_of(source) if isinstance(source, str) else [path_of(path) for path in source])
     place = {item.uri: number for number, item in enumerate(now.items)}
     reader = Chosen(now, [place.get(item.uri, -1) for item in items])
     return Images(tuple(items), sizes, reader, source, now.note)

@@ -50,9 +50,9 @@ class Item:
 class Images:
     """An ordered set of images: item i has the name `items[i].uri`, and `bytes(i)` is the encoded file.
 
-    `source` is what `open_images` was given, as an absolute path, or several; `note` says what a reader of results
-    must know about the set ("" for an ordinary one). `sizes[i]` is the number of bytes when the set was opened, -1
-    where that is unknown. `reader(i)` gives the bytes and raises Unreadable.
+    `source` is what `open_images` was given, as an absolute path (in `uri_of`'s form), or several; `note` says what a
+    reader of results must know about the set ("" for an ordinary one). `sizes[i]` is the number of bytes when the set
+    was opened, -1 where that is unknown. `reader(i)` gives the bytes and raises Unreadable.
     """
 
     items: tuple[Item, ...]

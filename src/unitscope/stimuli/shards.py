@@ -75,6 +75,7 @@ def images_of_shards(paths: Sequence[str], source: str | list[str]) -> Images:
         raise BadInput(f"no image in {', '.join(map(uri_of, paths[:3]))}: no member's name ends like an image's.")
     places = [(number, m.offset, m.length) for number, members in enumerate(indices) for m in members]
     shards, offsets, lengths = np.array(places, np.int64).T
+    source = uri_of(source) if isinstance(source, str) else [uri_of(path) for path in source]
     return Images(items, lengths.tolist(), Members(paths, shards, offsets, lengths), source)
 
 

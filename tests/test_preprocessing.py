@@ -66,7 +66,7 @@ def test_metadata_are_json_under_the_keys_that_are_documented():
         ({"std": (0.2, 0.2, 0.0)}, "expected numbers above 0, since pictures are divided by them"),
         (
             {"mean": (0.5, 0.5, 0.5), "std": (0.2,)},
-            "mean has 3 numbers and std 1; expected one of each per input channel",
+            "mean and std have 3 and 1 numbers; expected one of each per input channel",
         ),
         ({"order": "RBG"}, "order is 'RBG'; expected 'RGB', 'BGR' or ''"),
         ({"mean": (0.5,), "order": "RGB"}, "order is 'RGB'; expected '' for 1 input channels"),

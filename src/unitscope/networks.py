@@ -70,7 +70,7 @@ class Network:
         with contextlib.suppress(NotImplementedError):  # what torch.export made has one mode only
             module.eval()
 
-    def __call__(self, pictures: Float[Tensor, "stimulus color height width"]) -> Float[Tensor, "stimulus category"]:
+    def __call__(self, pictures: Float[Tensor, "stimulus color height width"]) -> Float[Tensor, "stimulus ..."]:
         """The logits. Pictures must have the network's size and lie in [0, 1]; what is not plainly 0..255 is let
         pass.
 
@@ -287,8 +287,8 @@ def _assembled(model: str, found: Found, file: Weights | None, asked: Preprocess
     channels = len(known.mean or IMAGENET.mean or ())
     if found.inputs not in (None, channels):
         came = f"mean has {channels} numbers" if known.mean else "neither mean nor std are known"
-        advice = f"give mean and std, {found.inputs} numbers each"
-        raise BadInput(f"{model} reads pictures of {found.inputs} channels, and {came}; {advice}.")
+        channel = "channel" if found.inputs == 1 else "channels"
+        raise BadInput(f"{model} has {found.inputs} input {channel}, and {came}; give one number of each per channel.")
     if found.logits and known.classes and len(known.classes) != found.logits:
         raise BadInput(
             f"{model} has {found.logits} logits with these weights, and {len(known.classes)} names of classes came."

@@ -68,7 +68,7 @@ class Preprocessing:
     def check(self) -> None:
         """Raises BadInput where the parts contradict each other or the scale of pictures, 0..1."""
         if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
-            story = f"mean has {len(self.mean)} numbers and std {len(self.std)}"
+            story = f"mean and std have {len(self.mean)} and {len(self.std)} numbers"
             raise BadInput(f"{story}; expected one of each per input channel.")
         if self.std is not None and min(self.std) <= 0:
             raise BadInput(f"std is {self.std}; expected numbers above 0, since pictures are divided by them.")

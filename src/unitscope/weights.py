@@ -71,7 +71,7 @@ def fit_weights(module: nn.Module, weights: Weights, *, name: str = "the network
     given = weights.state
     missing = [n for n in names if n not in given and not n.endswith("num_batches_tracked")]
     unexpected = [n for n in given if n not in names]
-    shapes = {n: (tuple(given[n].shape), tuple(own[names[n]].shape)) for n in given if n in names}
+    shapes = {n: (tuple(given[n].shape), tuple(own[names[n]].shape)) for n in names if n in given}
     misshaped = [f"{n} {_times(came)} instead of {_times(want)}" for n, (came, want) in shapes.items() if came != want]
     faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
     if any(faults.values()):

@@ -102,7 +102,7 @@ def pixels(name: str) -> UInt8[np.ndarray, "height width color"]:
     if picture.shape[:2] != photograph.size:
         raise Failure(
             f"scikit-image's {photograph.file} has {picture.shape[1]} x {picture.shape[0]} pixels instead of "
-            f"{photograph.size[1]} x {photograph.size[0]}; the demonstration set is made of scikit-image 0.22 or later."
+            f"{photograph.size[1]} x {photograph.size[0]}; the demonstration set is made of scikit-image 0.24 or later."
         )
     return picture
 

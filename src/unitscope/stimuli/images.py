@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from os import PathLike
 
 from unitscope.errors import BadInput, near
+from unitscope.stimuli.columns import images_of_parquet
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
-from unitscope.stimuli.shards import are_shards, images_of_shards
+from unitscope.stimuli.shards import images_of_shards
 
 __all__ = ["Images", "Item", "Source", "Unreadable", "digest", "open_images", "reopen"]
 
@@ -37,7 +38,7 @@ def open_images(source: Source) -> Images:
 
     * a folder: all images below it, sorted by path, labeled by the first sub-folder;
     * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as "train-*.tar";
-      a sequence of tar files;
+      a sequence of tar files; and the same of Parquet files with an image column;
     * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
     * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
 
@@ -59,37 +60,46 @@ def open_images(source: Source) -> Images:
     if os.path.isfile(path):
         return images_of_file(path)
     if matches := sorted(glob.glob(path)):
-        return images_of_shards(tar_files(matches), path)
+        return images_of_archives(matches, path)
     raise BadInput(missing_story(path))
 
 
 def images_in(folder: str) -> Images:
-    """The images of a folder, or of the tar files that it holds instead."""
+    """The images of a folder, or of the tar or Parquet files that it holds instead."""
     names = [entry.name for entry in entries(folder)]
-    if are_shards(names) and not any(os.path.isdir(os.path.join(folder, name)) for name in names):
-        return images_of_shards([os.path.join(folder, name) for name in names if name.lower().endswith(".tar")], folder)
+    if not any(is_image(name) or os.path.isdir(os.path.join(folder, name)) for name in names):
+        for ending in (".tar", ".parquet"):
+            if archives := [os.path.join(folder, name) for name in names if name.lower().endswith(ending)]:
+                return images_of_archives(archives, folder)
     return images_of_folder(folder)
 
 
 def images_of_file(path: str) -> Images:
-    """The images of a tar, of a list, or the one that the file is."""
+    """The images of a tar or Parquet file, of a list, or the one that the file is."""
     name = os.path.basename(path)
-    if name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        return images_of_shards([path], path)
+    if name.lower().endswith((".parquet", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        return images_of_archives([path], path)
     return image_alone(path) if is_image(name) else images_of_list(path)
 
 
+def images_of_archives(paths: Sequence[str], source: str | list[str]) -> Images:
+    """The images of tar files, or of Parquet files. Raises BadInput where a path is neither."""
+    if all(path.lower().endswith(".parquet") for path in paths):
+        return images_of_parquet(paths, source)
+    return images_of_shards(tar_files(paths), source)
+
+
 def shards_of(paths: list[str]) -> Images:
-    """The images of several tar files given one by one."""
+    """The images of several tar or Parquet files given one by one."""
     for path in paths:
         if not os.path.isfile(path):
             raise BadInput(missing_story(path))
     if not paths:
         raise BadInput("an empty sequence of tar files came; there must be at least one.")
-    return images_of_shards(tar_files(paths), paths)
+    return images_of_archives(paths, paths)
 
 
-def tar_files(paths: list[str]) -> list[str]:
+def tar_files(paths: Sequence[str]) -> Sequence[str]:
     """The paths as they are. Raises BadInput where one is no tar file."""
     for path in paths:
         if ".tar" not in os.path.basename(path).lower():

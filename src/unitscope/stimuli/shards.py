@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -143,9 +143,3 @@ def label_of(path: str, name: str, classes: dict[str, tuple[int, int]]) -> str |
         return read_part(path, *place).decode("utf-8", "replace").strip() or None
     parts = [part for part in name.split("/")[:-1] if part not in ("", ".")]
     return uri_of(parts[-1]) if parts else None
-
-
-def are_shards(names: Iterable[str]) -> bool:
-    """Whether there are tar files and no images among these names."""
-    names = list(names)
-    return any(name.lower().endswith(".tar") for name in names) and not any(map(is_image, names))

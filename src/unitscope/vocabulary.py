@@ -6,6 +6,7 @@ Text is understood here once: "layer1.0.relu_1:18@28,28" names the neuron at row
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -152,6 +153,17 @@ class Bounds:
         )
 
 
+    def of_many(self, channels: NDArray[np.int64], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The boxes of many neurons, within the picture, [neuron 4]."""
+        return np.stack(
+            [
+                side[tuple(i * (n > 1) for i, n in zip((channels, rows, cols), side.shape, strict=True))]
+                for side in (self.top, self.left, self.bottom, self.right)
+            ],
+            axis=1,
+        ).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """A place in the network where an electrode can sit: the output of one operation.
@@ -180,13 +192,67 @@ class Site:
         return self.lattice[0] // 2, self.lattice[1] // 2
 
     def field(self, channel: int | None = None) -> ReceptiveField:
-        """The receptive field of the site's neurons; of one channel where channels differ, else the hull of all."""
-        raise NotImplementedError
+        """The receptive field of the site's neurons; of one channel where channels differ, else the hull of all.
+
+        Raises BadInput for a channel that the site does not have.
+        """
+        if channel is not None:
+            self._check(channel)
+            return self.fields[self.groups[channel] if self.groups else 0]
+        return self.fields[0] if len(self.fields) == 1 else hull_of(self.fields)
 
     def box(self, row: int, col: int, channel: int = 0) -> Box:
-        """The exact box of one neuron. It hangs over the picture's edge where the field does."""
-        raise NotImplementedError
+        """The exact box of one neuron. It hangs over the picture's edge where the field does.
+
+        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer; a side
+        follows the field's rule where the picture alone cuts it off, and is the exact one otherwise.
+        Raises BadInput for a channel or a position that the site does not have.
+        """
+        self._check(channel)
+        rows, cols = self.lattice
+        if not (0 <= row < rows and 0 <= col < cols):
+            raise BadInput(
+                f"{self.name} has no neuron at {row},{col}: its lattice is {rows} x {cols}, counted from 0,0."
+            )
+        exact = self.bounds.at(channel, row, col)
+        if exact.height <= 0 or exact.width <= 0:
+            return exact
+        rule = self.field(channel).box(row, col)
+        clipped = rule.clip(self.picture)
+        return Box(*(wide if cut == true else true for wide, cut, true in zip(rule, clipped, exact, strict=True)))
 
     def boxes(self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right): the survey asks for hundreds of thousands."""
-        raise NotImplementedError
+        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right). Positions are taken to be on the lattice."""
+        exact = self.bounds.of_many(channels, rows, cols)
+        group = np.asarray(self.groups, dtype=np.int64)[channels] if self.groups else np.zeros(len(rows), dtype=np.int64)
+        start, stride, size = (
+            np.array([getattr(one, name) for one in self.fields], dtype=np.int64)[group] for name in ("start", "stride", "size")
+        )
+        first = start + np.stack([rows, cols], axis=1) * stride
+        rule = np.concatenate([first, first + size], axis=1)
+        clipped = np.clip(rule, 0, [*self.picture, *self.picture])
+        sees = ((exact[:, 2] > exact[:, 0]) & (exact[:, 3] > exact[:, 1]))[:, None]
+        return np.where((clipped == exact) & sees, rule, exact)
+
+    def _check(self, channel: int) -> None:
+        if not 0 <= channel < self.channels:
+            raise BadInput(f"{self.name} has no channel {channel}: its channels are 0 to {self.channels - 1}.")
+
+
+def hull_of(fields: Sequence[ReceptiveField]) -> ReceptiveField:
+    """The smallest field that contains all given ones; exact where they all are and move alike."""
+    rank = ("exact", "whole image", "upper bound", "unknown")
+    worst = max(fields, key=lambda one: rank.index(one.status))
+    if worst.status == "unknown":
+        return worst
+    if len({one.stride for one in fields}) > 1:
+        largest = max(fields, key=lambda one: one.size)
+        whole = [one for one in fields if one.stride == (0, 0) and one.status == "whole image"]
+        chosen = whole[0] if whole else largest
+        return ReceptiveField(
+            chosen.size, chosen.stride, chosen.start, "upper bound", "channels move differently; ask for one channel"
+        )
+    start = tuple(min(one.start[axis] for one in fields) for axis in (0, 1))
+    end = tuple(max(one.start[axis] + one.size[axis] for one in fields) for axis in (0, 1))
+    size = tuple(b - a for a, b in zip(start, end, strict=True))
+    return ReceptiveField(size, worst.stride, start, worst.status, worst.cause)  # type: ignore[arg-type]

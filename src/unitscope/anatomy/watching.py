@@ -1,0 +1,254 @@
+"""Watching a network's operations run, with the maps of what each tensor sees beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+import unitscope.anatomy.rearrangements  # noqa: F401  enters its rules
+from unitscope.anatomy.maps import Map, Seen, condensed, each, expanded, nothing
+from unitscope.anatomy.operations import ELEMENTWISE, RULES, Call, Constant, coarse_like, elementwise, flat
+
+READS_VALUES = frozenset(["_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "unique"])
+
+
+class Watching(TorchDispatchMode):
+    """Keeps the maps of every tensor that depends on the picture while the network runs.
+
+    With `cheaply`, products and convolutions are not computed but answered by zeros of the right shape: fields do not depend on
+    values. `looked` tells whether the network has looked at a value in order to decide something, in which case they may, after all.
+    """
+
+    def __init__(self, *, cheaply: bool = True) -> None:
+        super().__init__()
+        self.cheaply = cheaply
+        self.looked: set[str] = set()
+        self.known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.holders: dict[int, list[Any]] = {}
+
+    def seen(self, tensor: Any) -> Seen | None:
+        return self.known.get(tensor) if isinstance(tensor, Tensor) else None
+
+    def know(self, tensor: Tensor, seen: Seen) -> None:
+        self.known[tensor] = seen
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        arguments = named(func, args, kwargs)
+        before = {id(tensor): seen for tensor in flat(arguments.values()) if (seen := self.seen(tensor)) is not None}
+        cheap = CHEAP.get(plain_name(func)) if self.cheaply and before else None
+        result = cheap(arguments) if cheap is not None else func(*args, **kwargs)
+        if before:
+            if plain_name(func) in READS_VALUES:
+                self.looked.add(plain_name(func))
+            call = Call(plain_name(func), func, arguments, result, lambda tensor: before.get(id(tensor)))
+            self.keep(call, outcome(call))
+        elif func._schema.is_mutable:
+            for tensor in written(func, arguments):
+                self.rewrite(tensor, None)
+        for tensor in flat([result]):
+            self.hold(tensor)
+        return result
+
+    def keep(self, call: Call, seen: Any) -> None:
+        """Enter what the results of an operation see, and what became of the tensors that it wrote to."""
+        targets = written(call.function, call.arguments)
+        for tensor, maps in zip(flat([call.result]), of_tensors(call.result, seen), strict=True):
+            if maps is None:
+                continue
+            maps = replace(maps, shape=tuple(tensor.shape)) if maps.shape != tuple(tensor.shape) else maps
+            if any(tensor is target for target in targets):
+                self.rewrite(tensor, maps)
+            else:
+                self.known[tensor] = maps
+
+    # tensors that share their memory
+
+    def hold(self, tensor: Tensor) -> None:
+        """Remember who shares memory with whom."""
+        if tensor.is_sparse or not tensor.numel():
+            return
+        holders = self.holders.setdefault(tensor.untyped_storage()._cdata, [])
+        if not any(holder() is tensor for holder in holders):
+            holders.append(torch.utils.weak.TensorWeakRef(tensor))
+
+    def rewrite(self, tensor: Tensor, seen: Seen | None) -> None:
+        """`tensor` was overwritten by what sees `seen` (None: a constant); so were all that look at the same memory."""
+        key = tensor.untyped_storage()._cdata
+        sharing = [other for ref in self.holders.get(key, []) if (other := ref()) is not None and other is not tensor]
+        same = [other for other in sharing if other.untyped_storage()._cdata == key]
+        if seen is None and not any(other in self.known for other in (*same, tensor)):
+            return
+        seen = nothing(tuple(tensor.shape)) if seen is None else seen
+        for other in same:
+            if geometry(other) == geometry(tensor):
+                self.known[other] = seen
+            else:
+                self.known[other] = overwritten(other, self.seen(other), tensor, seen)
+        self.known[tensor] = seen
+
+
+def geometry(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.storage_offset(), tensor.shape, tensor.stride()
+
+
+def places(tensor: Tensor) -> np.ndarray:
+    """The position in memory of each element."""
+    position = np.array(tensor.storage_offset())
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        position = position[..., None] + np.arange(size) * stride
+    return position
+
+
+def overwritten(other: Tensor, old: Seen | None, tensor: Tensor, new: Seen) -> Seen:
+    """The maps of `other` after `tensor`, which shares some of its memory, was overwritten."""
+    shape = tuple(other.shape)
+    old = nothing(shape) if old is None else old
+    here, there = places(other), places(tensor)
+    source = np.full(max(int(here.max()), int(there.max())) + 1, -1)
+    source[there.ravel()] = np.arange(there.size)
+    chosen = source[here]
+
+    def change(array: Map, kind: int) -> Map:
+        fresh = np.broadcast_to(new.maps[kind], (4, *new.shape)).reshape(4, -1)
+        kept = np.broadcast_to(array, (4, *shape))
+        return condensed(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
+
+    dims = old.dims if any(old.dims) or len(new.shape) != len(shape) else expanded_dims(new, shape)
+    doubts = {
+        "lost": old.lost | new.lost,
+        "bounded": old.bounded | new.bounded,
+        "unknown": old.unknown | new.unknown,
+    }
+    steps = tuple(a if a is not None else b for a, b in zip(old.steps, new.steps, strict=True))
+    return each(old, change, dims=dims, steps=steps, **doubts)
+
+
+def expanded_dims(seen: Seen, shape: tuple[int, ...]) -> Any:
+    return tuple(
+        tuple((name, size) for name, _ in factors[:1]) for factors, size in zip(seen.dims, shape, strict=True)
+    )
+
+
+def plain_name(func: Any) -> str:
+    """`aten::add_.Tensor` -> `add`."""
+    name = func._schema.name.split("::")[1]
+    if name.endswith("_") and not name.startswith("__"):
+        return name.rstrip("_")
+    return {"__iand__": "logical_and", "__and__": "logical_and", "__or__": "logical_or"}.get(name, name)
+
+
+def named(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments by name, with the defaults that were left out."""
+    arguments: dict[str, Any] = {}
+    for position, argument in enumerate(func._schema.arguments):
+        if position < len(args):
+            arguments[argument.name] = args[position]
+        elif argument.name in kwargs:
+            arguments[argument.name] = kwargs[argument.name]
+        elif argument.has_default_value():
+            arguments[argument.name] = argument.default_value
+    return arguments
+
+
+def written(func: Any, arguments: dict[str, Any]) -> list[Tensor]:
+    """The arguments that the operation writes to."""
+    if not func._schema.is_mutable:
+        return []
+    names = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return flat([arguments.get(name) for name in names])
+
+
+def outcome(call: Call) -> Any:
+    """What the results see, by the operation's rule; where there is none, everything, and marked as unknown."""
+    own = RULES.get(call.name)
+    try:
+        if own is not None:
+            return own(call)
+        if call.name == "copy":
+            source = call.seen(call["src"])
+            shape = tuple(call.result.shape)
+            return nothing(shape) if source is None else expanded(source, shape)
+        if call.name in ("fill", "zero") and not (isinstance(call.get("value"), Tensor) and call.seen(call["value"])):
+            return nothing(tuple(call.result.shape))
+        if call.name in BLIND:
+            return None
+        if torch.Tag.pointwise in call.function.tags or call.name in ELEMENTWISE:
+            return elementwise(call)
+    except Constant:
+        pass
+    return doubted(call)
+
+
+BLIND = frozenset(["zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "rand_like", "randn_like", "new_empty_strided", "_local_scalar_dense", "sym_size", "is_nonzero", "bernoulli", "_has_compatible_shallow_copy_type", "resize", "set", "equal"])  # fmt: skip
+"""Operations whose result does not depend on the tensor's values."""
+
+
+def doubted(call: Call) -> Any:
+    seens = coarse_like(call.all_seen, call.result, why=call.name)
+
+    def mark(seen: Seen | None) -> Seen | None:
+        return None if seen is None else replace(seen, unknown=seen.unknown | {call.name}, bounded=seen.bounded - {call.name})
+
+    return tuple(mark(seen) for seen in seens) if isinstance(seens, tuple) else mark(seens)
+
+
+def of_tensors(result: Any, seen: Any) -> list[Seen | None]:
+    """One entry of `seen` per tensor of the result."""
+    count = len(flat([result]))
+    if isinstance(seen, tuple):
+        kept = [maps for value, maps in zip(result, seen, strict=True) if isinstance(value, Tensor)]
+        return kept
+    return [seen] * count
+
+
+# operations that need not be computed
+
+
+def cheap_convolution(arguments: dict[str, Any]) -> Tensor:
+    x, weight = arguments["input"], arguments["weight"]
+    nd = weight.ndim - 2
+    channels = weight.shape[0]
+    spatial = []
+    for axis in range(nd):
+        n, k = x.shape[axis - nd], weight.shape[2 + axis]
+        s, p, d = (picked(arguments[name], axis) for name in ("stride", "padding", "dilation"))
+        if arguments["transposed"]:
+            spatial.append((n - 1) * s - 2 * p + d * (k - 1) + picked(arguments["output_padding"], axis) + 1)
+        else:
+            spatial.append((n + 2 * p - d * (k - 1) - 1) // s + 1)
+    if min(spatial) < 1:
+        raise RuntimeError(f"Calculated output size {spatial} is too small")
+    if x.shape[1] != (channels if arguments["transposed"] else weight.shape[1] * arguments["groups"]):
+        raise RuntimeError(f"expected input to have {weight.shape[1] * arguments['groups']} channels, but got {x.shape[1]}")
+    if arguments["transposed"]:
+        channels = weight.shape[1] * arguments["groups"]
+    out = x.new_zeros((x.shape[0], channels, *spatial))
+    last = nd == 2 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return out.contiguous(memory_format=torch.channels_last) if last else out
+
+
+def picked(value: Any, axis: int) -> int:
+    return value[axis] if len(value) > 1 else value[0]
+
+
+def cheap_product(arguments: dict[str, Any]) -> Tensor:
+    first, second = (arguments.get("mat1"), arguments.get("mat2")) if "mat1" in arguments else (arguments.get("self"), arguments.get("mat2"))
+    if first.shape[-1] != second.shape[-2]:
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({first.shape} and {second.shape})")
+    return first.new_zeros((*first.shape[:-1], second.shape[-1]))
+
+
+CHEAP: dict[str, Callable[[dict[str, Any]], Tensor]] = {
+    "convolution": cheap_convolution,
+    "addmm": cheap_product,
+    "mm": cheap_product,
+    "bmm": cheap_product,
+}

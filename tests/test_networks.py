@@ -352,7 +352,7 @@ def test_names_of_classes_must_be_as_many_as_the_logits(tmp_path):
 
 def test_weights_of_another_of_our_networks_are_recognized(tmp_path):
     path = save(load("resnet18", width=2, classes=2), tmp_path / "w.safetensors")
-    story = r"does not fit resnet34 \(218 tensors expected, 122 came\): 80 missing: layer1.2.conv1.weight, .* and 77 more\. "
+    story = r"not fit resnet34 \(218 tensors expected, 122 came\): 80 missing: layer1.2.conv1.weight, .* and 77 more. "
     with pytest.raises(BadInput, match=story + "The file looks like resnet18"):
         load("resnet34", path)
     with pytest.raises(BadInput, match=r"18 unexpected: layer2.0.downsample.0.weight, .* The file looks like resnet18"):

@@ -41,13 +41,16 @@ def from_torchvision(name: str, published: str | None, *, logits: int | None, in
     models = _library("torchvision.models")
     if name not in models.list_models():
         raise unknown_name("model", name, models.list_models(), where="torchvision")
-    choices = models.get_model_weights(name)
+    choices, categories = models.get_model_weights(name), None
     chosen = None if published is None else _choice(name, published, choices)
     options: dict[str, Any] = {"weights": chosen, "progress": False}
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         options["weights_backbone"] = None  # else random weights would mean a download
-    if logits is not None:
-        options["num_classes"] = _unpublished(f"torchvision:{name}", published, logits)
+    if chosen is not None:
+        categories = tuple(chosen.meta.get("categories") or ()) or None
+        _check_logits(f"torchvision:{name}", logits, categories and len(categories))
+    elif logits is not None:
+        options["num_classes"] = logits
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -63,8 +66,7 @@ def from_torchvision(name: str, published: str | None, *, logits: int | None, in
         ) from error
     described = chosen or next(iter(choices), None)
     known = Preprocessing() if described is None else _transforms(described.transforms())
-    categories = chosen.meta.get("categories") if chosen is not None else None
-    known = Preprocessing(classes=tuple(categories) if categories else None).otherwise(known)
+    known = Preprocessing(classes=categories).otherwise(known)
     return Found(module, chosen.name if chosen else "", known, logits, 3)
 
 
@@ -82,8 +84,12 @@ def from_timm(name: str, published: str | None, *, logits: int | None, inputs: i
     if tag and tag not in tags:
         raise unknown_name("weights", tag, tags, where=f"timm:{kind}", advice=f"It has {few(tags, most=6) or 'none'}.")
     options: dict[str, Any] = {} if inputs is None else {"in_chans": inputs}
-    if logits is not None:
-        options["num_classes"] = _unpublished(f"timm:{name}", published, logits)
+    if published is not None:
+        _check_logits(
+            f"timm:{name}", logits, timm.get_pretrained_cfg_value(f"{kind}.{tag}" if tag else kind, "num_classes")
+        )
+    elif logits is not None:
+        options["num_classes"] = logits
     try:
         module = timm.create_model(f"{kind}.{tag}" if tag else kind, pretrained=published is not None, **options)
     except Exception as error:
@@ -163,10 +169,9 @@ def _choice(name: str, published: str, choices: Any) -> Any:
     return choices[published]
 
 
-def _unpublished(model: str, published: str | None, logits: int) -> int:
-    if published is not None:
-        raise BadInput(f"{model} with published weights has the classes they were trained on; it cannot have {logits}.")
-    return logits
+def _check_logits(model: str, asked: int | None, has: int | None) -> None:
+    if asked is not None and has not in (None, asked):
+        raise BadInput(f"{model} with published weights has {has} logits; it cannot have {asked}.")
 
 
 def _transforms(shown: Any) -> Preprocessing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from unitscope.errors import BadInput
 from unitscope.vocabulary import Site, Size
 
 
+@runtime_checkable
 class Network(Protocol):
     """What is needed of a network: the module, the picture's height and width, and the number of input channels."""
 

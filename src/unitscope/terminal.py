@@ -34,20 +34,27 @@ def paragraph(text: str, *, width: int = 80) -> str:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int = 80) -> str:
     """Rows under headings. A first cell that would make its line longer than `width` stands on a line of its own."""
     widths = [max(len(heading), *(len(row[i]) for row in rows)) for i, (heading, _) in enumerate(columns)]
-    others = sum(widths[1:]) + 2 * (len(columns) - 1)
+    gap = 2 if sum(widths) + 2 * (len(columns) - 1) <= width else 1
+    others = sum(widths[1:]) + sum(_gaps(columns, gap))
     widths[0] = min(widths[0], max(len(columns[0][0]), width - others))
-    lines = [_line(columns, widths, [heading for heading, _ in columns])]
+    lines = [_line(columns, widths, [heading for heading, _ in columns], gap=gap)]
     for row in rows:
-        if len(row[0]) > widths[0]:
-            lines.append(row[0])
-            row = ("", *row[1:])
-        lines.append(_line(columns, widths, row))
+        fits = len(row[0]) <= widths[0]
+        lines += [] if fits else [row[0]]
+        lines.append(_line(columns, widths, row if fits else ("", *row[1:]), gap=gap))
     return "\n".join(lines)
 
 
-def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
-    return "  ".join(
-        f"{cell:{side}{width}}" for cell, (_, side), width in zip(cells, columns, widths, strict=True)
+def _gaps(columns: Sequence[Column], gap: int) -> list[int]:
+    """Spaces before each column but the first. Numbers may stand close to each other, words may not."""
+    return [gap if side == ">" else 2 for _, side in columns[1:]]
+
+
+def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str], *, gap: int) -> str:
+    sides = [side for _, side in columns]
+    padded = [f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True)]
+    return "".join(
+        [padded[0], *(" " * n + cell for n, cell in zip(_gaps(columns, gap), padded[1:], strict=True))]
     ).rstrip()
 
 
@@ -132,7 +139,7 @@ def _shown(record: Record) -> str:
 def _columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(record.path / name, columns=list(columns)).to_pydict()  # type: ignore[no-any-return]
+    return pyarrow.parquet.read_table(record.path / name, columns=list(columns)).to_pydict()
 
 
 def between(size: Size, by: str = " x ") -> str:

@@ -43,12 +43,18 @@ def mean_of_patches(pictures: np.ndarray, positive: Sequence[bool], box: tuple[i
     return padded
 
 
-def responses_one_by_one(module: torch.nn.Module, stop: str, pictures: torch.Tensor) -> torch.Tensor:
-    """The output of the submodule `stop`, caught by a hook, for prepared pictures shown one at a time."""
-    caught = []
-    handle = module.get_submodule(stop).register_forward_hook(lambda _m, _i, out: caught.append(out.detach().clone()))
+def all_responses(module: torch.nn.Module, paths: Sequence[str], prepared: torch.Tensor, *, batch: int) -> dict[str, np.ndarray]:
+    """The outputs [stimulus unit row col] of submodules, caught by plain hooks, for prepared pictures in batches."""
+    caught: dict[str, list[np.ndarray]] = {path: [] for path in paths}
+    handles = [
+        module.get_submodule(path).register_forward_hook(
+            lambda _module, _input, out, path=path: caught[path].append(out.detach().clone().numpy())
+        )
+        for path in paths
+    ]
     with torch.no_grad():
-        for picture in pictures:
-            module(picture[None])
-    handle.remove()
-    return torch.cat(caught)
+        for part in prepared.split(batch):
+            module(part.contiguous(memory_format=torch.channels_last))
+    for handle in handles:
+        handle.remove()
+    return {path: np.concatenate(parts) for path, parts in caught.items()}

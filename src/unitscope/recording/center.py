@@ -108,7 +108,7 @@ class CenterSums:
             raise ValueError(f"a block of {count} stimuli is too large for exact sums in float32")
         weights = torch.from_numpy(np.ascontiguousarray(positive.T)).float()
         sums = weights @ torch.from_numpy(patches.reshape(count, -1)).float()
-        self.total += sums.reshape(-1, *shape).to(torch.int64).numpy()
+        torch.from_numpy(self.total).add_(sums.reshape(-1, *shape).to(torch.int32))
         self.n += positive.sum(0)
 
 

@@ -117,7 +117,7 @@ def _show_all(
             session.take(heard, pictures, np.concatenate(readable))
             heard = {name: state.listen(k=k, device=network.device) for name, state in session.sites.items()}
             pictures, readable = [], []
-            if time.monotonic() - aside > put_aside_every or done == len(images):
+            if time.monotonic() - aside > put_aside_every:
                 session.save(path)
                 aside = time.monotonic()
         if progress is not None:

@@ -162,13 +162,19 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
             image = Image.open(BytesIO(data), formats=known_formats())
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable(too_large("".join(re.findall(r"\((\d+) pixels\)", str(error))), pixel_limit)) from None
     except Exception as error:
         raise Unreadable(reason(error)) from None
     if image.width * image.height > pixel_limit:
-        raise Unreadable(
-            f"{image.width:,} x {image.height:,} pixels; at most {pixel_limit / 1e6:,.0f} million are decoded"
-        )
+        raise Unreadable(too_large(f"{image.width:,} x {image.height:,}", pixel_limit))
     return image
+
+
+def too_large(pixels: str, limit: int) -> str:
+    """Why a picture was not decoded. Pillow has a limit of its own, twice its MAX_IMAGE_PIXELS."""
+    limit = min(limit, 2 * (Image.MAX_IMAGE_PIXELS or limit))
+    return f"{pixels} pixels; at most {limit / 1e6:,.0f} million are decoded"
 
 
 def known_formats() -> list[str]:
@@ -183,8 +189,6 @@ def reason(error: Exception) -> str:
     """Why an image could not be decoded, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
-    if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than Pillow decodes: " + "".join(re.findall(r"\((\d+) pixels\)", str(error))[:1])
     text = " ".join(str(error).split())
     return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
 

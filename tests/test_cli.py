@@ -182,7 +182,7 @@ MISTAKES = {
         ["sites", "resnet18", "--mean", "gray"],
         "--mean was 'gray'; expected a number per input channel",
     ),
-    "no such folder": (["survey", TINY, "no/such/folder", "--to", "record"], "no/such does not exist"),
+    "no such folder": (["survey", TINY, "no/such/folder", "--to", "record"], "no/such/folder does not exist"),
     "no such device": (["survey", TINY, ".", "--to", "record", "--device", "gpu"], "--device was 'gpu'"),
     "no such record": (["atlas", "no/record", "--to", "atlas"], "no/record is not a record: there is no such folder"),
     "no such atlas": (["view", "no/atlas"], "no/atlas is not an atlas: there is no such folder"),

@@ -31,6 +31,7 @@ app = App(
     help_format="plaintext",
     version=__version__,
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -322,22 +323,24 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on stderr, where that is a terminal, for each thing that is done: told what, how many, of all."""
     from tqdm import tqdm
 
-    shown: list[Any] = []
+    shown: dict[str, Any] = {}
 
     def progress(what: str, done: int, total: int) -> None:
-        if not shown or shown[-1].desc != f"{what}: ":
-            for finished in shown:
-                finished.close()
+        if what not in shown:
+            close()
             quiet = not sys.stderr.isatty()
-            shown[:] = [tqdm(desc=what, total=total, initial=done, disable=quiet, dynamic_ncols=True)]
+            shown[what] = tqdm(desc=what, total=total, initial=done, disable=quiet, dynamic_ncols=True)
         else:
-            shown[-1].update(done - shown[-1].n)
+            shown[what].update(done - shown[what].n)
+
+    def close() -> None:
+        while shown:
+            shown.popitem()[1].close()
 
     try:
         yield progress
     finally:
-        for unfinished in shown:
-            unfinished.close()
+        close()
 
 
 @contextmanager

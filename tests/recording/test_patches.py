@@ -327,6 +327,8 @@ def test_if_nothing_can_be_had_it_is_an_error_that_says_what_to_do(tmp_path):
     saved(tmp_path / "new", {"a.png": encoded(noise(300, 300)), "0.png": encoded(plain(9, 9))})
     (after,) = patches(record, "conv:1", originals=originals_of(record, tmp_path / "new"))
     assert np.array_equal(np.asarray(before), np.asarray(after))
+    (again,) = patches(record, "conv:1", originals=originals_of(record, open_images(tmp_path / "new")))
+    assert np.array_equal(np.asarray(before), np.asarray(again))
     saved(tmp_path / "foreign", {"z.png": encoded(plain(9, 9))})
     with pytest.raises(BadInput, match=r"holds none of the record's 1 images; the first should be called 'a\.png'"):
         originals_of(record, tmp_path / "foreign")

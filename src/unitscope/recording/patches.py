@@ -12,11 +12,9 @@ No patch is ever cut from another picture than the one that was surveyed: where 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +23,27 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image, ImageDraw
 
 from unitscope.errors import BadInput, Failure
-from unitscope.stimuli.images import Images, Item, Source, Unreadable, digest, open_images, reopen
+from unitscope.recording.originals import Originals, images_of, originals_of, presentation_of
+from unitscope.stimuli.items import Unreadable
 from unitscope.stimuli.presentation import FloatBox, Presentation, decode, decode_opened, opened, orientation
 from unitscope.vocabulary import Box, Size, Unit
 
 if TYPE_CHECKING:
     from unitscope.record import Record
+
+__all__ = [
+    "FILL",
+    "NeuronFeature",
+    "Originals",
+    "cut",
+    "cut_shown",
+    "images_of",
+    "neuron_feature",
+    "originals_of",
+    "patches",
+    "presentation_of",
+    "weighted_mean",
+]
 
 FILL = (128, 128, 128)
 """The color of what lies beyond the network's input, unless another one is given."""
@@ -99,107 +112,6 @@ def blank(size: Size) -> Image.Image:
     for line in ((0, 0, width - 1, height - 1), (0, height - 1, width - 1, 0)):
         draw.line(line, fill=(200, 200, 200))
     return picture
-
-
-# --- the images of a record -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Originals:
-    """The images that a record saw, in its order, and how they were shown.
-
-    `digests` and `sizes` are what the survey noted of each file (None, -1 where it did not). The last `keep` pictures
-    that `shown` gave are kept, so that many units can be served by reading each image once.
-    """
-
-    images: Images
-    presentation: Presentation
-    digests: Sequence[str | None]
-    sizes: Sequence[int]
-    keep: int = 256
-    _shown: OrderedDict[int, np.ndarray] = field(default_factory=OrderedDict, repr=False)
-
-    def bytes(self, image: int) -> bytes:
-        """The encoded image. Raises Unreadable where it is gone or is not what was surveyed."""
-        data = self.images.bytes(image)
-        if self.sizes[image] >= 0 and len(data) != self.sizes[image]:
-            raise Unreadable(f"it has changed since the survey: {len(data)} bytes instead of {self.sizes[image]}")
-        if self.digests[image] is not None and digest(data) != self.digests[image]:
-            raise Unreadable("it has changed since the survey (as many bytes, other contents)")
-        return data
-
-    def shown(self, image: int) -> UInt8[np.ndarray, "height width color"]:
-        """The image as the network saw it. Raises Unreadable."""
-        if image in self._shown:
-            self._shown.move_to_end(image)
-            return self._shown[image]
-        picture = self.presentation.present(self.bytes(image))
-        self._shown[image] = picture
-        while len(self._shown) > self.keep:
-            self._shown.popitem(last=False)
-        return picture
-
-
-def originals_of(record: Record, images: Source | None = None, *, keep: int = 256) -> Originals:
-    """The images of a record, where they were surveyed or, where they have moved, at `images`; found by their names.
-
-    Raises BadInput where there is no such place, or where not one of the record's images is in it.
-    """
-    table = os.path.join(record.path, "images.parquet")
-    facts = os.stat(table) if os.path.exists(table) else None
-    items, digests, sizes = _items(_Key(record, str(record.path), (facts.st_mtime_ns, facts.st_size) if facts else ()))
-    found = _reopened(record, items) if images is None else _moved(images, items)
-    return Originals(found, presentation_of(record), digests, sizes, keep)
-
-
-def images_of(record: Record) -> Images:
-    """The images of a record, in its order, where they were surveyed. Raises BadInput where that place is gone."""
-    return originals_of(record).images
-
-
-def presentation_of(record: Record) -> Presentation:
-    """How the images of a record were shown."""
-    stimuli = record.facts["stimuli"]
-    size, side = stimuli.get("size") or record.facts["network"]["size"], stimuli.get("resize")
-    return Presentation(tuple(size), tuple(side) if isinstance(side, list) else side)
-
-
-def _reopened(record: Record, items: tuple[Item, ...]) -> Images:
-    try:
-        return reopen(record.facts["stimuli"]["source"], items)
-    except BadInput as error:
-        raise BadInput(
-            f"the images of {record.path} are no longer where they were: {error} "
-            "Where they have moved, say so: originals_of(record, NEW_PLACE)."
-        ) from None
-
-
-def _moved(source: Source, items: tuple[Item, ...]) -> Images:
-    now = open_images(source)
-    if not {item.uri for item in now.items} & {item.uri for item in items}:
-        first = f"; the first should be called {items[0].uri!r} there" if items else ""
-        raise BadInput(f"{now.source} holds none of the record's {len(items)} images{first}.")
-    return reopen(now.source, items)
-
-
-@dataclass(frozen=True)
-class _Key:
-    """A record as a cache's key: its place and the state of its table of images."""
-
-    record: Record = field(compare=False)
-    path: str
-    state: tuple[int, ...]
-
-
-@lru_cache(maxsize=4)
-def _items(key: _Key) -> tuple[tuple[Item, ...], Sequence[str | None], Sequence[int]]:
-    """Names and labels, digests, and numbers of bytes of a record's images."""
-    table = key.record.images()
-    labels = [label if isinstance(label, str) else None for label in table["label"]]
-    items = tuple(Item(uri, label) for uri, label in zip(table["uri"], labels, strict=True))
-    digests = [value if isinstance(value, str) else None for value in table.get("digest", [None] * len(items))]
-    sizes = table["bytes"].fillna(-1).astype("int64").tolist() if "bytes" in table else [-1] * len(items)
-    return items, digests, sizes
 
 
 # --- cutting --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from unitscope.stimuli.folders import Files, entries, image_alone, images_of_fol
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
 from unitscope.stimuli.shards import images_of_shards
 
-__all__ = ["Images", "Item", "Source", "Unreadable", "digest", "open_images", "reopen"]
+__all__ = ["Images", "Item", "Source", "Unreadable", "chosen", "digest", "open_images", "reopen"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,14 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
         root = path if os.path.isdir(path) else os.path.dirname(path)
         return Images(tuple(items), sizes, Files(root, [item.uri for item in items]), source)
     now = open_images(path_of(source) if isinstance(source, str) else [path_of(path) for path in source])
-    place = {item.uri: number for number, item in enumerate(now.items)}
-    reader = Chosen(now, [place.get(item.uri, -1) for item in items])
-    return Images(tuple(items), sizes, reader, source, now.note)
+    return chosen(now, items)
+
+
+def chosen(images: Images, items: Sequence[Item]) -> Images:
+    """Those of the images that have the names of `items`, in their order; one that is not there is one that cannot be
+    read.
+    """
+    place = {item.uri: number for number, item in enumerate(images.items)}
+    places = [place.get(item.uri, -1) for item in items]
+    sizes = [images.sizes[number] if number >= 0 else -1 for number in places]
+    return Images(tuple(items), sizes, Chosen(images, places), images.source, images.note)

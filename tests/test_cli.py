@@ -326,7 +326,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_resume(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    process = start("sites", "resnet34")
+    process = start("sites", TINY)
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None

@@ -199,3 +199,12 @@ def test_what_the_tests_run_with_is_pinned() -> None:
     extras += "".join(re.findall(r"^(?:analysis|demo|models) = \[(.*?)\]", pyproject, re.MULTILINE))
     for name in re.findall(r'"([\w-]+)', extras):
         assert name.lower() in {pin.lower() for pin in pinned}, f"constraints.txt has no version of {name}"
+
+
+def test_every_paper_that_the_code_names_has_an_entry() -> None:
+    entries = set(re.findall(r"^@\w+\{(\w+),", (PROJECT / "docs" / "references.bib").read_text(), re.MULTILINE))
+    explained = set(re.findall(r"^(\w+)\n: ", (PROJECT / "docs" / "references.md").read_text(), re.MULTILINE))
+    assert explained == entries
+    for path in modules_below(SOURCE):
+        for key in re.findall(r"\b[a-z]{3,}(?:19|20)\d\d\b", path.read_text(encoding="utf-8")):
+            assert key in entries, f"{path} names {key}, which docs/references.bib lacks"

@@ -6,6 +6,7 @@ import io
 import json
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -288,6 +289,26 @@ def test_the_limit_is_a_choice_and_decoding_leaves_the_warnings_as_they_were():
         decode(encoded(plain(9, 9)), pixel_limit=80)
     assert decode(encoded(plain(9, 9)), pixel_limit=81).size == (9, 9)
     assert warnings.filters == before
+
+
+def test_threads_that_decode_leave_the_warnings_as_they_were():
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        shown = list(pool.map(Presentation((8, 8)).present, [PNG, JPEG] * 100))
+    assert len(shown) == 200
+    assert warnings.filters == before
+
+
+def test_corrupt_exif_data_make_no_noise():
+    data = encoded(plain(8, 6), "JPEG")
+    tags = b"Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\x00\x09"  # nine tags are announced, none comes
+    broken = data[:2] + b"\xff\xe1\x00\x12" + tags + data[2:]
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert decode(broken).size == (6, 8)
+        assert heard == []
+        Image.open(io.BytesIO(broken)).getexif()
+        assert "Corrupt EXIF" in str(heard[0].message)
 
 
 def test_memory_that_is_short_is_not_the_image_s_fault(monkeypatch):

@@ -9,7 +9,10 @@ after it was turned upright.
 from __future__ import annotations
 
 import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -29,6 +32,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JP
 
 PAPER = (255, 255, 255)
 """What shows through transparent pixels."""
+
+ONE_AT_A_TIME = threading.Lock()
 
 FloatBox = tuple[float, float, float, float]
 """(top, left, bottom, right) in fractions of pixels, half-open."""
@@ -157,8 +162,7 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
     if not data:
         raise Unreadable("the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        with quiet():
             image = Image.open(BytesIO(data), formats=known_formats())
     except MemoryError:
         raise
@@ -175,6 +179,18 @@ def too_large(pixels: str, limit: int) -> str:
     """Why a picture was not decoded. Pillow has a limit of its own, twice its MAX_IMAGE_PIXELS."""
     limit = min(limit, 2 * (Image.MAX_IMAGE_PIXELS or limit))
     return f"{pixels} pixels; at most {limit / 1e6:,.0f} million are decoded"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's warnings (corrupt EXIF data, many pixels): what matters of them is told as Unreadable.
+
+    One thread at a time, since Python keeps one list of filters for all threads.
+    """
+    with ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        yield
 
 
 def known_formats() -> list[str]:
@@ -195,10 +211,8 @@ def reason(error: Exception) -> str:
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """The opened image as RGB of 8 bits, turned as its EXIF orientation says (broken EXIF data turn nothing)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-        image.load()
-        return rgb(upright(image))
+    image.load()
+    return rgb(upright(image))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -209,7 +223,8 @@ def upright(image: Image.Image) -> Image.Image:
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, of an opened image; 1, upright, where there is none or where it cannot be read."""
     try:
-        value = image.getexif().get(0x0112, 1)
+        with quiet():
+            value = image.getexif().get(0x0112, 1)
     except Exception:  # broken EXIF data, which nobody needs
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.atlas.scripts import as_script, write_script
-from unitscope.atlas.shelves import TEASERS
+from unitscope.atlas.sprites import PER_FILE
 
 if TYPE_CHECKING:
     import jinja2
 
     from unitscope.atlas.shelves import Shelf
     from unitscope.record import SiteFacts
+
+SMALLEST = 5
+"""A field in the small drawings is at least so large, in percent of the picture, that it can be seen."""
 
 ASSETS = ("atlas.css", "atlas.js", "sheet.js", "unit.js")
 
@@ -64,6 +67,7 @@ def _templates() -> jinja2.Environment:
 
 def _listed(shelf: Shelf) -> dict[str, Any]:
     """What every page knows of a record: enough to move between sites and to find the other network's unit."""
+    sites = list(shelf.record.sites.values())
     return {
         "slug": shelf.slug,
         "title": shelf.title,
@@ -77,16 +81,24 @@ def _listed(shelf: Shelf) -> dict[str, Any]:
                 "lattice": list(site.lattice),
                 "field": list(site.field.size),
                 "status": site.field.status,
+                "classes": _classes(shelf, site) if site is sites[-1] else None,
             }
-            for site in shelf.record.sites.values()
+            for site in sites
         ],
     }
+
+
+def _classes(shelf: Shelf, site: SiteFacts) -> list[str] | None:
+    """The names of the logits, for the last site where it has one channel for each."""
+    classes = shelf.record.facts["network"].get("classes")
+    return classes if classes and len(classes) == site.channels else None
 
 
 def _first_page(shelves: Sequence[Shelf]) -> dict[str, Any]:
     return {
         "title": " & ".join(shelf.title for shelf in shelves),
         "records": [_record_facts(shelf) for shelf in shelves],
+        "strip": shelves[0].strip,
         "rows": [_row(name, shelves) for name in _merged([list(shelf.record.sites) for shelf in shelves])],
         "demonstration": any("demonstration" in _note(shelf).lower() for shelf in shelves),
         "notes": sorted({_note(shelf) for shelf in shelves} - {""}),
@@ -160,23 +172,22 @@ def _cell(shelf: Shelf, name: str) -> dict[str, Any] | None:
 
 def _teaser(shelf: Shelf, place: int, rank: int, channel: int) -> dict[str, Any]:
     """Where patch `rank` of the site at `place` lies in the first page's sprite, in tiles."""
-    from unitscope.atlas.sprites import PER_FILE
-
-    file, within = divmod(place * TEASERS + rank, PER_FILE)
-    return {"channel": channel, "file": f"{shelf.slug}/sprites/teasers-{file}.webp", "row": within // TEASERS, "col": rank}
+    file, within = divmod(place * shelf.strip + rank, PER_FILE // shelf.strip * shelf.strip)
+    return {"channel": channel, "file": f"{shelf.slug}/sprites/teasers-{file}.webp", "row": within // shelf.strip, "col": rank}
 
 
 def _glyph(site: SiteFacts, picture: tuple[int, int]) -> dict[str, float]:
     """The center neuron's field within the picture, in percent of the picture's longer side, for a small drawing."""
     unit = 100 / max(picture)
     box = site.field.box(site.lattice[0] // 2, site.lattice[1] // 2).clip(picture)
+    rows, cols = max(box.height * unit, SMALLEST), max(box.width * unit, SMALLEST)
     return {
         "height": round(picture[0] * unit, 2),
         "width": round(picture[1] * unit, 2),
-        "y": round(box.top * unit, 2),
-        "x": round(box.left * unit, 2),
-        "rows": round(max(box.height * unit, 2), 2),
-        "cols": round(max(box.width * unit, 2), 2),
+        "y": round((box.top + box.bottom) / 2 * unit - rows / 2, 2),
+        "x": round((box.left + box.right) / 2 * unit - cols / 2, 2),
+        "rows": round(rows, 2),
+        "cols": round(cols, 2),
     }
 
 

@@ -97,7 +97,7 @@ def read_once(album: Album, cuts: Mapping[int, Sequence[Cut]], *, done: Callable
         done: called after each photograph.
     """
     found = Found()
-    for image, (patches, shown) in _in_parallel(lambda image: _store(album, image, cuts[image]), sorted(cuts)):
+    for image, (patches, shown) in in_parallel(lambda image: _store(album, image, cuts[image]), sorted(cuts)):
         if shown is None:
             found.missing.add(image)
         else:
@@ -138,7 +138,7 @@ def as_shown(original: Image.Image, presentation: Presentation, *, scale: int) -
     return whole
 
 
-def _in_parallel(deed: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+def in_parallel(deed: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
     """Do it for each number on all cores, in order, never far ahead of who takes the results."""
     workers = os.cpu_count() or 1
     waiting = iter(numbers)

@@ -20,29 +20,39 @@ def write_script(path: Path, target: str, value: Any) -> None:
 
 def as_script(value: Any) -> str:
     """JSON that is safe within a script element, too: ASCII only, and neither `</` nor `<!--` occurs in it."""
-    text = json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    try:
+        text = _json(value)
+    except ValueError:  # something is not finite
+        text = _json(_finite(value))
     return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _plain(value: Any) -> Any:
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_listed)
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot stand in a script")
+
+
+def _finite(value: Any) -> Any:
+    """The same with None in place of what is not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return _rounded(value)
-    return value
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _rounded(value: float) -> float | int | None:
-    if not math.isfinite(value):
-        return None
-    short = float(f"{value:.6g}")
-    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+def rounded(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
+    """Numbers to so many significant digits: enough to be read, and half as long to write."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))
+        return np.where(np.isfinite(scale), np.round(values * scale) / scale, values)
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:

@@ -23,8 +23,8 @@ POLES = ("preferred", "antipreferred")
 TILE = 72
 """The longest side of a patch in a sheet's sprite, pixels."""
 
-TEASERS = 8
-"""So many patches of each site stand on the first page."""
+STRIPS = {1: 14, 2: 8}
+"""So many patches of each site stand on the first page, by the number of records; 6 where there are more."""
 
 @dataclass
 class Shelf:
@@ -38,6 +38,7 @@ class Shelf:
     about: list[dict[str, str]]
     stimuli: pd.DataFrame
     site_slugs: dict[str, str]
+    strip: int
     patches: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict)
     mean_photograph: np.ndarray | None = None
     photographs: int = 0
@@ -59,9 +60,9 @@ class Shelf:
         return max(site.field.size) * self.album.scale <= figures.SHARP
 
     def teasers(self, site: SiteFacts) -> list[int]:
-        """Up to eight channels, evenly spaced among the active ones."""
+        """The channels of a strip, evenly spaced among the active ones."""
         active = [channel for channel, dead in enumerate(self.inactive(site)) if not dead] or list(range(site.channels))
-        places = np.unique(np.linspace(0, len(active) - 1, min(TEASERS, len(active))).round().astype(int))
+        places = np.unique(np.linspace(0, len(active) - 1, min(self.strip, len(active))).round().astype(int))
         return [active[place] for place in places]
 
 
@@ -73,13 +74,13 @@ def shelves_of(records: Sequence[Record], folder: Path) -> list[Shelf]:
         units, about = columns.describe(record.path, record.units())
         stimuli = record.stimuli().sort_values(["unit", "pole", "rank"], kind="stable")
         album = photographs.album(record, folder / "photographs" / _album_name(record))
-        shelves.append(Shelf(record, names[title], title, album, units, about, stimuli, slugs(record.sites)))
+        shelves.append(Shelf(record, names[title], title, album, units, about, stimuli, slugs(record.sites), STRIPS.get(len(records), 6)))
     return shelves
 
 
 def _titles(records: Sequence[Record]) -> list[str]:
     """Names of the networks; where two are called alike, with the record's folder and, if need be, a number."""
-    names = [record.facts["network"]["name"] for record in records]
+    names = [record.facts["network"]["name"].rpartition(":")[2] for record in records]
     named = [f"{n} ({r.path.name})" if names.count(n) > 1 else n for n, r in zip(names, records, strict=True)]
     return [f"{n} {named[: i + 1].count(n)}" if named.count(n) > 1 else n for i, n in enumerate(named)]
 

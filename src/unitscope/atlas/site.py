@@ -10,8 +10,8 @@ import numpy as np
 
 from unitscope.atlas import figures, means, pages, photographs, sprites
 from unitscope.atlas.photographs import Cut
-from unitscope.atlas.scripts import as_script, write_script
-from unitscope.atlas.shelves import POLES, TEASERS, Shelf, shelves_of
+from unitscope.atlas.scripts import as_script, rounded, write_script
+from unitscope.atlas.shelves import POLES, Shelf, shelves_of
 from unitscope.errors import BadInput, Failure
 from unitscope.record import Record, SiteFacts, open_record
 from unitscope.vocabulary import Box
@@ -19,8 +19,8 @@ from unitscope.vocabulary import Box
 if TYPE_CHECKING:
     import pandas as pd
 
-Progress = Callable[[int, int], None]
-"""Called as progress(done, all) after each photograph and each site."""
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, all, what) after each of the "photographs" and each of the "sites"."""
 
 TEASER = 56
 """The side of a patch on the first page, pixels."""
@@ -34,7 +34,7 @@ def build_atlas(records: Sequence[Record | str | Path], *, to: str | Path, progr
     Args:
         records: records or their folders.
         to: the folder of the atlas; one that is there already is written over.
-        progress: called as progress(done, all) after each photograph and each site.
+        progress: called as progress(done, all, what) after each of the "photographs" and each of the "sites".
 
     Raises:
         BadInput: no record came, or `to` is a record or a file.
@@ -46,18 +46,17 @@ def build_atlas(records: Sequence[Record | str | Path], *, to: str | Path, progr
     folder = _try_place(Path(to))
     shelves = shelves_of(opened, folder)
     plans = _plans(shelves)
-    total = sum(map(len, plans.values())) + sum(len(shelf.record.sites) for shelf in shelves)
-    step = _steps(total, progress)
-    _read_photographs(shelves, plans, step)
+    _read_photographs(shelves, plans, _steps(sum(map(len, plans.values())), "photographs", progress))
+    step = _steps(sum(len(shelf.record.sites) for shelf in shelves), "sites", progress)
+    work = [(shelf, site) for shelf in shelves for site in shelf.record.sites.values()]
+    for _ in photographs.in_parallel(lambda place: _write_site(*work[place], folder), range(len(work))):
+        step()
     for shelf in shelves:
-        for site in shelf.record.sites.values():
-            _write_site(shelf, site, folder)
-            step()
         _write_teasers(shelf, folder)
     return pages.write_pages(shelves, folder)
 
 
-def _steps(total: int, progress: Progress | None) -> Callable[[], None]:
+def _steps(total: int, what: str, progress: Progress | None) -> Callable[[], None]:
     """To be called after each step."""
     done = 0
 
@@ -65,7 +64,7 @@ def _steps(total: int, progress: Progress | None) -> Callable[[], None]:
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, total)
+            progress(done, total, what)
 
     return step
 
@@ -156,7 +155,8 @@ def _write_site(shelf: Shelf, site: SiteFacts, folder: Path) -> None:
 
 
 def _values(column: pd.Series[Any]) -> list[Any]:
-    return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+    values = rounded(column.to_numpy()) if column.dtype.kind == "f" else column
+    return [None if missing else value for value, missing in zip(values.tolist(), column.isna(), strict=True)]
 
 
 def _ranked(shelf: Shelf, site: SiteFacts, pole: str) -> list[list[list[Any]]]:
@@ -168,8 +168,9 @@ def _ranked(shelf: Shelf, site: SiteFacts, pole: str) -> list[list[list[Any]]]:
     table = table[table["pole"] == pole]
     rows: list[list[list[Any]]] = [[] for _ in range(site.channels)]
     names = ["image", "row", "col", "value", "top", "left", "bottom", "right"]
-    for unit, *values in zip(table["unit"].tolist(), *(table[name].tolist() for name in names), strict=True):
-        rows[unit - site.first_unit].append(values)
+    values = [table[name].tolist() if name != "value" else rounded(table[name].to_numpy()).tolist() for name in names]
+    for unit, *stimulus in zip(table["unit"].tolist(), *values, strict=True):
+        rows[unit - site.first_unit].append(stimulus)
     return rows
 
 
@@ -188,5 +189,5 @@ def _write_teasers(shelf: Shelf, folder: Path) -> None:
         for channel in shelf.teasers(site):
             tile = shelf.patches.get((site.first_unit + channel, "preferred"))
             tiles.append(None if tile is None else figures.fitted(tile, side=TEASER))
-        tiles += [None] * (TEASERS - len(shelf.teasers(site)))
-    sprites.write_sprites(tiles, stem=home / "sprites" / "teasers", columns=TEASERS)
+        tiles += [None] * (shelf.strip - len(shelf.teasers(site)))
+    sprites.write_sprites(tiles, stem=home / "sprites" / "teasers", columns=shelf.strip)

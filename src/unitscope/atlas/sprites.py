@@ -36,9 +36,9 @@ def write_sprites(
         What a page needs to show tile i: the files' names, tile height and width, columns, tiles per file, how many.
     """
     height, width = next((tile.shape[:2] for tile in tiles if tile is not None), (1, 1))
-    files = []
-    for number, first in enumerate(range(0, len(tiles), PER_FILE)):
-        sheet = _sheet(tiles[first : first + PER_FILE], height, width, columns)
+    files, per_file = [], PER_FILE // columns * columns
+    for number, first in enumerate(range(0, len(tiles), per_file)):
+        sheet = _sheet(tiles[first : first + per_file], height, width, columns)
         path = stem.with_name(f"{stem.name}-{number}.webp")
         Image.fromarray(sheet, "RGBA").save(path, "WEBP", lossless=lossless, quality=60 if lossless else quality, method=2)
         files.append(path.name)
@@ -47,7 +47,7 @@ def write_sprites(
         "tile": [height, width],
         "gutter": GUTTER,
         "columns": columns,
-        "per_file": PER_FILE,
+        "per_file": per_file,
         "count": len(tiles),
         "missing": [i for i, tile in enumerate(tiles) if tile is None],
     }

@@ -37,6 +37,7 @@ const Sheet = (() => {
       link.classList.add("inactive");
       link.title = "inactive: never responded above 0";
     }
+    if (site.classes) link.title = `${site.classes[channel]}${inactive[channel] ? " (inactive)" : ""}`;
     return el("div", { role: "listitem" }, link);
   }
 
@@ -49,7 +50,7 @@ const Sheet = (() => {
       el(
         "fieldset",
         { class: "ways" },
-        el("legend", {}, "show"),
+        el("legend", {}, el("span", {}, "show")),
         ways.map(([key, label]) => el("label", {}, el("input", { type: "radio", name: "show", value: key }), el("span", {}, label))),
       ),
       el(

@@ -33,11 +33,12 @@ const Unit = (() => {
   }
 
   function draw(channel, shelves, trouble) {
-    section.replaceChildren(
+    const parts = [
       heading(channel),
-      trouble ? el("p", { class: "note" }, trouble) : null,
-      el("div", { class: `shelves of-${shelves.length}` }, shelves.map((one) => column(one, channel))),
-    );
+      trouble ? el("p", { class: "note" }, trouble) : "",
+      el("div", { class: `shelves of-${shelves.length}` }, shelves.map((one) => column(one, channel, shelves.length === 1))),
+    ];
+    section.replaceChildren(...parts);
     section.hidden = false;
     if (last === null || !section.contains(document.activeElement)) section.querySelector("h1").focus({ preventScroll: true });
     if (last === null) window.scrollTo(0, 0);
@@ -55,7 +56,7 @@ const Unit = (() => {
     return el(
       "div",
       { class: "title" },
-      el("h1", { tabindex: -1 }, el("span", { class: "at" }, `${site.name}:`), String(channel)),
+      el("h1", { tabindex: -1 }, el("span", { class: "at" }, `${site.name}:`), String(channel), site.classes ? el("span", { class: "class" }, site.classes[channel]) : null),
       el("p", { class: "walk" }, link(order[at - 1], "‹", "previous unit (←)"), el("span", {}, `${at + 1} of ${order.length}`), link(order[at + 1], "›", "next unit (→)")),
       el("p", { class: "ways-out" }, el("a", { href: hash({ ...address(), unit: null }) , "data-sheet": true }, "all units"), chooser()),
     );
@@ -78,14 +79,14 @@ const Unit = (() => {
     );
   }
 
-  function column(one, channel) {
+  function column(one, channel, alone) {
     const data = dataOf(one);
     const view = { one, channel, data, images: imagesOf(one), home: `${root}${one.slug}/sprites/`, stage: el("figure", { class: "stage" }), chosen: null };
     const dead = (data.columns.find((each) => each.key === "inactive") || { values: [] }).values[channel];
     const article = el(
       "article",
       { class: `shelf${dead ? " is-inactive" : ""}`, "aria-label": `${one.title} ${site.name}:${channel}` },
-      el("h2", {}, one.title, dead ? el("span", { class: "badge", title: "no response above 0 at any position of any photograph" }, "inactive") : null),
+      el("h2", { class: alone && !dead ? "hidden" : null }, one.title, dead ? el("span", { class: "badge", title: "no response above 0 at any position of any photograph" }, "inactive") : null),
       el("div", { class: "closeup" }, view.stage, means(view)),
       gallery(view, "preferred", "Preferred", "highest responses, one patch per photograph"),
       gallery(view, "antipreferred", "Antipreferred", "lowest responses"),
@@ -129,7 +130,7 @@ const Unit = (() => {
     const button = el(
       "button",
       { type: "button", class: "patch", "aria-label": words, title: words },
-      cut(view, image, box),
+      el("span", { class: "cell" }, cut(view, image, box)),
       el("span", { class: "value" }, number(value)),
     );
     button.select = () => {
@@ -147,7 +148,7 @@ const Unit = (() => {
     const [height, width] = view.images.size;
     const [top, left, bottom, right] = frame(box, [height, width]);
     const [rows, cols] = [bottom - top, right - left];
-    const span = el("span", { class: "cut", style: `aspect-ratio:${cols}/${rows}` });
+    const span = el("span", { class: rows > cols ? "cut tall" : "cut", style: `aspect-ratio:${cols}/${rows}` });
     const source = photograph(view, image);
     if (!source) {
       span.classList.add("nothing");
@@ -179,7 +180,7 @@ const Unit = (() => {
     const box = `M${left} ${top}H${right}V${bottom}H${left}Z`;
     const svg = el(
       "svg",
-      { viewBox: `${x} ${y} ${across} ${down}`, role: "img", "aria-label": `The receptive field on ${label ? `${label}, ` : ""}${uri}` },
+      { viewBox: `${x} ${y} ${across} ${down}`, preserveAspectRatio: "xMinYMin meet", role: "img", "aria-label": `The receptive field on ${label ? `${label}, ` : ""}${uri}` },
       el("rect", { class: "off", x, y, width: across, height: down }),
       source ? el("image", { href: source, x: 0, y: 0, width, height, preserveAspectRatio: "none" }) : el("rect", { class: "gone", width, height }),
       el("path", { class: "dim", "fill-rule": "evenodd", d: `M0 0H${width}V${height}H0Z M${Math.max(left, 0)} ${Math.max(top, 0)}H${Math.min(right, width)}V${Math.min(bottom, height)}H${Math.max(left, 0)}Z` }),
@@ -278,7 +279,7 @@ const Unit = (() => {
   function walk(by) {
     const order = Sheet.order().includes(last) ? Sheet.order() : Array.from({ length: site.channels }, (_, i) => i);
     const next = order[order.indexOf(last) + by];
-    if (next !== undefined) location.hash = hash({ ...address(), unit: next });
+    if (next !== undefined) location.replace(hash({ ...address(), unit: next }));
   }
 
   function hide() {

@@ -7,7 +7,7 @@ author = "unitscope contributors"
 copyright = f"2026, {author}"
 release = version = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 root_doc = "index"
 html_theme = "furo"

@@ -96,7 +96,7 @@ def survey(
 
     Args:
         model: What `unitscope sites` takes.
-        images: A folder, a list (CSV with the columns uri, label), tar shards, or builtin.
+        images: A folder, a list (CSV with the columns uri, label), tar or Parquet files, or builtin.
         to: The folder that the record goes to.
         sites: Names or globs, such as maxpool 'layer1.*'; '*' is all.
         top: How many highest and lowest responses are kept of each unit.

@@ -69,6 +69,15 @@ def test_it_goes_to_other_processes_and_is_reopened():
     assert Presentation((112, 112)).present(data).shape == (112, 112, 3)
 
 
+def test_a_folder_of_its_name_comes_first_but_not_when_a_record_is_reopened(tmp_path, monkeypatch):
+    images = builtin_images()
+    (tmp_path / "builtin").mkdir()
+    (tmp_path / "builtin" / "a.jpg").write_bytes(b"mine")
+    monkeypatch.chdir(tmp_path)
+    assert open_images("builtin").bytes(0) == b"mine"
+    assert reopen("builtin", images.items[:2]).bytes(1) == images.bytes(1)
+
+
 def test_nothing_is_downloaded_and_scikit_image_is_not_even_imported():
     code = (
         "import sys, unitscope.stimuli.builtin as b; images = b.builtin_images();"

@@ -124,6 +124,21 @@ def test_a_file_that_vanished_or_may_not_be_read_tells_so(tmp_path):
         os.seteuid(user)
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.csv", "a.jpg", "a.parquet"])
+def test_a_source_that_may_not_be_read_is_told(tmp_path, name):
+    fill(tmp_path, [name])
+    (tmp_path / name).chmod(0)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    user = os.geteuid()
+    try:
+        os.seteuid(65534 if user == 0 else user)
+        with pytest.raises(BadInput, match=r"may not be read \(permission denied\)"):
+            open_images(tmp_path / name)
+    finally:
+        os.seteuid(user)
+
+
 def test_a_folder_that_cannot_be_listed_stops_the_opening(tmp_path, monkeypatch):
     fill(tmp_path, ["a/x.jpg", "b/y.jpg"])
     scandir = os.scandir
@@ -279,7 +294,10 @@ def tar(path: Path, members: dict[str, bytes], kind: str = "w") -> Path:
 
 
 def test_shards_give_labels_from_folders_and_keep_the_order_of_the_tar(tmp_path):
-    tar(tmp_path / "t-1.tar", {"./dog/b.jpg": b"1b", "cat/a.jpg": b"1a", "readme.txt": b"", "train/cat/._a.jpg": b""})
+    tar(
+        tmp_path / "t-1.tar",
+        {"./dog/b.jpg": b"1b", "cat/a.jpg": b"1a", "readme.txt": b"", "train/cat/._a.jpg": b"", ".c/h.jpg": b""},
+    )
     tar(tmp_path / "t-0.tar", {"x.jpg": b"0x", "train/cat/y.png": b"0y", "../up.jpg": b"0u"})
     (tmp_path / "classes.csv").write_text("wnid\n")
     items = (

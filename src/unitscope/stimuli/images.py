@@ -6,9 +6,11 @@ import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike
 
 from unitscope.errors import BadInput, near
+from unitscope.stimuli.builtin import builtin_images
 from unitscope.stimuli.columns import images_of_parquet
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
@@ -37,7 +39,7 @@ def open_images(source: Source) -> Images:
     """The images behind `source`:
 
     * a folder: all images below it, sorted by path, labeled by the first sub-folder;
-    * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as "train-*.tar";
+    * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as `train-*.tar`;
       a sequence of tar files; and the same of Parquet files with an image column;
     * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
     * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
@@ -49,8 +51,6 @@ def open_images(source: Source) -> Images:
     if not isinstance(source, str | PathLike):
         return shards_of([os.path.abspath(os.fspath(path)) for path in source])
     if os.fspath(source) == "builtin" and not os.path.exists("builtin"):
-        from unitscope.stimuli.builtin import builtin_images
-
         return builtin_images()
     if not os.fspath(source) or "\0" in os.fspath(source):
         raise BadInput(f"{os.fspath(source)!r} is no path. Images are a folder, a list (CSV), or tar files.")
@@ -76,6 +76,8 @@ def images_in(folder: str) -> Images:
 
 def images_of_file(path: str) -> Images:
     """The images of a tar or Parquet file, of a list, or the one that the file is."""
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise BadInput(f"{uri_of(path)} may not be read (permission denied).")
     name = os.path.basename(path)
     if name.lower().endswith((".parquet", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         return images_of_archives([path], path)
@@ -119,7 +121,8 @@ def missing_story(path: str) -> str:
     if uri_of(os.path.join(folder, name)) != uri_of(path):
         story += f" Already {uri_of(os.path.join(folder, name))} does not."
     try:
-        close = near(name, os.listdir(folder))
+        with os.scandir(folder) as found:
+            close = near(name, [entry.name for entry in islice(found, 2000)])
     except OSError:
         close = []
     if close:
@@ -133,8 +136,10 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
     Folders and lists are not listed again, so this is quick; an image that has vanished is found out when it is read.
     Raises BadInput where the source itself is gone.
     """
+    if source == "builtin":  # whatever may be called so in the current folder: other sources are absolute paths
+        return chosen(builtin_images(), items)
     sizes = [-1] * len(items)
-    if isinstance(source, str) and source != "builtin" and not any("//" in item.uri for item in items[:1]):
+    if isinstance(source, str) and not any("//" in item.uri for item in items[:1]):
         path = path_of(source)
         if not os.path.exists(path):
             raise BadInput(missing_story(path))

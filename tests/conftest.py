@@ -29,14 +29,21 @@ import torch  # noqa: E402  (the hook must stand before anything that may import
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-LIBRARIES = []
+LIBRARIES: list[torch.library.Library] = []
 
 
 def define_torchvision_operations() -> None:
-    """Let torchvision's wheel, built for CUDA, be imported beside a CPU torch: it asks for schemas of operations."""
+    """Let torchvision's wheel be imported beside a torch that it was not built for: it asks for schemas of operations.
+
+    A wheel for CUDA cannot load its own operations beside a CPU torch. Where it can, nothing is to be done.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return
     try:
-        torch.ops.torchvision.nms
-    except (AttributeError, RuntimeError):
+        for operations in Path(spec.origin).parent.glob("_C.*"):
+            torch.ops.load_library(operations)
+    except OSError:
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

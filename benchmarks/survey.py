@@ -1,10 +1,11 @@
 """What a survey costs beside merely showing the pictures: wall time and peak memory, both ways in one run.
 
-    python benchmarks/survey.py torchvision:mobilenet_v2 PHOTOGRAPHS --weights mobilenet_v2.safetensors --mean 0.5 --std 0.5
+    python benchmarks/survey.py torchvision:mobilenet_v2 PHOTOGRAPHS --weights FILE --mean 0.5 --std 0.5
     python benchmarks/survey.py resnet34 PHOTOGRAPHS --count 512 --decoded
 
-Each way runs in a process of its own, in turns; the ratio is that of the two times of a turn. With `--decoded` the pictures are decoded
-beforehand, so that showing and listening alone are compared; without it both ways begin at the files.
+Each way runs in a process of its own, in turns; the ratio is that of the two times of a turn. With `--decoded` the
+pictures are decoded beforehand, so that showing and listening alone are compared; without it both ways begin at the
+files.
 """
 
 from __future__ import annotations
@@ -90,7 +91,12 @@ def run(arguments: argparse.Namespace) -> dict[str, float]:
             unitscope.survey(network, images, to=Path(folder) / "record", batch=arguments.batch)
     else:
         stream = batches(
-            images, Presentation(network.size), first=0, last=len(images), batch=arguments.batch, workers=default_workers()
+            images,
+            Presentation(network.size),
+            first=0,
+            last=len(images),
+            batch=arguments.batch,
+            workers=default_workers(),
         )
         with torch.no_grad():
             for part in stream:
@@ -107,7 +113,10 @@ def first(images, count):  # type: ignore[no-untyped-def]
         return images
     places = [i * len(images) // count for i in range(count)]
     return Images(
-        tuple(images.items[i] for i in places), [images.sizes[i] for i in places], lambda i: images.bytes(places[i]), images.source
+        tuple(images.items[i] for i in places),
+        [images.sizes[i] for i in places],
+        lambda i: images.bytes(places[i]),
+        images.source,
     )
 
 

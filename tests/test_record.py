@@ -19,14 +19,36 @@ def record(tmp_path: Path) -> Record:
     """A record of two sites with three and two units, made by hand."""
     field = {"size": [11, 11], "stride": [4, 4], "start": [-5, -5], "status": "exact", "cause": ""}
     sites = [
-        {"name": name, "channels": channels, "lattice": [56, 56], "operation": "relu", "preactivation": False, "first_unit": first, "field": field}
+        {
+            "name": name,
+            "channels": channels,
+            "lattice": [56, 56],
+            "operation": "relu",
+            "preactivation": False,
+            "first_unit": first,
+            "field": field,
+        }
         for name, channels, first in (("maxpool", 3, 0), ("layer1.0.<b>", 2, 3))
     ]
-    units = {"unit": range(5), "site": ["maxpool"] * 3 + ["layer1.0.<b>"] * 2, "channel": [0, 1, 2, 0, 1], "peak_max": [1.0, 2, 3, 4, 5]}
-    stimuli = {"unit": [0, 0, 4], "site": ["maxpool"] * 2 + ["layer1.0.<b>"], "channel": [0, 0, 1], "pole": ["preferred", "antipreferred", "preferred"], "rank": [0, 0, 0]}
+    units = {
+        "unit": range(5),
+        "site": ["maxpool"] * 3 + ["layer1.0.<b>"] * 2,
+        "channel": [0, 1, 2, 0, 1],
+        "peak_max": [1.0, 2, 3, 4, 5],
+    }
+    stimuli = {
+        "unit": [0, 0, 4],
+        "site": ["maxpool"] * 2 + ["layer1.0.<b>"],
+        "channel": [0, 0, 1],
+        "pole": ["preferred", "antipreferred", "preferred"],
+        "rank": [0, 0, 0],
+    }
     write_table(tmp_path / "units.parquet", pyarrow.table({name: list(column) for name, column in units.items()}))
     write_table(tmp_path / "stimuli.parquet", pyarrow.table(stimuli))
-    write_arrays(tmp_path / "arrays.zarr", {"mean_stimulus_center": (np.zeros((5, 3, 4, 4), np.float32), ("unit", "color", "height", "width"))})
+    write_arrays(
+        tmp_path / "arrays.zarr",
+        {"mean_stimulus_center": (np.zeros((5, 3, 4, 4), np.float32), ("unit", "color", "height", "width"))},
+    )
     facts = {
         "format": 1,
         "network": {"name": "resnet34", "fingerprint": "3f9a0000c2"},
@@ -91,11 +113,14 @@ def test_xarray_has_one_unit_axis(record):
     [
         (lambda path: path.rmdir(), "there is no such folder"),
         (lambda path: (path.rmdir(), path.write_text("")), "it is a file"),
-        (lambda path: None, "it holds no record.json"),  # noqa: ARG005
+        (lambda path: None, "it holds no record.json"),
         (lambda path: (path / "parts").mkdir(), "has not been completed"),
         (lambda path: (path / "record.json").write_text("{"), "is damaged"),
         (lambda path: (path / "record.json").write_text("[]"), "holds a list"),
-        (lambda path: (path / "record.json").write_text(json.dumps({"format": 99})), "a record of form 99; this version of unitscope reads form 1"),
+        (
+            lambda path: (path / "record.json").write_text(json.dumps({"format": 99})),
+            "a record of form 99; this version of unitscope reads form 1",
+        ),
     ],
 )
 def test_what_is_not_a_record_is_refused_in_words(tmp_path, prepare, story):

@@ -44,7 +44,9 @@ def test_the_defaults_are_those_of_the_paper():
     recipe = Recipe()
     assert (recipe.learning_rate, recipe.momentum, recipe.weight_decay) == (0.01, 0.9, 1e-4)
     assert (recipe.batch, recipe.epochs, recipe.size, recipe.smallest_area) == (256, 90, 224, 0.08)
-    assert [recipe.rate(epoch) for epoch in (0, 29.9, 30, 59.9, 60, 89)] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+    assert [recipe.rate(epoch) for epoch in (0, 29.9, 30, 59.9, 60, 89)] == pytest.approx(
+        [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
+    )
 
 
 def test_a_warm_cosine_rises_and_falls_to_zero():
@@ -86,7 +88,9 @@ def test_accuracy_counts_labels_among_the_first_logits():
     found = accuracy(network, pictures, torch.tensor([0, 0]))
     assert (found["val_top1"], found["val_top5"]) == (0.5, 0.5)
     logits = pictures.flatten(1).double() / 255
-    assert found["val_loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, torch.tensor([0, 0])).item(), abs=1e-6)
+    assert found["val_loss"] == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 0])).item(), abs=1e-6
+    )
 
 
 def test_training_learns_red_from_blue_and_leaves_weights_that_load(pictures, tmp_path):

@@ -1,7 +1,8 @@
 """The record: what a survey leaves on disk, and how it explains itself. Never imports torch.
 
-A folder that opens without the network, its weights and the images: `record.json` (which network, which pictures, which sites), tables as Parquet,
-arrays as Zarr v3 with one flat `unit` axis (unit = site.first_unit + channel). pandas, DuckDB, polars and xarray read them as they are.
+A folder that opens without the network, its weights and the images: `record.json` (which network, which pictures,
+which sites), tables as Parquet, arrays as Zarr v3 with one flat `unit` axis (unit = site.first_unit + channel).
+pandas, DuckDB, polars and xarray read them as they are.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """What a record knows of one site. Its units are `first_unit` ... `first_unit + channels - 1` of the flat axis."""
+    """What a record knows of one site. Its units are `first_unit` ... `first_unit + channels - 1` of the flat
+    axis.
+    """
 
     name: str
     channels: int
@@ -61,7 +64,8 @@ class Record:
     def stimuli(self, unit: str | Unit | None = None, *, pole: str | None = None) -> pandas.DataFrame:
         """A row per unit, pole and rank: which image, where, how strong, and the exact box of the field.
 
-        Only those of one `unit` and one `pole` ("preferred" or "antipreferred") where they are given. Raises UnknownName, BadInput.
+        Only those of one `unit` and one `pole` ("preferred" or "antipreferred") where they are given. Raises
+        UnknownName, BadInput.
         """
         filters: list[tuple[str, str, Any]] = []
         if unit is not None:
@@ -91,13 +95,17 @@ class Record:
         return group[name]  # type: ignore[return-value]
 
     def index(self, unit: str | Unit) -> int:
-        """The unit's number on the flat axis. Raises UnknownName or BadInput for a unit that the record does not hold."""
+        """The unit's number on the flat axis. Raises UnknownName or BadInput for a unit that the record does not
+        hold.
+        """
         unit = Unit.parse(unit) if isinstance(unit, str) else unit
         if unit.site not in self.sites:
             raise unknown_name("site", unit.site, self.sites, where=f"the record {self.path}")
         site = self.sites[unit.site]
         if unit.channel >= site.channels:
-            raise BadInput(f"{site.name} has {site.channels} channels, 0 to {site.channels - 1}; there is no {unit.channel}.")
+            raise BadInput(
+                f"{site.name} has {site.channels} channels, 0 to {site.channels - 1}; there is no {unit.channel}."
+            )
         return site.first_unit + unit.channel
 
     def unit(self, index: int) -> Unit:
@@ -108,12 +116,16 @@ class Record:
         raise BadInput(f"the record {self.path} has no unit number {index}.")
 
     def to_xarray(self) -> xarray.Dataset:
-        """The unit table's columns and the arrays on one `unit` axis, lazily opened, with site and channel as coordinates."""
+        """The unit table's columns and the arrays on one `unit` axis, lazily opened, with site and channel as
+        coordinates.
+        """
         import xarray
 
         units = self.units()
         data: dict[str, Any] = {
-            name: ("unit", column.to_numpy()) for name, column in units.items() if name not in ("unit", "site", "channel")
+            name: ("unit", column.to_numpy())
+            for name, column in units.items()
+            if name not in ("unit", "site", "channel")
         }
         group = self._arrays()
         for name in sorted(group.keys()):
@@ -121,8 +133,13 @@ class Record:
             dimensions = getattr(array.metadata, "dimension_names", None)
             if dimensions and dimensions[0] == "unit":
                 data[name] = (dimensions, array[...])
-        coordinates = {name: ("unit", units[name].astype(object if name == "site" else "int64").to_numpy()) for name in ("site", "channel")}
-        return xarray.Dataset(data, coords={"unit": units["unit"].to_numpy(), **coordinates}, attrs={"record": str(self)})
+        coordinates = {
+            name: ("unit", units[name].astype(object if name == "site" else "int64").to_numpy())
+            for name in ("site", "channel")
+        }
+        return xarray.Dataset(
+            data, coords={"unit": units["unit"].to_numpy(), **coordinates}, attrs={"record": str(self)}
+        )
 
     def __str__(self) -> str:
         network, stimuli = self.facts["network"], self.facts["stimuli"]
@@ -170,9 +187,16 @@ def open_record(path: str | Path) -> Record:
     path = Path(path)
     facts = read_facts(path)
     if facts is None:
-        raise BadInput(f"{path} is not a record: {_what_is_missing(path)} `unitscope survey MODEL IMAGES --to {path}` makes one.")
+        raise BadInput(
+            f"{path} is not a record: {_what_is_missing(path)} `unitscope survey MODEL IMAGES --to {path}` makes one."
+        )
+    if "shard" in facts:
+        part = "{}/{}".format(*facts["shard"])
+        raise BadInput(f"{path} is shard {part} of a survey; `unitscope merge` makes one record of all of them.")
     if facts.get("format") != FORMAT:
-        raise BadInput(f"{path} is a record of form {facts.get('format')}; this version of unitscope reads form {FORMAT}.")
+        raise BadInput(
+            f"{path} is a record of form {facts.get('format')}; this version of unitscope reads form {FORMAT}."
+        )
     return Record(path, facts)
 
 

@@ -1,7 +1,7 @@
 """The recipe, on one page: how the networks of kobayashi2020 are trained, from JPEG files to weights.
 
-Everything random is derived from (seed, epoch, image), nothing from what happened before. So a training that was killed and resumed
-walks the same path as one that was not, whatever the number of decoding workers.
+Everything random is derived from (seed, epoch, image), nothing from what happened before. So a training that was
+killed and resumed walks the same path as one that was not, whatever the number of decoding workers.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from unitscope.errors import BadInput, Failure, few
 if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.stimuli.images import Images
-    from unitscope.stimuli.presentation import Presentation
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are those of kobayashi2020, section 3.1 (SGD, Szegedy's crops); flips are ours (methods 9).
+    """How to train. The defaults are those of kobayashi2020, section 3.1 (SGD, Szegedy's crops); flips are ours
+    (methods 9).
 
-    `schedule` is "steps" (divided by 10 at one and two thirds of the epochs, as in the paper) or "cosine" (to zero); both may be led in by
-    `warmup` epochs of rising learning rate. With `first_size`, crops begin at that many pixels and grow, in steps of 16, to `size` at three
-    quarters of the epochs: small crops are cheap and a good start.
+    `schedule` is "steps" (divided by 10 at one and two thirds of the epochs, as in the paper) or "cosine" (to zero);
+    both may be led in by `warmup` epochs of rising learning rate. With `first_size`, crops begin at that many pixels
+    and grow, in steps of 16, to `size` at three quarters of the epochs: small crops are cheap and a good start.
     """
 
     epochs: int = 90
@@ -60,7 +60,9 @@ class Recipe:
         if self.schedule not in ("steps", "cosine"):
             raise BadInput(f"{self.schedule!r} is no schedule; choose 'steps' or 'cosine'.")
         if not 0 < self.smallest_area <= 1:
-            raise BadInput(f"smallest_area is a share of the picture, above 0 and up to 1; it was {self.smallest_area}.")
+            raise BadInput(
+                f"smallest_area is a share of the picture, above 0 and up to 1; it was {self.smallest_area}."
+            )
 
     def rate(self, progress: float) -> float:
         """The learning rate at `progress`, in epochs."""
@@ -91,11 +93,12 @@ def train(
     checkpoint_every: int = 500,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
-    """Train `network` on labelled `images`, and leave `weights.safetensors`, `log.csv` and `checkpoint.pt` in the folder `to`.
+    """Train `network` on labelled `images`, and leave `weights.safetensors`, `log.csv` and `checkpoint.pt` in the
+    folder `to`.
 
-    Resumes by itself where `to` holds a checkpoint of the same recipe, network and images. The classes are the sorted labels and must be as
-    many as the network has logits. `progress` is told {"epoch", "step", "steps", "loss", "rate"} after every step, and the row of the
-    log after every epoch. Returns the path of the weights.
+    Resumes by itself where `to` holds a checkpoint of the same recipe, network and images. The classes are the sorted
+    labels and must be as many as the network has logits. `progress` is told {"epoch", "step", "steps", "loss",
+    "rate"} after every step, and the row of the log after every epoch. Returns the path of the weights.
 
     Raises BadInput where labels and logits do not fit; Failure where the folder belongs to another training.
     """
@@ -112,7 +115,11 @@ def train(
     for epoch in range(run.epoch, recipe.epochs):
         started, began_at = time.monotonic(), run.step
         for pictures, targets in _batches(images, labels, recipe, epoch=epoch, skip=run.step, workers=workers):
-            loss = run.learn(network.prepare(pictures.to(device).float() / 255), targets.to(device), steps=_steps(len(images), recipe))
+            loss = run.learn(
+                network.prepare(pictures.to(device).float() / 255),
+                targets.to(device),
+                steps=_steps(len(images), recipe),
+            )
             if progress is not None:
                 progress({"epoch": epoch, "step": run.step, "steps": _steps(len(images), recipe), **loss})
             if run.step % checkpoint_every == 0:
@@ -143,7 +150,9 @@ class _Run:
         self.epoch, self.step, self.loss, self.right = 0, 0, 0.0, 0
         self.log: list[dict[str, Any]] = []
 
-    def learn(self, x: Float[Tensor, "stimulus color height width"], y: Int[Tensor, " stimulus"], *, steps: int) -> dict[str, float]:
+    def learn(
+        self, x: Float[Tensor, "stimulus color height width"], y: Int[Tensor, " stimulus"], *, steps: int
+    ) -> dict[str, float]:
         """One step of stochastic gradient descent."""
         self.module.train()
         rate = self.recipe.rate(self.epoch + self.step / steps)
@@ -159,7 +168,9 @@ class _Run:
         self.loss += loss.item() * len(y)
         self.right += int((logits.argmax(1) == y).sum())
         if not math.isfinite(self.loss):
-            raise Failure(f"the loss became {self.loss} in epoch {self.epoch}, step {self.step}; a lower learning rate may help.")
+            raise Failure(
+                f"the loss became {self.loss} in epoch {self.epoch}, step {self.step}; a lower learning rate may help."
+            )
         return {"loss": loss.item(), "rate": rate}
 
     def close_epoch(self, *, seen: int, speed: float) -> dict[str, Any]:
@@ -177,7 +188,9 @@ class _Run:
         return row
 
     def keep(self, path: Path) -> None:
-        """Write the checkpoint: to a temporary name, synced, then renamed, so that there is a whole one at any time."""
+        """Write the checkpoint: to a temporary name, synced, then renamed, so that there is a whole one at any
+        time.
+        """
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             torch.save(
@@ -201,11 +214,17 @@ class _Run:
             return
         state = torch.load(path, weights_only=True, map_location="cpu")
         recipe = asdict(self.recipe)
-        foreign = [f"{key} {state['recipe'].get(key)} (now {value})" for key, value in recipe.items() if state["recipe"].get(key) != value]
+        foreign = [
+            f"{key} {state['recipe'].get(key)} (now {value})"
+            for key, value in recipe.items()
+            if state["recipe"].get(key) != value
+        ]
         if state["images"] != self.images:
             foreign.append("other images")
         if foreign:
-            raise Failure(f"{path} is of another training: {few(foreign)}. Choose another folder, or the settings it began with.")
+            raise Failure(
+                f"{path} is of another training: {few(foreign)}. Choose another folder, or the settings it began with."
+            )
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.loss, self.right = state["at"]
@@ -221,7 +240,9 @@ def accuracy(
     batch: int = 100,
     bf16: bool = False,
 ) -> dict[str, float]:
-    """Mean cross-entropy (in nats, float64) and the shares of pictures whose label is the first, or among the first five, of the logits."""
+    """Mean cross-entropy (in nats, float64) and the shares of pictures whose label is the first, or among the first
+    five, of the logits.
+    """
     network.module.eval()
     losses, ranks = [], []
     for i in range(0, len(targets), batch):
@@ -263,7 +284,8 @@ class Crops(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 def szegedy_crop(size: tuple[int, int], rng: np.random.Generator, *, smallest_area: float) -> tuple[int, int, int, int]:
     """A box (left, upper, right, lower) of random area (`smallest_area` to 1 of the picture) and aspect (3/4 to 4/3).
 
-    Source: szegedy2015, as in torchvision's RandomResizedCrop: ten tries, then the largest central box of an allowed aspect.
+    Source: szegedy2015, as in torchvision's RandomResizedCrop: ten tries, then the largest central box of an allowed
+    aspect.
     """
     width, height = size
     for _ in range(10):
@@ -279,7 +301,9 @@ def szegedy_crop(size: tuple[int, int], rng: np.random.Generator, *, smallest_ar
 
 
 def _steps(count: int, recipe: Recipe) -> int:
-    """Steps in an epoch. A last batch of a single picture, from which batch normalization learns nothing, is left out."""
+    """Steps in an epoch. A last batch of a single picture, from which batch normalization learns nothing, is left
+    out.
+    """
     return count // recipe.batch + (count % recipe.batch > 1)
 
 
@@ -300,7 +324,9 @@ def _classes(images: Images, network: Network) -> list[str]:
     with torch.no_grad():
         logits = network(torch.zeros(1, network.inputs, *network.size, device=network.device)).shape[1]
     if logits != len(classes):
-        raise BadInput(f"{images.source} has {len(classes)} labels and {network.name} {logits} logits; they must be as many.")
+        raise BadInput(
+            f"{images.source} has {len(classes)} labels and {network.name} {logits} logits; they must be as many."
+        )
     return classes
 
 

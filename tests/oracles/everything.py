@@ -1,4 +1,6 @@
-"""A survey the slow, certain way: all responses to all pictures are kept, and every summary is made from its definition."""
+"""A survey the slow, certain way: all responses to all pictures are kept, and every summary is made from its
+definition.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def ordered_extremes(responses: np.ndarray, *, k: int, pole: str) -> list[list[t
 
 
 def mean_of_patches(pictures: np.ndarray, positive: Sequence[bool], box: tuple[int, int, int, int]) -> np.ndarray:
-    """Mean [color height width], 0..1, of the boxes of those uint8 `pictures` [stimulus color height width] that are `positive`.
+    """Mean [color height width], 0..1, of the boxes of those uint8 `pictures` [stimulus color height width] that are
+    `positive`.
 
     NaN where the box hangs over the edge.
     """
@@ -43,7 +46,9 @@ def mean_of_patches(pictures: np.ndarray, positive: Sequence[bool], box: tuple[i
     return padded
 
 
-def all_responses(module: torch.nn.Module, paths: Sequence[str], prepared: torch.Tensor, *, batch: int) -> dict[str, np.ndarray]:
+def all_responses(
+    module: torch.nn.Module, paths: Sequence[str], prepared: torch.Tensor, *, batch: int
+) -> dict[str, np.ndarray]:
     """The outputs [stimulus unit row col] of submodules, caught by plain hooks, for prepared pictures in batches."""
     caught: dict[str, list[np.ndarray]] = {path: [] for path in paths}
     handles = [

@@ -9,21 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.oracles.everything import ordered_extremes
-from unitscope.recording.responses import Extremes, Heard, Ladder, Moments, first_position
+from unitscope.recording.block import Hearing, flat, positions
+from unitscope.recording.statistics import Extremes, Ladder, Moments
 
 POLES = {"preferred": 1, "antipreferred": -1}
 
 
-def listen_in_parts(responses: torch.Tensor, cuts: list[int], *, k: int) -> dict[int, Extremes]:
+def listen_in_parts(responses: torch.Tensor, cuts: list[int], *, k: int, per_image: int = 1) -> dict[int, Extremes]:
     """Extremes of a session that was heard in the blocks between `cuts`, each in batches of two."""
     units = responses.shape[1]
     kept = {sign: Extremes.empty(units, k=k, sign=sign) for sign in (1, -1)}
     for start, stop in zip([0, *cuts], [*cuts, len(responses)], strict=True):
-        heard = Heard(k=k, center=(0, 0), floor={sign: torch.from_numpy(sign * e.value) for sign, e in kept.items()})
+        floor = {sign: torch.from_numpy(sign * e.value) for sign, e in kept.items()}
+        heard = Hearing(k=k, center=(0, 0), floor=floor, per_image=per_image)
         for i in range(start, stop, 2):
             numbers = torch.arange(i, min(i + 2, stop))
             heard.hear(responses[numbers], numbers, torch.ones(len(numbers), dtype=torch.bool))
-        kept = {sign: extremes.merge(*heard.flat(sign)) for sign, extremes in kept.items()}
+        for sign, extremes in kept.items():
+            extremes.insert(*flat(heard.candidates[sign]))
     return kept
 
 
@@ -54,12 +57,14 @@ def test_extremes_of_two_shards_in_either_order_equal_those_of_the_whole():
     numbers = torch.arange(20)
     halves = []
     for part in (numbers[:7], numbers[7:]):
-        heard = Heard(k=5, center=(0, 0), floor={s: torch.full((4, 5), -torch.inf) for s in (1, -1)})
+        heard = Hearing(k=5, center=(0, 0), floor={s: torch.full((4, 5), -torch.inf) for s in (1, -1)})
         heard.hear(responses[part], part, torch.ones(len(part), dtype=torch.bool))
-        halves.append({s: Extremes.empty(4, k=5, sign=s).merge(*heard.flat(s)) for s in (1, -1)})
+        halves.append({s: Extremes.empty(4, k=5, sign=s) for s in (1, -1)})
+        for sign, extremes in halves[-1].items():
+            extremes.insert(*flat(heard.candidates[sign]))
     for sign in (1, -1):
-        assert as_lists(halves[0][sign].merged_with(halves[1][sign])) == as_lists(whole[sign])
-        assert as_lists(halves[1][sign].merged_with(halves[0][sign])) == as_lists(whole[sign])
+        assert as_lists(halves[0][sign].merge(halves[1][sign])) == as_lists(whole[sign])
+        assert as_lists(halves[1][sign].merge(halves[0][sign])) == as_lists(whole[sign])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -72,17 +77,42 @@ def test_a_response_that_is_not_finite_never_enters_a_list(bad):
 
 
 def test_images_that_could_not_be_shown_never_enter_a_list():
-    heard = Heard(k=2, center=(0, 0), floor={s: torch.full((1, 2), -torch.inf) for s in (1, -1)})
+    heard = Hearing(k=2, center=(0, 0), floor={s: torch.full((1, 2), -torch.inf) for s in (1, -1)})
     heard.hear(torch.tensor([[[[5.0]]], [[[7.0]]]]), torch.arange(2), torch.tensor([True, False]))
-    assert as_lists(Extremes.empty(1, k=2, sign=1).merge(*heard.flat(1))) == [[(5.0, 0, 0, 0)]]
+    extremes = Extremes.empty(1, k=2, sign=1)
+    extremes.insert(*flat(heard.candidates[1]))
+    assert as_lists(extremes) == [[(5.0, 0, 0, 0)]]
+
+
+def test_several_patches_of_one_image_when_asked_for():
+    responses = torch.tensor([[[[1.0, 5.0], [4.0, 5.0]]], [[[3.0, 0.0], [4.5, 0.0]]]])
+    kept = listen_in_parts(responses, [], k=4, per_image=2)
+    assert as_lists(kept[1]) == [[(5.0, 0, 0, 1), (5.0, 0, 1, 1), (4.5, 1, 1, 0), (3.0, 1, 0, 0)]]
+    assert as_lists(kept[-1]) == [[(0.0, 1, 0, 1), (0.0, 1, 1, 1), (1.0, 0, 0, 0), (4.0, 0, 1, 0)]]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_heard_of_a_block_equals_its_definition(memory_format):
+    responses = torch.randn(7, 5, 6, 4, generator=torch.Generator().manual_seed(0))
+    readable = torch.tensor([True] * 5 + [False, True])
+    heard = Hearing(k=2, center=(3, 2), floor={s: torch.full((5, 2), -torch.inf) for s in (1, -1)})
+    for part in torch.arange(7).split(3):
+        heard.hear(responses[part].contiguous(memory_format=memory_format), part, readable[part])
+    block = heard.close(0, readable.numpy(), np.zeros(7, dtype=np.int64), {})
+    np.testing.assert_array_equal(block.peak, responses.numpy().max((2, 3)))
+    np.testing.assert_array_equal(block.trough, responses.numpy().min((2, 3)))
+    np.testing.assert_array_equal(block.positive_positions, (responses.numpy() > 0).sum((2, 3)))
+    np.testing.assert_array_equal(block.center, responses.numpy()[:, :, 3, 2] > 0)
+    np.testing.assert_allclose(block.mean, responses.numpy().mean((2, 3)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(block.response_sum, responses.numpy()[readable.numpy()].sum(0), rtol=1e-5, atol=1e-5)
 
 
 def test_of_equal_positions_the_first_in_row_major_order_counts_in_any_memory_format():
     responses = torch.zeros(1, 2, 3, 3)
     responses[0, 1, 1, 2] = responses[0, 1, 2, 0] = 4
     for maps in (responses, responses.contiguous(memory_format=torch.channels_last)):
-        place = first_position(maps, torch.tensor([0]), torch.tensor([1]), torch.tensor([4.0]))
-        assert place.tolist() == [5]
+        [(value, place)] = positions(maps, torch.tensor([0]), torch.tensor([1]), torch.tensor([4.0]), sign=1, count=1)
+        assert (value.tolist(), place.tolist()) == ([4.0], [5])
 
 
 def test_moments_do_not_depend_on_how_the_session_was_cut_and_survive_bad_conditioning():
@@ -109,7 +139,7 @@ def test_the_ladder_gives_the_same_bits_in_any_order(blocks, seed):
     leaves = [Moments.of(rng.normal(size=(5, 3)), np.ones((5, 3), dtype=bool)) for _ in range(blocks)]
     totals = []
     for order in (range(blocks), rng.permutation(blocks).tolist()):
-        ladder = Ladder({})
+        ladder = Ladder("peak")
         for block in order:
             ladder.add(0, block, leaves[block])
         totals.append(ladder.total())

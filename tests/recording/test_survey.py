@@ -20,7 +20,7 @@ from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
 from unitscope.record import Record, open_record
-from unitscope.recording.survey import survey
+from unitscope.recording.survey import merge, survey
 from unitscope.stimuli.images import open_images
 from unitscope.stimuli.presentation import Presentation
 
@@ -110,8 +110,31 @@ def test_the_unit_table_equals_brute_force(record, truth, site):
     np.testing.assert_array_equal(table.trough_min, responses.min((0, 2, 3)))
     np.testing.assert_allclose(table.peak_mean, peaks.mean(0), rtol=1e-12)
     np.testing.assert_allclose(table.peak_sd, peaks.std(0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(table.mean_response, responses.mean((2, 3)).mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(table.positive_positions_share, (responses > 0).mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_array_equal(table.positive_images, (peaks > 0).sum(0))
     np.testing.assert_array_equal(table.inactive, (peaks <= 0).all(0))
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_maps_labels_and_histograms_equal_brute_force(record, truth, site):
+    readable = truth["readable"]
+    responses = truth["responses"][site].astype(np.float64)
+    facts = record.sites[site]
+    units = slice(facts.first_unit, facts.first_unit + facts.channels)
+    np.testing.assert_allclose(
+        record.array(f"response_map/{site}")[...], responses[readable].mean(0), rtol=1e-4, atol=1e-5
+    )
+    labels = np.arange(COUNT) // 150
+    for label in (0, 1):
+        peaks = responses[readable & (labels == label)].max((2, 3))
+        assert record.array("label_images")[label] == len(peaks)
+        np.testing.assert_allclose(record.array("label_peak_mean")[units, label], peaks.mean(0), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(record.array("label_positive_share")[units, label], (peaks > 0).mean(0), rtol=1e-6)
+    edges = np.concatenate([[-np.inf], record.array("histogram_edges")[...], [np.inf]])
+    for pole, values in enumerate((responses[readable].max((2, 3)), responses[readable].min((2, 3)))):
+        expected = np.stack([np.histogram(values[:, unit], edges)[0] for unit in range(facts.channels)])
+        np.testing.assert_array_equal(record.array("histogram")[units, pole], expected)
 
 
 def test_the_dead_unit_is_found(record):
@@ -167,6 +190,34 @@ def test_the_record_is_the_same_whatever_the_number_of_workers(record, network, 
     assert contents(other.path) == contents(record.path)
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_shards_merge_into_the_same_bytes_in_any_order(record, network, folder, tmp_path, order):
+    for part in (1, 2):
+        shard = survey(network, folder, to=tmp_path / f"{part}", sites=SITES, top=5, shard=f"{part}/2")
+        assert not shard.facts["complete"]
+        with pytest.raises(BadInput, match=f"is shard {part}/2 of a survey"):
+            open_record(tmp_path / f"{part}")
+    merged = merge([tmp_path / f"{part}" for part in order], to=tmp_path / "merged")
+    assert contents(merged.path) == contents(record.path)
+    without = ("created", "versions")
+    assert {k: v for k, v in merged.facts.items() if k not in without} == {
+        k: v for k, v in record.facts.items() if k not in without
+    }
+
+
+def test_shards_that_do_not_make_a_whole_are_refused(record, network, folder, tmp_path):
+    survey(network, folder, to=tmp_path / "1", sites=SITES[:1], top=5, shard="1/2")
+    with pytest.raises(BadInput, match="needs each of them once; 2/2 missing"):
+        merge([tmp_path / "1"], to=tmp_path / "merged")
+    survey(network, folder, to=tmp_path / "2", sites=SITES[1:2], top=5, shard="2/2")
+    with pytest.raises(Failure, match="other sites"):
+        merge([tmp_path / "1", tmp_path / "2"], to=tmp_path / "merged")
+    with pytest.raises(BadInput, match="is a whole record"):
+        merge([record.path], to=tmp_path / "merged")
+    with pytest.raises(BadInput, match="'3/2' is no shard; write it as PART/PARTS"):
+        survey(network, folder, to=tmp_path / "3", shard="3/2")
+
+
 def test_strict_stops_at_the_first_unreadable_image(network, folder, tmp_path):
     with pytest.raises(Failure, match="cannot be read"):
         survey(network, folder, to=tmp_path / "r", sites=SITES, strict=True)
@@ -176,7 +227,7 @@ KILLED = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from unitscope.networks import load
-from unitscope.recording.survey import survey
+from unitscope.recording.survey import merge, survey
 def progress(done, total):
     if done >= int(sys.argv[3]) > 0:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -263,7 +314,12 @@ def test_a_record_opens_without_torch_weights_or_images(record):
         "import sys, unitscope; record = unitscope.open(sys.argv[1]); print(len(record.units()), record, record.to_xarray().sizes['unit']);"
         "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(record.path)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"})
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(record.path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "src"},
+    )
     assert done.returncode == 0, done.stderr
     assert f"{len(record.units())} record of resnet18" in done.stdout
 

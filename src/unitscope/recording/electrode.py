@@ -1,9 +1,11 @@
-"""The electrode: the only file that listens to a network on behalf of the survey. It leaves no trace in the network."""
+"""The electrode: the only file that listens to a network on behalf of the survey. It leaves no trace in the
+network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.errors import BadInput, unknown_name
+from unitscope.errors import BadInput, few, unknown_name
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -28,7 +30,8 @@ def read(
     pictures: Float[Tensor, "stimulus color height width"],
     sites: str | Iterable[str],
 ) -> dict[str, Float[Tensor, "stimulus unit row col"]]:
-    """The responses of all neurons of the named sites (globs allowed) to `pictures` (RGB, 0..1), from one pass that ends at the last.
+    """The responses of all neurons of the named sites (globs allowed) to `pictures` (RGB, 0..1), from one pass that
+    ends at the last.
 
     A site without positions has one row and one column. Raises UnknownName for a site that the network does not have.
     """
@@ -44,10 +47,11 @@ def read(
 
 
 def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Callable[[Site, Tensor], None]) -> None:
-    """Show prepared pictures to the network, and hand the responses [stimulus unit row col] of each site to `keep` as they come to be.
+    """Show prepared pictures to the network, and hand the responses [stimulus unit row col] of each site to `keep` as
+    they come to be.
 
-    What is handed over is a view of the network's own memory, which a later operation may overwrite: reduce it or clone it at
-    once. The pass ends when the last of the sites has been heard.
+    What is handed over is a view of the network's own memory, which a later operation may overwrite: reduce it or
+    clone it at once. The pass ends when the last of the sites has been heard.
     """
     waiting = set(sites)
 
@@ -62,7 +66,8 @@ def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Callable[
         network.module(x)
     if waiting:
         raise BadInput(
-            f"{network.name} did not pass {', '.join(sorted(waiting)[:3])} with these pictures; its path seems to depend on what it sees."
+            f"{network.name} did not pass {few(sorted(waiting))} with these pictures; "
+            "its path seems to depend on what it sees."
         )
 
 
@@ -77,8 +82,8 @@ def as_responses(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row 
 def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[str, Site]:
     """The sites that match any of the globs, in the order of execution; the default set where `patterns` is None.
 
-    The default set is every pre-activation (what enters a nonlinearity) and every max-pooling. Raises UnknownName for a pattern that
-    matches nothing.
+    The default set is every pre-activation (what enters a nonlinearity) and every max-pooling. Raises UnknownName for
+    a pattern that matches nothing.
     """
     if patterns is None:
         return {name: site for name, site in sites.items() if site.preactivation or site.operation in POOLINGS}
@@ -86,7 +91,11 @@ def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[st
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in sites):
             raise unknown_name(
-                "site", pattern, sites, where="the network", advice="`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
+                "site",
+                pattern,
+                sites,
+                where="the network",
+                advice="`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too.",
             )
     return {name: site for name, site in sites.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
@@ -97,7 +106,5 @@ class _Enough(Exception):
 
 @contextmanager
 def _until_enough() -> Iterator[None]:
-    try:
+    with suppress(_Enough):
         yield
-    except _Enough:
-        pass

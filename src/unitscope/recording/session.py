@@ -1,11 +1,13 @@
-"""The state of a survey between two blocks of stimuli: everything that is kept, and how it is put aside and taken up again."""
+"""The state of a survey between two blocks of stimuli: everything that is kept, how it is put aside and taken up, and
+how two are merged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -14,143 +16,211 @@ from torch import Tensor
 
 from unitscope.errors import Failure
 from unitscope.record import write_whole
-from unitscope.recording.center import CenterSums, View, views
-from unitscope.recording.responses import Extremes, Heard, Ladder, Moments
+from unitscope.recording.block import Hearing
+from unitscope.recording.center import CenterSums, center_sums
+from unitscope.recording.showing import Shown
+from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
+from unitscope.vocabulary import Bounds, ReceptiveField, Site
 
-if TYPE_CHECKING:
-    from unitscope.vocabulary import Site
+BLOCK = 256
+"""Stimuli in a block: the unit in which a session is shown, summed and put aside."""
 
-CUT = 32
-"""How many pictures are cut at a time."""
+
+@dataclass(frozen=True)
+class Settings:
+    """What is kept: `top` responses per pole, at most `per_image` of one image, sums for each of `labels`, pictures
+    of `colors`.
+    """
+
+    top: int
+    per_image: int
+    labels: tuple[str, ...]
+    colors: int
 
 
 @dataclass
 class SiteState:
-    """What is known of a site's units so far. Counts are of images; `peak_max` and `trough_min` are over all of them."""
+    """What is known of a site's units so far."""
 
     site: Site
-    seen: np.ndarray
-    positive: np.ndarray
-    not_finite: np.ndarray
-    peak_max: np.ndarray
-    trough_min: np.ndarray
-    extremes: dict[int, Extremes]
-    peaks: Ladder
-    centers: list[tuple[View, slice | np.ndarray, CenterSums]]
+    settings: Settings
+    statistics: dict[str, Statistic]
 
     @classmethod
-    def empty(cls, site: Site, *, k: int, colors: int) -> SiteState:
-        zeros = np.zeros(site.channels, dtype=np.int64)
-        centers = [
-            (view, channels, CenterSums.empty(len(np.arange(site.channels)[channels]), (colors, *view.shape)))
-            for view, channels in views(site)
-        ]
-        return cls(
-            site,
-            zeros,
-            zeros.copy(),
-            zeros.copy(),
-            np.full(site.channels, -np.inf, dtype=np.float32),
-            np.full(site.channels, np.inf, dtype=np.float32),
-            {sign: Extremes.empty(site.channels, k=k, sign=sign) for sign in (1, -1)},
-            Ladder({}),
-            centers,
-        )
+    def empty(cls, site: Site, settings: Settings) -> SiteState:
+        units = site.channels
+        statistics: dict[str, Statistic] = {
+            "counts": Counts.empty(units),
+            "highest": Extremes.empty(units, k=settings.top, sign=1),
+            "lowest": Extremes.empty(units, k=settings.top, sign=-1),
+            "peaks": Ladder("peak"),
+            "means": Ladder("mean"),
+            "peak_histogram": Histogram.empty(units, of="peak"),
+            "trough_histogram": Histogram.empty(units, of="trough"),
+            "response_map": ResponseMap.empty(units, site.lattice),
+        }
+        if settings.labels:
+            statistics["labels"] = LabelSums.empty(units, labels=len(settings.labels))
+        for number, sums in enumerate(center_sums(site, colors=settings.colors)):
+            statistics[f"center_{number}"] = sums
+        return cls(site, settings, statistics)
 
-    def listen(self, *, k: int, device: torch.device) -> Heard:
+    def __getitem__(self, name: str) -> Any:
+        return self.statistics[name]
+
+    @property
+    def centers(self) -> list[CenterSums]:
+        return [kept for kept in self.statistics.values() if isinstance(kept, CenterSums)]
+
+    def hearing(self, device: torch.device) -> Hearing:
         """An ear for the next block, which knows what it takes to enter the lists."""
-        floor = {sign: torch.from_numpy(sign * kept.value).to(device) for sign, kept in self.extremes.items()}
-        return Heard(k=k, center=self.site.center, floor=floor)
+        floor = {s.sign: torch.from_numpy(s.sign * s.value).to(device) for s in (self["highest"], self["lowest"])}
+        return Hearing(k=self.settings.top, center=self.site.center, floor=floor, per_image=self.settings.per_image)
 
-    def take(self, heard: Heard, block: int, patches: Mapping[View, np.ndarray], readable: np.ndarray) -> None:
-        """Take in what was heard during a block."""
-        peak, trough, center = (torch.cat(parts).cpu().numpy() for parts in (heard.peaks, heard.troughs, heard.centers))
-        finite = np.isfinite(peak) & np.isfinite(trough)
-        counted = finite & readable[:, None]
-        self.seen += counted.sum(0)
-        self.not_finite += (~finite & readable[:, None]).sum(0)
-        self.positive += ((peak > 0) & counted).sum(0)
-        self.peak_max = np.maximum(self.peak_max, np.where(counted, peak, -np.inf).max(0))
-        self.trough_min = np.minimum(self.trough_min, np.where(counted, trough, np.inf).min(0))
-        self.peaks.add(0, block, Moments.of(peak, counted))
-        for sign, kept in self.extremes.items():
-            self.extremes[sign] = kept.merge(*heard.flat(sign))
-        for view, channels, sums in self.centers:
-            sums.add((center & counted)[:, channels], patches[view])
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything as flat named arrays, for a part on disk."""
-        named = {name: getattr(self, name) for name in ("seen", "positive", "not_finite", "peak_max", "trough_min")}
-        for sign, kept in self.extremes.items():
-            named |= {f"extremes.{sign}.{name}": getattr(kept, name) for name in ("value", "image", "row", "col")}
-        for (height, index), moments in self.peaks.rungs.items():
-            named |= {f"peaks.{height}.{index}.{name}": getattr(moments, name) for name in ("n", "mean", "m2")}
-        for number, (_, _, sums) in enumerate(self.centers):
-            named |= {f"center.{number}.n": sums.n, f"center.{number}.total": sums.total}
-        return named
-
-    def restore(self, named: Mapping[str, np.ndarray]) -> None:
-        """Take up what `arrays` put aside."""
-        for name in ("seen", "positive", "not_finite", "peak_max", "trough_min"):
-            setattr(self, name, named[name])
-        for sign, kept in self.extremes.items():
-            for name in ("value", "image", "row", "col"):
-                setattr(kept, name, named[f"extremes.{sign}.{name}"])
-        rungs = {tuple(map(int, key.split(".")[1:3])) for key in named if key.startswith("peaks.")}
-        for height, index in rungs:
-            self.peaks.rungs[height, index] = Moments(*(named[f"peaks.{height}.{index}.{name}"] for name in ("n", "mean", "m2")))
-        for number, (_, _, sums) in enumerate(self.centers):
-            sums.n, sums.total = named[f"center.{number}.n"], named[f"center.{number}.total"]
+    def merge(self, other: SiteState) -> SiteState:
+        merged = {name: kept.merge(other.statistics[name]) for name, kept in self.statistics.items()}
+        return SiteState(self.site, self.settings, merged)
 
 
 @dataclass
 class Session:
-    """A survey under way: `blocks` of stimuli have been shown; what became of each image is in `digests`, `sizes` and `errors`."""
+    """A survey under way, over the blocks `first` to `blocks` (excluded). `shown` tells what became of each of their
+    images.
+    """
 
     sites: dict[str, SiteState]
+    first: int = 0
     blocks: int = 0
-    digests: list[str] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    kernels: np.ndarray | None = None
 
     @classmethod
-    def begin(cls, sites: Mapping[str, Site], *, k: int, colors: int) -> Session:
-        return cls({name: SiteState.empty(site, k=k, colors=colors) for name, site in sites.items()})
+    def begin(cls, sites: Mapping[str, Site], settings: Settings, *, first: int = 0) -> Session:
+        return cls({name: SiteState.empty(site, settings) for name, site in sites.items()}, first, first)
 
-    def take(self, heard: Mapping[str, Heard], pictures: list[Tensor], readable: np.ndarray) -> None:
+    def hearings(self, device: torch.device) -> dict[str, Hearing]:
+        return {name: state.hearing(device) for name, state in self.sites.items()}
+
+    def take(
+        self,
+        heard: Mapping[str, Hearing],
+        pictures: Sequence[Tensor],
+        readable: np.ndarray,
+        labels: np.ndarray,
+        shown: Sequence[Shown],
+    ) -> None:
         """Take in what all sites answered to a block of pictures."""
-        wanted = {view for state in self.sites.values() for view, _, _ in state.centers}
-        patches = {view: np.concatenate([view.cut(part).numpy() for part in pictures]) for view in wanted}
+        views = {sums.view for state in self.sites.values() for sums in state.centers}
+        patches = {view: np.concatenate([view.cut(part).numpy() for part in pictures]) for view in views}
         for name, state in self.sites.items():
-            state.take(heard[name], self.blocks, patches, readable)
+            block = heard[name].close(self.blocks, readable, labels, patches)
+            for kept in state.statistics.values():
+                kept.take(block)
+        self.shown += shown
         self.blocks += 1
 
-    def save(self, path: Path) -> None:
-        """Put the session aside, whole or not at all."""
-        tensors = {
-            f"{number}/{name}": np.ascontiguousarray(array)
-            for number, state in enumerate(self.sites.values())
-            for name, array in state.arrays().items()
-        }
-        tensors["blocks"] = np.array(self.blocks)
-        for name in ("digests", "errors"):
-            tensors[name] = np.frombuffer("\0".join(getattr(self, name)).encode("utf-8", "surrogatepass") or b"\0", dtype=np.uint8)
-        tensors["sizes"] = np.array(self.sizes, dtype=np.int64)
-        write_whole(path, safetensors.numpy.save(tensors))
+    def merge(self, later: Session) -> Session:
+        """With the session over the blocks that follow."""
+        if later.first != self.blocks:
+            raise Failure(f"blocks {self.first} to {self.blocks} are not followed by {later.first} to {later.blocks}.")
+        merged = {name: state.merge(later.sites[name]) for name, state in self.sites.items()}
+        return Session(merged, self.first, later.blocks, self.shown + later.shown, self.kernels)
 
-    def resume(self, path: Path) -> None:
-        """Take the session up where it was put aside, if it was. Raises Failure where the part is damaged."""
-        if not path.exists():
-            return
-        try:
-            tensors = safetensors.numpy.load_file(path)
-        except Exception as error:
-            raise Failure(f"{path} is damaged ({error}). Delete the folder {path.parent} to begin the survey anew.") from error
-        self.blocks = int(tensors["blocks"])
-        self.sizes = tensors["sizes"].tolist()
-        for name in ("digests", "errors"):
-            text = tensors[name].tobytes().decode("utf-8", "surrogatepass")
-            setattr(self, name, text.split("\0") if len(self.sizes) != 1 else [text.rstrip("\0")])
-        for number, state in enumerate(self.sites.values()):
-            prefix = f"{number}/"
-            state.restore({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything as flat named arrays, anatomy included, so that a part can be finished without the network."""
+        named: dict[str, np.ndarray] = {}
+        for state in self.sites.values():
+            for name, kept in state.statistics.items():
+                named |= {f"{state.site.name}/{name}/{key}": value for key, value in kept.arrays().items()}
+            named |= {f"{state.site.name}/site/{key}": value for key, value in site_arrays(state.site).items()}
+        named["blocks"] = np.array([self.first, self.blocks])
+        named["bytes"] = np.array([fact.bytes for fact in self.shown], dtype=np.int64)
+        for name in ("digest", "error"):
+            named[name] = lines([getattr(fact, name) for fact in self.shown])
+        if self.kernels is not None:
+            named["kernels"] = self.kernels
+        return named
+
+    def restore(self, named: Mapping[str, np.ndarray]) -> None:
+        """Take up what `arrays` put aside."""
+        self.first, self.blocks = named["blocks"].tolist()
+        facts = zip(unlines(named["digest"]), named["bytes"].tolist(), unlines(named["error"]), strict=True)
+        self.shown = [Shown(*fact) for fact in facts]
+        self.kernels = named.get("kernels")
+        nested: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        for key, value in named.items():
+            if key.count("/") >= 2:
+                site, name, field_name = key.rsplit("/", 2)
+                nested.setdefault((site, name), {})[field_name] = value
+        for (site, name), arrays in nested.items():
+            if name != "site":
+                self.sites[site].statistics[name].restore(arrays)
+
+
+def save(session: Session, path: Path) -> None:
+    """Put a session aside, whole or not at all."""
+    write_whole(path, safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in session.arrays().items()}))
+
+
+def resume(session: Session, path: Path) -> None:
+    """Take a session up where it was put aside, if it was. Raises Failure where the part is damaged."""
+    if not path.exists():
+        return
+    try:
+        named = safetensors.numpy.load_file(path)
+        session.restore(named)
+    except Exception as error:
+        raise Failure(
+            f"{path} is damaged ({error}). Delete the folder {path.parent} to begin the survey anew."
+        ) from error
+
+
+def load(path: Path, names: Sequence[Mapping[str, Any]], settings: Settings) -> Session:
+    """A session from disk alone; `names` are the facts of its sites in record.json. Raises Failure where the part is
+    damaged.
+    """
+    try:
+        named = safetensors.numpy.load_file(path)
+        session = Session.begin({facts["name"]: site_of(facts, named) for facts in names}, settings)
+        session.restore(named)
+    except Exception as error:
+        raise Failure(f"{path} is damaged ({error}). Run its survey again.") from error
+    return session
+
+
+def site_arrays(site: Site) -> dict[str, np.ndarray]:
+    """The numbers of a site's anatomy: the bounds of its neurons, its fields, the field of each channel."""
+    numbers = [[*one.size, *one.stride, *one.start] for one in site.fields]
+    arrays = {side.name: getattr(site.bounds, side.name) for side in fields(Bounds)}
+    return arrays | {"fields": np.array(numbers, dtype=np.int64), "groups": np.array(site.groups, dtype=np.int64)}
+
+
+def site_of(facts: Mapping[str, Any], named: Mapping[str, np.ndarray]) -> Site:
+    """A site from what a record and its part know of it."""
+    arrays = {
+        key: named[f"{facts['name']}/site/{key}"] for key in ("top", "left", "bottom", "right", "fields", "groups")
+    }
+    status, cause = facts["field"]["status"], facts["field"]["cause"]
+    return Site(
+        name=facts["name"],
+        channels=facts["channels"],
+        lattice=tuple(facts["lattice"]),
+        picture=tuple(facts["picture"]),
+        operation=facts["operation"],
+        bounds=Bounds(*(arrays[side.name] for side in fields(Bounds))),
+        fields=tuple(
+            ReceptiveField((a, b), (c, d), (e, f), status, cause) for a, b, c, d, e, f in arrays["fields"].tolist()
+        ),
+        preactivation=facts["preactivation"],
+        groups=tuple(arrays["groups"].tolist()),
+    )
+
+
+def lines(texts: Sequence[str]) -> np.ndarray:
+    """Texts as bytes, each ended by a zero."""
+    return np.frombuffer("".join(text + "\0" for text in texts).encode("utf-8", "surrogatepass"), dtype=np.uint8)
+
+
+def unlines(data: np.ndarray) -> list[str]:
+    """The texts again."""
+    return data.tobytes().decode("utf-8", "surrogatepass").split("\0")[:-1]

@@ -31,7 +31,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures [stimulus color height width] uint8, and the numbers of their images. Those not `readable` are black, and not counted."""
+    """Pictures [stimulus color height width] uint8, and the numbers of their images. Those not `readable` are black,
+    and not counted.
+    """
 
     images: Int[Tensor, " stimulus"]
     pictures: UInt8[Tensor, "stimulus color height width"]

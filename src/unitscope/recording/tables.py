@@ -1,4 +1,6 @@
-"""From the state of a finished session to the tables and arrays of its record. What a reader may rely on is in record.py."""
+"""From the state of a finished session to the tables and arrays of its record. What a reader may rely on is in
+record.py.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +11,69 @@ import numpy as np
 import pyarrow as pa
 
 from unitscope.record import write_arrays, write_table
-from unitscope.recording.center import EXACT, mean_stimuli
-from unitscope.recording.responses import Extremes
-from unitscope.recording.session import Session, SiteState
+from unitscope.recording.center import mean_stimuli
+from unitscope.recording.session import BLOCK, Session, SiteState
+from unitscope.recording.statistics import POINT, Extremes, bin_edges
+from unitscope.recording.views import EXACT
 
 if TYPE_CHECKING:
     from unitscope.stimuli.images import Images
 
-POLES = {1: "preferred", -1: "antipreferred"}
+Arrays = dict[str, tuple[np.ndarray, tuple[str, ...]]]
+"""Values and names of their axes."""
 
 
-def write_tables(folder: Path, session: Session, images: Images, kernels: np.ndarray | None) -> None:
-    """Write `units.parquet`, `stimuli.parquet`, `images.parquet` and `arrays.zarr`, each whole or not at all."""
+def write_results(folder: Path, session: Session) -> None:
+    """Write `units.parquet`, `stimuli.parquet` and `arrays.zarr`, each whole or not at all."""
     states = list(session.sites.values())
     firsts = np.cumsum([0, *(state.site.channels for state in states)]).tolist()
-    write_table(folder / "images.parquet", images_table(session, images))
     write_table(folder / "units.parquet", pa.concat_tables(map(units_table, states, firsts)))
-    write_table(folder / "stimuli.parquet", pa.concat_tables(stimuli_table(s, f) for s, f in zip(states, firsts, strict=False)))
-    write_arrays(folder / "arrays.zarr", center_arrays(states, kernels))
+    write_table(
+        folder / "stimuli.parquet", pa.concat_tables(stimuli_table(s, f) for s, f in zip(states, firsts, strict=False))
+    )
+    arrays = center_arrays(states) | histogram_arrays(states) | label_arrays(states) | map_arrays(states)
+    if session.kernels is not None:
+        arrays["kernels"] = (session.kernels, ("channel", "input", "row", "col"))
+    write_arrays(folder / "arrays.zarr", arrays)
 
 
 def images_table(session: Session, images: Images) -> pa.Table:
-    """A row per image, also for those that could not be read."""
-    errors = session.errors
+    """A row per image that was shown, or should have been."""
+    first = session.first * BLOCK
+    items, shown = images.items[first : first + len(session.shown)], session.shown
     return pa.table(
         {
-            "image": pa.array(np.arange(len(images)), pa.int64()),
-            "uri": pa.array([item.uri for item in images.items], pa.string()),
-            "label": pa.array([item.label for item in images.items], pa.string()),
-            "status": pa.array(["unreadable" if error else "ok" for error in errors], pa.string()),
-            "error": pa.array([error or None for error in errors], pa.string()),
-            "digest": pa.array([digest or None for digest in session.digests], pa.string()),
-            "bytes": pa.array(session.sizes, pa.int64()),
+            "image": pa.array(np.arange(first, first + len(items)), pa.int64()),
+            "uri": pa.array([item.uri for item in items], pa.string()),
+            "label": pa.array([item.label for item in items], pa.string()),
+            "status": pa.array(["unreadable" if fact.error else "ok" for fact in shown], pa.string()),
+            "error": pa.array([fact.error or None for fact in shown], pa.string()),
+            "digest": pa.array([fact.digest or None for fact in shown], pa.string()),
+            "bytes": pa.array([fact.bytes for fact in shown], pa.int64()),
         }
     )
 
 
 def units_table(state: SiteState, first: int) -> pa.Table:
     """A row per unit of a site. What was never seen has no extremes: null."""
-    site, never = state.site, state.seen == 0
-    peaks = state.peaks.total()
+    site, counts = state.site, state["counts"]
+    peaks, means, never = state["peaks"].total(), state["means"].total(), counts.seen == 0
     fields = [site.field(channel) for channel in range(site.channels)]
-    deviation = np.sqrt(peaks.m2 / np.maximum(peaks.n - 1, 1))
+    positions = np.maximum(counts.seen * site.lattice[0] * site.lattice[1], 1)
     return pa.table(
         {
             **_names(site.name, first, np.arange(site.channels)),
-            "images": state.seen,
-            "peak_max": pa.array(state.peak_max, mask=never),
-            "trough_min": pa.array(state.trough_min, mask=never),
+            "images": counts.seen,
+            "peak_max": pa.array(counts.peak_max, mask=never),
+            "trough_min": pa.array(counts.trough_min, mask=never),
             "peak_mean": pa.array(peaks.mean, mask=never),
-            "peak_sd": pa.array(deviation, mask=peaks.n < 2),
-            "positive_images": state.positive,
-            "inactive": pa.array(state.positive == 0, mask=never),
-            "not_finite_images": state.not_finite,
+            "peak_sd": pa.array(peaks.deviation(), mask=peaks.n < 2),
+            "mean_response": pa.array(means.mean, mask=never),
+            "mean_response_sd": pa.array(means.deviation(), mask=means.n < 2),
+            "positive_images": counts.positive,
+            "positive_positions_share": pa.array(counts.positive_positions / positions, mask=never),
+            "inactive": pa.array(counts.positive == 0, mask=never),
+            "not_finite_images": counts.not_finite,
             "field_height": pa.array([field.size[0] for field in fields], pa.int64()),
             "field_width": pa.array([field.size[1] for field in fields], pa.int64()),
         }
@@ -71,16 +83,16 @@ def units_table(state: SiteState, first: int) -> pa.Table:
 def stimuli_table(state: SiteState, first: int) -> pa.Table:
     """A row per unit, pole and rank, sorted so.
 
-    Where a site never answers below zero (behind a rectification), a response of zero prefers nothing: such rows are left out, so that a unit may
-    have fewer than the asked-for preferred stimuli, or none (methods 2.5).
+    Where a site never answers below zero (behind a rectification), a response of zero prefers nothing: such rows are
+    left out, so that a unit may have fewer than the asked-for preferred stimuli, or none (methods 2.5).
     """
-    rectified = bool((state.trough_min >= 0).all())
+    rectified = bool((state["counts"].trough_min >= 0).all())
     tables = []
-    for sign, kept in state.extremes.items():
+    for kept, pole in ((state["highest"], "preferred"), (state["lowest"], "antipreferred")):
         held = kept.image >= 0
-        if rectified and sign > 0:
+        if rectified and pole == "preferred":
             held &= kept.value > 0
-        tables.append(_pole_table(state, first, kept, held, POLES[sign]))
+        tables.append(_pole_table(state, first, kept, held, pole))
     return pa.concat_tables(tables).sort_by([("unit", "ascending"), ("pole", "descending"), ("rank", "ascending")])
 
 
@@ -102,28 +114,74 @@ def _pole_table(state: SiteState, first: int, kept: Extremes, held: np.ndarray, 
     )
 
 
-def center_arrays(states: list[SiteState], kernels: np.ndarray | None) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
-    """The mean preferred stimuli of the center neurons, with the number of stimuli, the used size and the box that was averaged."""
+def center_arrays(states: list[SiteState]) -> Arrays:
+    """The mean preferred stimuli of the center neurons, with the number of stimuli, the used size and the box that
+    was averaged.
+    """
     units = sum(state.site.channels for state in states)
-    colors = states[0].centers[0][2].total.shape[1]
-    means = np.full((units, colors, EXACT, EXACT), np.nan, dtype=np.float32)
+    means = np.full((units, states[0].settings.colors, EXACT, EXACT), np.nan, dtype=np.float32)
     n, size, box = np.zeros(units, np.int64), np.zeros((units, 2), np.int32), np.zeros((units, 4), np.int32)
     first = 0
     for state in states:
-        for view, channels, sums in state.centers:
-            places = first + np.arange(state.site.channels)[channels]
-            means[places] = mean_stimuli(sums.n, sums.total, view)
-            n[places], size[places], box[places] = sums.n, view.shape, view.box
+        for sums in state.centers:
+            places = first + np.arange(state.site.channels)[sums.channels]
+            means[places] = mean_stimuli(sums)
+            n[places], size[places], box[places] = sums.n, sums.view.shape, sums.view.box
         first += state.site.channels
-    arrays: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
+    return {
         "mean_stimulus_center": (means, ("unit", "color", "height", "width")),
         "mean_stimulus_center_n": (n, ("unit",)),
         "mean_stimulus_center_size": (size, ("unit", "side")),
         "mean_stimulus_center_box": (box, ("unit", "edge")),
     }
-    if kernels is not None:
-        arrays["kernels"] = (kernels, ("channel", "input", "row", "col"))
-    return arrays
+
+
+def histogram_arrays(states: list[SiteState]) -> Arrays:
+    """How many images had their peak, and their trough, in each of the fixed bins; the bins' inner edges."""
+    counts = [
+        np.concatenate([state[name].count for state in states]) for name in ("peak_histogram", "trough_histogram")
+    ]
+    return {
+        "histogram": (np.stack(counts, axis=1), ("unit", "pole", "bin")),
+        "histogram_edges": (bin_edges(), ("edge_between_bins",)),
+    }
+
+
+def label_arrays(states: list[SiteState]) -> Arrays:
+    """Per unit and label (in the order of record.json's settings): means of peaks and troughs, share of images with a
+    positive response.
+
+    NaN for a label without any readable image, and for a unit that gave a response that is not finite.
+    """
+    if "labels" not in states[0].statistics:
+        return {}
+    n = np.maximum(states[0]["labels"].n, 1)[:, None]
+    undefined = [(state["labels"].n == 0)[:, None] | (state["counts"].not_finite > 0) for state in states]
+
+    def column(name: str, scale: float) -> tuple[np.ndarray, tuple[str, ...]]:
+        values = [
+            np.where(bad, np.nan, getattr(s["labels"], name) / (n * scale))
+            for s, bad in zip(states, undefined, strict=True)
+        ]
+        return np.ascontiguousarray(np.concatenate(values, axis=1).T.astype(np.float32)), ("unit", "label")
+
+    return {
+        "label_images": (states[0]["labels"].n, ("label",)),
+        "label_peak_mean": column("peak", POINT),
+        "label_trough_mean": column("trough", POINT),
+        "label_positive_share": column("positive", 1),
+    }
+
+
+def map_arrays(states: list[SiteState]) -> Arrays:
+    """The mean response at each lattice position, an array per site."""
+    return {
+        f"response_map/{state.site.name}": (
+            state["response_map"].mean(state["counts"].not_finite),
+            ("unit", "row", "col"),
+        )
+        for state in states
+    }
 
 
 def _names(site: str, first: int, channel: np.ndarray) -> dict[str, pa.Array]:

@@ -1,0 +1,164 @@
+"""A block of stimuli: what each site answered to it, heard while it was being shown, and the pictures that it was
+made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor
+
+from unitscope.recording.views import View
+
+LOOK_UP = 1 << 24
+"""How many responses are copied at a time when positions are looked up."""
+
+HANDFUL = 1 << 20
+"""How many responses are taken in at a time: few enough to stay in the processor's cache while they are read several
+times.
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the units of one site answered to the block `number`.
+
+    `peak`, `trough`, `mean` (over the lattice), `center` (above 0 at the center), `positive_positions` [stimulus
+    unit]; `counted` where the response was finite and the stimulus `readable` [stimulus]; `labels` [stimulus] (-1:
+    none); `response_sum` [unit row col] over the readable stimuli; `candidates` per pole: flat arrays of unit, value,
+    image, row and col; `patches`: what the views cut from the pictures.
+    """
+
+    number: int
+    peak: Float32[np.ndarray, "stimulus unit"]
+    trough: Float32[np.ndarray, "stimulus unit"]
+    mean: Float32[np.ndarray, "stimulus unit"]
+    positive_positions: Int[np.ndarray, "stimulus unit"]
+    center: Bool[np.ndarray, "stimulus unit"]
+    counted: Bool[np.ndarray, "stimulus unit"]
+    readable: Bool[np.ndarray, " stimulus"]
+    labels: Int[np.ndarray, " stimulus"]
+    response_sum: Float32[np.ndarray, "unit row col"]
+    candidates: Mapping[int, tuple[np.ndarray, ...]]
+    patches: Mapping[View, np.ndarray]
+
+
+@dataclass
+class Hearing:
+    """One site's answers to a block while it is being shown. `floor` holds, per pole, the k best values so far
+    (highest first).
+    """
+
+    k: int
+    center: tuple[int, int]
+    floor: dict[int, Tensor]
+    per_image: int = 1
+    rows: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in ROWS})
+    candidates: dict[int, list[tuple[Tensor, ...]]] = field(default_factory=lambda: {1: [], -1: []})
+    response_sum: Tensor | None = None
+    axes: tuple[int, int, int] = (1, 2, 3)
+
+    def hear(
+        self,
+        responses: Float[Tensor, "stimulus unit row col"],
+        images: Int[Tensor, " stimulus"],
+        readable: Bool[Tensor, " stimulus"],
+    ) -> None:
+        """Take in a batch. `images` are the stimuli's numbers; those that are not `readable` are black, and not
+        counted.
+        """
+        each = responses[0].numel()
+        step = max(1, HANDFUL // each)
+        weights = readable.to(responses.dtype)
+        found: dict[str, list[Tensor]] = {name: [] for name in ROWS}
+        for i in range(0, len(responses), step):
+            part = responses[i : i + step]
+            found["peak"].append(part.amax((2, 3)))
+            found["trough"].append(part.amin((2, 3)))
+            found["mean"].append(part.mean((2, 3)))
+            found["positive_positions"].append(positions_above_zero(part))
+            self._add(part, weights[i : i + step])
+        found["center"].append(responses[:, :, self.center[0], self.center[1]] > 0)
+        batch = {name: torch.cat(parts) for name, parts in found.items()}
+        for name, row in batch.items():
+            self.rows[name].append(row)
+        finite = torch.isfinite(batch["peak"]) & torch.isfinite(batch["trough"]) & readable[:, None]
+        for sign, extreme in ((1, batch["peak"]), (-1, batch["trough"])):
+            self._consider(responses, torch.where(finite, extreme, -sign * torch.inf), images, sign)
+
+    def _add(self, responses: Tensor, weights: Tensor) -> None:
+        """Add up responses per lattice position, as a product with a row of ones, in the memory's own order."""
+        if self.response_sum is None:
+            channels_last = responses.is_contiguous(memory_format=torch.channels_last) and not responses.is_contiguous()
+            self.axes = (2, 3, 1) if channels_last else (1, 2, 3)
+            shape = [responses.shape[axis] for axis in self.axes]
+            self.response_sum = torch.zeros(shape, dtype=responses.dtype, device=responses.device)
+        flat = responses.permute(0, *self.axes).reshape(len(responses), -1)
+        self.response_sum.view(-1).addmv_(flat.T, weights)
+
+    def _consider(self, responses: Tensor, extreme: Tensor, images: Tensor, sign: int) -> None:
+        """Look up the positions of those responses that are among the k best so far."""
+        best = torch.cat([self.floor[sign], (sign * extreme).T], dim=1).topk(self.k, dim=1).values
+        self.floor[sign] = best
+        entering = (sign * extreme >= best[:, -1]) & torch.isfinite(extreme)
+        stimulus, unit = entering.nonzero(as_tuple=True)
+        if len(unit):
+            for value, place in positions(
+                responses, stimulus, unit, extreme[stimulus, unit], sign=sign, count=self.per_image
+            ):
+                cols = responses.shape[3]
+                self.candidates[sign].append((unit, value, images[stimulus], place // cols, place % cols))
+
+    def close(self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]) -> Block:
+        """The block, heard to its end."""
+        rows = {name: torch.cat(parts).cpu().numpy() for name, parts in self.rows.items()}
+        assert self.response_sum is not None
+        return Block(
+            number=number,
+            counted=np.isfinite(rows["peak"]) & np.isfinite(rows["trough"]) & readable[:, None],
+            readable=readable,
+            labels=labels,
+            response_sum=self.response_sum.permute(*(self.axes.index(axis) for axis in (1, 2, 3))).cpu().numpy(),
+            candidates={sign: flat(kept) for sign, kept in self.candidates.items()},
+            patches=patches,
+            **rows,
+        )
+
+
+ROWS = ("peak", "trough", "mean", "positive_positions", "center")
+
+
+def positions_above_zero(responses: Float[Tensor, "stimulus unit row col"]) -> Int[Tensor, "stimulus unit"]:
+    """At how many lattice positions the response is above zero."""
+    return (responses > 0).sum((2, 3), dtype=torch.int32)
+
+
+def positions(
+    responses: Tensor, stimulus: Tensor, unit: Tensor, value: Tensor, *, sign: int, count: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Values and places on the flattened lattice of the `count` best responses of each (stimulus, unit), best first.
+
+    Of equal ones the first in row-major order. `value` are the best values, already known.
+    """
+    lattice = responses.shape[2] * responses.shape[3]
+    step = max(1, LOOK_UP // lattice)
+    found: list[list[tuple[Tensor, Tensor]]] = []
+    for i in range(0, len(unit), step):
+        maps = responses[stimulus[i : i + step], unit[i : i + step]].reshape(-1, lattice)
+        if count == 1:
+            found.append([(value[i : i + step], (maps == value[i : i + step, None]).to(torch.uint8).argmax(1))])
+        else:
+            order = (sign * maps).argsort(dim=1, descending=True, stable=True)[:, :count]
+            found.append([(maps.gather(1, place[:, None])[:, 0], place) for place in order.T])
+    return [tuple(torch.cat(column) for column in zip(*same, strict=True)) for same in zip(*found, strict=True)]  # type: ignore[misc]
+
+
+def flat(candidates: list[tuple[Tensor, ...]]) -> tuple[np.ndarray, ...]:
+    """Candidates as flat arrays: unit, value, image, row, col."""
+    if not candidates:
+        return tuple(np.empty(0, dtype=kind) for kind in (np.int64, np.float32, np.int64, np.int64, np.int64))
+    return tuple(torch.cat(column).cpu().numpy() for column in zip(*candidates, strict=True))

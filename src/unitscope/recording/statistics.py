@@ -1,0 +1,308 @@
+"""What is kept of responses: each statistic begins empty, takes in blocks of stimuli, merges with another, and
+finishes as arrays.
+
+Merging never depends on how the session was cut: counts are integers, extremes have a total order (value, then image,
+row, column), means and variances are merged along one fixed binary tree over the session's blocks, and the other sums
+of real numbers are kept in fixed point, so that they are sums of integers, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+from unitscope.recording.block import Block
+
+Array = np.ndarray
+
+POINT = 1 << 24
+"""Fixed-point sums are integers in units of 1 / POINT."""
+
+
+@runtime_checkable
+class Statistic(Protocol):
+    """What all statistics can do. `arrays` and `restore` put them on disk and take them up again."""
+
+    def take(self, block: Block) -> None: ...
+    def merge(self, other: Any) -> Any: ...
+    def arrays(self) -> dict[str, Array]: ...
+    def restore(self, arrays: Mapping[str, Array]) -> None: ...
+
+
+class Fields:
+    """The part that is the same for statistics that are a few arrays."""
+
+    def arrays(self) -> dict[str, Array]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        for name, value in arrays.items():
+            setattr(self, name, value)
+
+
+@dataclass
+class Counts(Fields):
+    """Images that counted, images with a positive response or with one that is not finite, positive positions;
+    extremes over all.
+    """
+
+    seen: Array
+    positive: Array
+    not_finite: Array
+    positive_positions: Array
+    peak_max: Array
+    trough_min: Array
+
+    @classmethod
+    def empty(cls, units: int) -> Counts:
+        zeros = [np.zeros(units, dtype=np.int64) for _ in range(4)]
+        return cls(*zeros, np.full(units, -np.inf, dtype=np.float32), np.full(units, np.inf, dtype=np.float32))
+
+    def take(self, block: Block) -> None:
+        self.seen += block.counted.sum(0)
+        self.not_finite += (block.readable[:, None] & ~block.counted).sum(0)
+        self.positive += ((block.peak > 0) & block.counted).sum(0)
+        self.positive_positions += np.where(block.counted, block.positive_positions, 0).sum(0, dtype=np.int64)
+        self.peak_max = np.maximum(self.peak_max, np.where(block.counted, block.peak, -np.inf).max(0))
+        self.trough_min = np.minimum(self.trough_min, np.where(block.counted, block.trough, np.inf).min(0))
+
+    def merge(self, other: Counts) -> Counts:
+        sums = [
+            getattr(self, name) + getattr(other, name)
+            for name in ("seen", "positive", "not_finite", "positive_positions")
+        ]
+        return Counts(*sums, np.maximum(self.peak_max, other.peak_max), np.minimum(self.trough_min, other.trough_min))
+
+
+@dataclass
+class Extremes(Fields):
+    """The `k` highest (`sign` = 1) or lowest (-1) responses of each unit in the order of methods 2.5.
+
+    `value` [unit rank] float32; `image`, `row`, `col` [unit rank] int; empty places have image -1 and come last. Of
+    equal values the earlier image wins, then the upper row, then the left column.
+    """
+
+    sign: int
+    value: Array
+    image: Array
+    row: Array
+    col: Array
+
+    @classmethod
+    def empty(cls, units: int, *, k: int, sign: int) -> Extremes:
+        value = np.full((units, k), -sign * np.inf, dtype=np.float32)
+        image = np.full((units, k), -1, dtype=np.int64)
+        return cls(sign, value, image, image.astype(np.int32), image.astype(np.int32))
+
+    def take(self, block: Block) -> None:
+        self.insert(*block.candidates[self.sign])
+
+    def merge(self, other: Extremes) -> Extremes:
+        unit, rank = np.nonzero(other.image >= 0)
+        merged = Extremes(self.sign, self.value.copy(), self.image.copy(), self.row.copy(), self.col.copy())
+        merged.insert(unit, *(getattr(other, name)[unit, rank] for name in ("value", "image", "row", "col")))
+        return merged
+
+    def insert(self, unit: Array, value: Array, image: Array, row: Array, col: Array) -> None:
+        """Let further responses, given as flat arrays of equal length, contend for the places."""
+        k = self.value.shape[1]
+        changed, place = np.unique(unit, return_inverse=True)
+        held = self.image[changed] >= 0
+        columns = [
+            np.concatenate([mine[held], others])
+            for mine, others in (
+                (np.repeat(np.arange(len(changed))[:, None], k, axis=1), place),
+                (self.value[changed], value),
+                (self.image[changed], image),
+                (self.row[changed], row),
+                (self.col[changed], col),
+            )
+        ]
+        unit, value, image, row, col = columns
+        order = np.lexsort((col, row, image, -self.sign * value, unit))
+        rank = rank_within(unit[order])
+        order, rank = order[rank < k], rank[rank < k]
+        for name, column in (("value", value), ("image", image), ("row", row), ("col", col)):
+            getattr(self, name)[changed[unit[order]], rank] = column[order]
+
+
+@dataclass
+class Moments:
+    """Number, mean and sum of squared deviations per unit, in float64. Source: chan1983, as in methods 2.5."""
+
+    n: Array
+    mean: Array
+    m2: Array
+
+    @classmethod
+    def of(cls, values: Float[Array, "stimulus unit"], counted: Bool[Array, "stimulus unit"]) -> Moments:
+        n = counted.sum(0)
+        kept = np.where(counted, values, 0).astype(np.float64)
+        mean = kept.sum(0) / np.maximum(n, 1)
+        m2 = np.where(counted, (kept - mean) ** 2, 0).sum(0)
+        return cls(n, mean, m2)
+
+    def merge(self, other: Moments) -> Moments:
+        n = self.n + other.n
+        share = other.n / np.maximum(n, 1)
+        delta = other.mean - self.mean
+        return Moments(n, self.mean + delta * share, self.m2 + other.m2 + delta**2 * self.n * share)
+
+    def deviation(self) -> Float[Array, " unit"]:
+        """The standard deviation; 0 where fewer than two were counted."""
+        return np.sqrt(self.m2 / np.maximum(self.n - 1, 1))
+
+
+@dataclass
+class Ladder:
+    """Moments of consecutive blocks, merged along a fixed binary tree: rung (height, index) spans blocks index *
+    2^height and on.
+
+    Two neighbors are merged as soon as both are there, so that few are kept, and the result is the same, bit for bit,
+    whichever block came first and whoever merged it. `of` names the values: "peak" or "mean".
+    """
+
+    of: str
+    rungs: dict[tuple[int, int], Moments] = field(default_factory=dict)
+
+    def take(self, block: Block) -> None:
+        self.add(0, block.number, Moments.of(getattr(block, self.of), block.counted))
+
+    def add(self, height: int, index: int, moments: Moments) -> None:
+        """Put in the moments of a rung and merge upwards as far as there are neighbors."""
+        while (height, index ^ 1) in self.rungs:
+            neighbor = self.rungs.pop((height, index ^ 1))
+            moments = neighbor.merge(moments) if index & 1 else moments.merge(neighbor)
+            height, index = height + 1, index >> 1
+        self.rungs[height, index] = moments
+
+    def merge(self, other: Ladder) -> Ladder:
+        merged = Ladder(self.of, dict(self.rungs))
+        for (height, index), moments in other.rungs.items():
+            merged.add(height, index, moments)
+        return merged
+
+    def total(self) -> Moments:
+        """All rungs merged, from the first block to the last."""
+        ordered = [self.rungs[rung] for rung in sorted(self.rungs, key=lambda rung: rung[1] << rung[0])]
+        total = ordered[0]
+        for moments in ordered[1:]:
+            total = total.merge(moments)
+        return total
+
+    def arrays(self) -> dict[str, Array]:
+        return {
+            f"{height}.{index}.{name}": getattr(moments, name)
+            for (height, index), moments in self.rungs.items()
+            for name in ("n", "mean", "m2")
+        }
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        self.rungs = {
+            (int(height), int(index)): Moments(*(arrays[f"{height}.{index}.{name}"] for name in ("n", "mean", "m2")))
+            for height, index, name in (key.split(".") for key in arrays)
+            if name == "n"
+        }
+
+
+def bin_edges() -> Float32[Array, " edge"]:
+    """Edges of the histograms' bins: -2^16 ... -2^-16 and 2^-16 ... 2^16 in steps of half an octave. The outer bins
+    are open.
+    """
+    powers = (2.0 ** (np.arange(-32, 33) / 2)).astype(np.float32)
+    return np.concatenate([-powers[::-1], powers])
+
+
+@dataclass
+class Histogram(Fields):
+    """How many images had their peak (`of` = "peak") or trough in each bin; bin i lies below edge i, and at or above
+    edge i - 1.
+    """
+
+    of: str
+    count: Array
+
+    @classmethod
+    def empty(cls, units: int, *, of: str) -> Histogram:
+        return cls(of, np.zeros((units, len(bin_edges()) + 1), dtype=np.int64))
+
+    def take(self, block: Block) -> None:
+        stimulus, unit = np.nonzero(block.counted)
+        bins = np.searchsorted(bin_edges(), getattr(block, self.of)[stimulus, unit], side="right")
+        units, width = self.count.shape
+        self.count += np.bincount(unit * width + bins, minlength=units * width).reshape(units, width)
+
+    def merge(self, other: Histogram) -> Histogram:
+        return Histogram(self.of, self.count + other.count)
+
+
+@dataclass
+class LabelSums(Fields):
+    """Per label and unit: sums of peaks and troughs in fixed point, and images with a positive response. `n` [label]
+    counts images.
+
+    A unit with a response that is not finite has no means per label; the table says so.
+    """
+
+    n: Array
+    peak: Array
+    trough: Array
+    positive: Array
+
+    @classmethod
+    def empty(cls, units: int, *, labels: int) -> LabelSums:
+        peak, trough, positive = (np.zeros((labels, units), dtype=kind) for kind in (np.int64, np.int64, np.int32))
+        return cls(np.zeros(labels, dtype=np.int64), peak, trough, positive)
+
+    def take(self, block: Block) -> None:
+        for label in np.unique(block.labels[block.readable & (block.labels >= 0)]):
+            of_label = block.readable & (block.labels == label)
+            self.n[label] += of_label.sum()
+            self.peak[label] += fixed(np.where(block.counted, block.peak, 0)[of_label]).sum(0)
+            self.trough[label] += fixed(np.where(block.counted, block.trough, 0)[of_label]).sum(0)
+            self.positive[label] += ((block.peak > 0) & block.counted)[of_label].sum(0, dtype=np.int32)
+
+    def merge(self, other: LabelSums) -> LabelSums:
+        return LabelSums(*(getattr(self, name) + getattr(other, name) for name in ("n", "peak", "trough", "positive")))
+
+
+@dataclass
+class ResponseMap(Fields):
+    """Sum of responses at each lattice position, in fixed point, and the number of images."""
+
+    n: Array
+    total: Array
+
+    @classmethod
+    def empty(cls, units: int, lattice: tuple[int, int]) -> ResponseMap:
+        return cls(np.zeros(1, dtype=np.int64), np.zeros((units, *lattice), dtype=np.int64))
+
+    def take(self, block: Block) -> None:
+        self.n += block.readable.sum()
+        self.total += fixed(block.response_sum)
+
+    def merge(self, other: ResponseMap) -> ResponseMap:
+        return ResponseMap(self.n + other.n, self.total + other.total)
+
+    def mean(self, not_finite: Int[Array, " unit"]) -> Float32[Array, "unit row col"]:
+        """Mean response per position; NaN for units that gave a response that is not finite."""
+        means = (self.total / (POINT * max(int(self.n[0]), 1))).astype(np.float32)
+        means[not_finite > 0] = np.nan
+        return means
+
+
+def fixed(values: Float[Array, ...]) -> Int[Array, ...]:
+    """Real numbers in fixed point; what is not finite becomes 0, and has to be kept count of elsewhere."""
+    return np.rint(np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0) * POINT).astype(np.int64)
+
+
+def rank_within(sorted_groups: Int[Array, " n"]) -> Int[Array, " n"]:
+    """For each element its place within its run of equal values."""
+    index = np.arange(len(sorted_groups))
+    starts = np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1]]) if len(index) else index
+    lengths = np.diff(np.r_[starts, len(index)])
+    return index - np.repeat(starts, lengths)

@@ -1,0 +1,72 @@
+"""Views: the part of every picture that the center neurons of a site are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from unitscope.vocabulary import Box, Size
+
+EXACT = 64
+"""Fields up to this many pixels are averaged pixel by pixel, in the upper left corner of a square of this side."""
+
+COARSE = 32
+"""The longer side to which what is seen of a larger field is reduced."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of every picture: `box` in pixels of the network's input, kept as `shape` (rows, cols).
+
+    A field up to 64 px is kept as it is, also where it hangs over the picture's edge (there it is not defined). Of a
+    larger one the part on the picture is kept, reduced to 32 px on its longer side by averaging areas.
+    """
+
+    box: Box
+    shape: Size
+    picture: Size
+
+    @classmethod
+    def of(cls, box: Box, picture: Size) -> View:
+        if max(box.height, box.width) <= EXACT:
+            return cls(box, (box.height, box.width), picture)
+        seen = box.clip(picture)
+        longer = max(seen.height, seen.width)
+        if longer <= COARSE:
+            return cls(seen, (seen.height, seen.width), picture)
+        return cls(
+            seen, (max(1, round(seen.height * COARSE / longer)), max(1, round(seen.width * COARSE / longer))), picture
+        )
+
+    def cut(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> UInt8[Tensor, "stimulus color row col"]:
+        """This part of each picture; zeros off the picture (see `defined`)."""
+        seen = self.box.clip(self.picture)
+        part = pictures[:, :, seen.top : seen.bottom, seen.left : seen.right]
+        if self.shape == (seen.height, seen.width):
+            return part
+        if self.shape == (self.box.height, self.box.width):
+            whole = pictures.new_zeros((*pictures.shape[:2], *self.shape))
+            whole[:, :, *self._inside()] = part
+            return whole
+        reduced = torch.nn.functional.adaptive_avg_pool2d(part.float(), self.shape)
+        return reduced.round_().to(torch.uint8)
+
+    def defined(self) -> Bool[np.ndarray, "row col"]:
+        """Which of the kept pixels lie on the picture."""
+        inside = np.zeros(self.shape, dtype=bool)
+        if self.shape == (self.box.height, self.box.width):
+            inside[self._inside()] = True
+        else:
+            inside[:] = True
+        return inside
+
+    def _inside(self) -> tuple[slice, slice]:
+        seen = self.box.clip(self.picture)
+        return (
+            slice(seen.top - self.box.top, seen.bottom - self.box.top),
+            slice(seen.left - self.box.left, seen.right - self.box.left),
+        )

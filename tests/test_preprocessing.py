@@ -83,6 +83,7 @@ def test_what_cannot_be_right_is_refused(typed, story):
 
 def test_channels_that_are_no_colors_may_have_any_mean():
     assert understand(mean=(270.0, 80.0), std=(20.0, 5.0)).mean == (270.0, 80.0)
+    assert understand(mean=(270.0, 80.0, 3.0), order="").mean == (270.0, 80.0, 3.0)
 
 
 def test_metadata_that_are_not_json():

@@ -38,6 +38,7 @@ WRAPPINGS = {
     "both": lambda state: {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}},
     "averaged": lambda state: {"n_averaged": torch.tensor(7)} | {f"module.{n}": t for n, t in state.items()},
     "part compiled": lambda state: {n.replace("0.", "0._orig_mod.", 1): t for n, t in state.items()},
+    "parallel twice": lambda state: {f"module.module.{name}": tensor for name, tensor in state.items()},
     "wrapped twice": lambda state: {"model": {"state_dict": state, "rank": 0}},
 }
 

@@ -49,7 +49,8 @@ def fetched(monkeypatch):
 
     addresses = []
 
-    def fetch(address, **_):
+    def fetch(address, *, progress, **_):
+        assert not progress  # the library is quiet
         addresses.append(address)
         return get_model("resnet18", weights=None).state_dict()
 

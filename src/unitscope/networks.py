@@ -343,7 +343,7 @@ def _logits(output: Any, name: str) -> Tensor:
 def _digest(state: Mapping[str, Tensor], preprocessing: list[Any]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        tensor = state[name].detach().cpu()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     digest.update(json.dumps(preprocessing).encode())

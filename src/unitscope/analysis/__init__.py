@@ -1,0 +1,1 @@
+"""From records to measures. Never imports torch, never runs a network."""

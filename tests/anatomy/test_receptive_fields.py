@@ -1,0 +1,104 @@
+"""Every neuron's field against the NaN oracle, which knows nothing of operations."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.anatomy.graphs import LOCAL, STEPS, Scripted, drawn, random_step
+from tests.conftest import needs
+from tests.oracles.blindness import disagreements
+from unitscope.anatomy.sites import sites
+from unitscope.residual import resnet
+from unitscope.vocabulary import Box, Site
+
+
+def compared(module: nn.Module, size: tuple[int, int] = (64, 64)) -> tuple[int, dict[str, Site]]:
+    """Neurons compared with the oracle; fails with the first differences."""
+    found = sites(SimpleNamespace(module=module.eval(), size=size, inputs=3))
+    count, lines = disagreements(module, size, found)
+    assert lines == []
+    return count, found
+
+
+@pytest.mark.parametrize("name", ["resnet18", "plainnet18"])
+def test_every_neuron_of_the_residual_network_and_its_plain_twin(name: str):
+    count, found = compared(resnet(name, width=8))
+    assert count > 50_000
+    assert all(site.field().status in ("exact", "whole image") for site in found.values())
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_every_neuron_of_random_branched_networks(seed: int):
+    module = drawn(seed, 12)
+    kinds = {kind for kind, _ in module.steps}
+    assert kinds & {"add", "cat"}
+    count, _ = compared(module)
+    assert count > 10_000
+
+
+@needs("torchvision")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["googlenet", "shufflenet_v2_x0_5", "mobilenet_v2", "squeezenet1_1", "efficientnet_b0", "mnasnet0_5", "convnext_tiny"],
+)
+def test_every_neuron_of_torchvision_networks(name: str):
+    import torchvision.models
+
+    more = {"init_weights": False} if name == "googlenet" else {}
+    count, _ = compared(getattr(torchvision.models, name)(weights=None, **more))
+    assert count > 100_000
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 8), rows=st.integers(9, 22), cols=st.integers(9, 22), local=st.booleans())
+def test_random_graphs_of_all_operations(seed: int, count: int, rows: int, cols: int, local: bool):
+    chance = random.Random(seed)
+    kinds = LOCAL if local else [*STEPS, *["conv"] * 6]
+    module = Scripted([random_step(chance, kinds) for _ in range(count)])
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, 3, rows, cols))
+    except (RuntimeError, ValueError):  # a window larger than what is left
+        assume(False)
+    _, found = compared(module, (rows, cols))
+    for site in found.values():
+        agrees_with_its_rule(site, interior=local and not any(kind in ("pad", "crop") for kind, _ in module.steps))
+
+
+def agrees_with_its_rule(site: Site, *, interior: bool) -> None:
+    """Whatever a neuron sees lies in its field; with nothing but windows, an inner neuron sees all of it."""
+    for channel in range(min(site.channels, 3)):
+        field = site.field(channel)
+        for row, col in {(0, 0), site.center, (site.lattice[0] - 1, site.lattice[1] - 1)}:
+            rule, exact = field.box(row, col), site.bounds.at(channel, row, col)
+            box = site.box(row, col, channel)
+            assert box.clip(site.picture) == exact
+            if exact.height and exact.width:
+                clipped = rule.clip(site.picture)
+                assert all(a <= b for a, b in zip(clipped[:2], exact[:2], strict=True)), (site.name, rule, exact)
+                assert all(a >= b for a, b in zip(clipped[2:], exact[2:], strict=True)), (site.name, rule, exact)
+            if interior and field.status == "exact" and rule == clipped_to(rule, site.picture):
+                assert exact == rule
+
+
+def clipped_to(box: Box, size: tuple[int, int]) -> Box:
+    return box.clip(size)
+
+
+def test_the_oracle_itself_on_a_network_whose_fields_are_plain():
+    module = nn.Sequential(nn.Conv2d(3, 1, 3, stride=2, padding=1))
+    from tests.oracles.blindness import seen_by
+
+    found = sites(SimpleNamespace(module=module.eval(), size=(8, 8), inputs=3))
+    truth = seen_by(module.double(), (8, 8), found)["0"]
+    np.testing.assert_array_equal(truth[0, 0, :, 0], [0, 1, 3, 5])
+    np.testing.assert_array_equal(truth[1, 0, :, 0], [1, 3, 5, 7])

@@ -1,0 +1,197 @@
+"""Sites: names, lattices, readers, and the fields of issue and paper tables; stories for what cannot be looked at."""
+
+from __future__ import annotations
+
+import copy
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.conftest import needs
+from unitscope.anatomy.sites import sites
+from unitscope.errors import BadInput
+from unitscope.residual import resnet
+from unitscope.vocabulary import Box, Site
+
+
+def network(module: nn.Module, size: int | tuple[int, int] = 64, inputs: int = 3) -> SimpleNamespace:
+    return SimpleNamespace(module=module.eval(), size=(size, size) if isinstance(size, int) else size, inputs=inputs)
+
+
+@pytest.fixture(scope="module")
+def resnet34() -> dict[str, Site]:
+    return sites(network(resnet("resnet34"), 224))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "stride", "start"),
+    [
+        ("conv1", 7, 2, -3), ("maxpool", 11, 4, -5), ("layer1.0.conv1", 19, 4, -9), ("layer1.0.conv2", 27, 4, -13),
+        ("layer1.0.relu_1", 27, 4, -13), ("layer1.1.relu_1", 43, 4, -21), ("layer1.2.relu_1", 59, 4, -29),
+        ("layer2.0.downsample.0", 59, 8, -29), ("layer2.0.conv1", 67, 8, -33), ("layer2.0.relu_1", 83, 8, -41),
+        ("layer2.3.relu_1", 179, 8, -89), ("layer3.0.relu_1", 227, 16, -113), ("layer3.5.relu_1", 547, 16, -273),
+        ("layer4.0.relu_1", 643, 32, -321), ("layer4.2.relu_1", 899, 32, -449),
+    ],
+)  # fmt: skip
+def test_fields_of_resnet34(resnet34, name: str, size: int, stride: int, start: int):
+    field = resnet34[name].field()
+    assert (field.size, field.stride, field.start, field.status) == ((size,) * 2, (stride,) * 2, (start,) * 2, "exact")
+
+
+def test_sites_of_resnet34_know_their_place(resnet34):
+    site = resnet34["layer1.0.relu_1"]
+    assert (site.channels, site.lattice, site.operation, site.channel_axis) == (64, (56, 56), "relu", 1)
+    assert site.readers == ("conv2d", "add")
+    assert not site.preactivation
+    assert [name for name, one in resnet34.items() if one.preactivation][:4] == ["bn1", "layer1.0.bn1", "layer1.0.add", "layer1.1.bn1"]
+    assert sum(one.preactivation for one in resnet34.values()) == 33
+    assert list(resnet34)[:5] == ["conv1", "bn1", "relu", "maxpool", "layer1.0.conv1"]
+    assert resnet34["avgpool"].field().status == "whole image"
+    assert resnet34["fc"].lattice == (1, 1)
+    assert resnet34["fc"].box(0, 0) == Box(0, 0, 224, 224)
+
+
+def test_a_box_hangs_over_the_edge_where_the_field_does(resnet34):
+    site = resnet34["maxpool"]
+    assert site.box(0, 0) == Box(-5, -5, 6, 6)
+    assert site.box(28, 28) == Box(107, 107, 118, 118)
+    assert resnet34["layer1.2.relu_1"].box(28, 28) == Box(83, 83, 142, 142)
+
+
+def test_clipping_at_every_layer_is_not_clipping_at_the_picture():
+    """A 1 x 1 convolution with stride 2 on an even size leaves the last column unseen (methods 1.3)."""
+    module = nn.Sequential(nn.Conv2d(3, 2, 1, stride=2), nn.Conv2d(2, 2, 3, padding=1))
+    site = sites(network(module, 8))["1"]
+    assert site.field().box(3, 3) == Box(4, 4, 9, 9)
+    assert site.box(3, 3) == Box(4, 4, 7, 7)
+    assert site.box(0, 3) == Box(-2, 4, 3, 7)
+
+
+class TwoBranches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(3, 2, (5, 1), padding=(4, 0))
+        self.narrow = nn.Conv2d(3, 3, (3, 1), padding=(0, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.wide(x)[:, :, : x.shape[2]]
+        narrow = F.pad(self.narrow(x), (0, 0, 0, 2))
+        return torch.cat([wide, narrow], 1)
+
+
+def test_channels_differ_where_branches_are_concatenated():
+    """Methods, check 3: one branch covers [-4, 0], the other [0, 2]: together 7 rows, apart 5 and 3."""
+    site = sites(network(TwoBranches(), 16))["cat"]
+    assert (site.field(channel=0).size, site.field(channel=0).start) == ((5, 1), (-4, 0))
+    assert (site.field(channel=4).size, site.field(channel=4).start) == ((3, 1), (0, 0))
+    assert (site.field().size, site.field().start) == ((7, 1), (-4, 0))
+    assert site.box(8, 8, channel=0) == Box(4, 8, 9, 9)
+    assert site.box(8, 8, channel=4) == Box(8, 8, 11, 9)
+
+
+def test_adaptive_pooling_reads_uneven_windows():
+    """Methods, check 4: 7 positions pooled to 3 are [0, 2], [2, 4], [4, 6]."""
+    site = sites(network(nn.Sequential(nn.AdaptiveAvgPool2d(3)), 7))["0"]
+    assert [site.box(row, 0)[::2] for row in range(3)] == [(0, 3), (2, 5), (4, 7)]
+
+
+def test_stories_for_places_that_are_not_there(resnet34):
+    site = resnet34["maxpool"]
+    with pytest.raises(BadInput, match=r"maxpool has no channel 64: its channels are 0 to 63"):
+        site.field(channel=64)
+    with pytest.raises(BadInput, match=r"maxpool has no neuron at 56,0: its lattice is 56 x 56, counted from 0,0"):
+        site.box(56, 0)
+
+
+def test_all_sites_of_resnet34_take_less_than_a_second():
+    unit = network(resnet("resnet34"), 224)
+    sites(unit)
+    start = time.perf_counter()
+    sites(unit)
+    assert time.perf_counter() - start < 1
+
+
+def test_the_network_is_left_as_it_was():
+    module = resnet("resnet18", width=4).eval()
+    before = copy.deepcopy(module.state_dict())
+    sites(network(module))
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+    assert not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in module.parameters())
+
+
+def test_training_mode_is_refused():
+    module = network(resnet("resnet18", width=4))
+    module.module.train()
+    with pytest.raises(BadInput, match=r"bn1 normalizes by the statistics of the batch.*Call `module\.eval\(\)` first"):
+        sites(module)
+
+
+def test_too_small_a_picture_is_refused():
+    module = nn.Sequential(nn.Conv2d(3, 2, 5), nn.MaxPool2d(4), nn.Conv2d(2, 2, 3)).eval()
+    with pytest.raises(BadInput, match=r"Sequential cannot be run on a picture of 6 x 6 pixels and 3 channels"):
+        sites(network(module, 6))
+
+
+class NeedsMore(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return x * mask
+
+
+def test_a_network_that_needs_other_inputs_is_refused():
+    with pytest.raises(BadInput, match=r"needs more than a picture has to be wrapped"):
+        sites(network(NeedsMore()))
+
+
+class ReturnsMuch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> dict[str, object]:
+        y = self.conv(x)
+        return {"first": y, "others": (y.relu(), [y.tanh()])}
+
+
+def test_dictionaries_and_tuples_as_outputs_are_fine():
+    found = sites(network(ReturnsMuch()))
+    assert list(found) == ["conv", "relu", "tanh"]
+    assert found["conv"].readers == ("relu", "tanh")
+
+
+class LooksAtValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y.relu() if y.mean() > 1e9 else y.tanh()
+
+
+def test_control_flow_may_depend_on_values():
+    found = sites(network(LooksAtValues()))
+    assert "tanh" in found
+    assert found["tanh"].field().size == (3, 3)
+
+
+@pytest.mark.parametrize("inputs", [1, 12])
+def test_any_number_of_inputs_and_pictures_that_are_not_square(inputs: int):
+    found = sites(network(nn.Sequential(nn.Conv2d(inputs, 2, (3, 5), stride=(1, 2), dilation=(2, 1))), (31, 20), inputs))
+    field = found["0"].field()
+    assert (field.size, field.stride, field.start) == ((5, 5), (1, 2), (0, 0))
+    assert found["0"].lattice == (27, 8)
+
+
+@needs("torchvision")
+def test_sites_without_a_single_channel_axis_are_left_out():
+    import torchvision.models
+
+    found = sites(network(torchvision.models.swin_t(weights=None), 64))
+    assert found["features.0.0"].channel_axis == 1
+    assert found["features.1.0.add"].channel_axis == 3
+    assert found["features.1.0.add"].lattice == (16, 16)

@@ -63,7 +63,7 @@ def site_table(network: Network, sites: Mapping[str, Site], surveyed: Iterable[s
     surveyed = set(surveyed)
     head = f"{network.name}, weights {network.weights}, pictures of {between(network.size)} pixels"
     foot = (
-        f"{len(sites)} sites. The {len(surveyed)} marked * are recorded unless a survey is told otherwise: what enters "
+        f"{_several(len(sites), 'site')}. The {len(surveyed)} marked * are recorded unless a survey is told otherwise: what enters "
         "a nonlinearity, and max-poolings. Fields, strides and starts are in pixels, rows x columns where these differ."
     )
     reasons = [f"{cause}: {few(names)}." for cause, names in _causes(sites.values()).items()]
@@ -111,18 +111,23 @@ def survey_table(record: Record, *, width: int = 80) -> str:
                 str(site.field) if site.field.status in ("exact", "upper bound") else site.field.status,
                 str(site.channels),
                 str(sum(units["inactive"][here])),
-                f"{peaks[len(peaks) // 2]:.3g}" if peaks else "",
-                f"{peaks[-1]:.3g}" if peaks else "",
+                _number(peaks[len(peaks) // 2]) if peaks else "",
+                _number(peaks[-1]) if peaks else "",
             )
         )
     return "\n".join([table(SURVEYED, rows, width=width), "", survey_facts(record, width=width)])
+
+
+def _number(value: float) -> str:
+    """Two decimals, so that points stand below each other; very large and very small ones otherwise."""
+    return f"{value:.2f}" if value == 0 or 0.01 <= abs(value) < 10000 else f"{value:.1e}"
 
 
 def survey_facts(record: Record, *, width: int = 80) -> str:
     """What a survey found, in a sentence."""
     inactive = _columns(record, "units.parquet", ("inactive",))["inactive"]
     share = f"{100 * sum(inactive) / max(len(inactive), 1):.1f} %"
-    facts = f"{record.facts['network']['name']}: {len(inactive):,} units at {len(record.sites)} sites; "
+    facts = f"{record.facts['network']['name']}: {_several(len(inactive), 'unit')} at {_several(len(record.sites), 'site')}; "
     facts += f"{sum(inactive):,} ({share}) never had a response above 0 to any of "
     return paragraph(facts + _shown(record), width=width)
 
@@ -130,7 +135,7 @@ def survey_facts(record: Record, *, width: int = 80) -> str:
 def _shown(record: Record) -> str:
     stimuli = record.facts["stimuli"]
     unreadable = stimuli.get("unreadable", 0)
-    text = f"{stimuli['count'] - unreadable:,} images"
+    text = _several(stimuli["count"] - unreadable, "image")
     if unreadable:
         text += f" ({unreadable:,} more could not be read)"
     return text + (f" ({stimuli['note']})." if stimuli.get("note") else ".")
@@ -140,6 +145,10 @@ def _columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, lis
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(record.path / name, columns=list(columns)).to_pydict()
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}" + "s" * (count != 1)
 
 
 def between(size: Size, by: str = " x ") -> str:

@@ -63,8 +63,9 @@ def site_table(network: Network, sites: Mapping[str, Site], surveyed: Iterable[s
     surveyed = set(surveyed)
     head = f"{network.name}, weights {network.weights}, pictures of {between(network.size)} pixels"
     foot = (
-        f"{_several(len(sites), 'site')}. The {len(surveyed)} marked * are recorded unless a survey is told otherwise: what enters "
-        "a nonlinearity, and max-poolings. Fields, strides and starts are in pixels, rows x columns where these differ."
+        f"{_several(len(sites), 'site')}. The {len(surveyed)} marked * are recorded unless a survey is told otherwise: "
+        "what enters a nonlinearity, and max-poolings. Fields, strides and starts are in pixels, rows x columns where "
+        "these differ."
     )
     reasons = [f"{cause}: {few(names)}." for cause, names in _causes(sites.values()).items()]
     rows = [_site_row(site, starred=site.name in surveyed) for site in sites.values()]
@@ -127,8 +128,10 @@ def survey_facts(record: Record, *, width: int = 80) -> str:
     """What a survey found, in a sentence."""
     inactive = _columns(record, "units.parquet", ("inactive",))["inactive"]
     share = f"{100 * sum(inactive) / max(len(inactive), 1):.1f} %"
-    facts = f"{record.facts['network']['name']}: {_several(len(inactive), 'unit')} at {_several(len(record.sites), 'site')}; "
-    facts += f"{sum(inactive):,} ({share}) never had a response above 0 to any of "
+    facts = f"{record.facts['network']['name']}: {_several(len(inactive), 'unit')} at "
+    facts += (
+        f"{_several(len(record.sites), 'site')}; {sum(inactive):,} ({share}) never had a response above 0 to any of "
+    )
     return paragraph(facts + _shown(record), width=width)
 
 

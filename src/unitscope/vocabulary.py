@@ -59,11 +59,12 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Where the neurons of a site look: `size` pixels, moving by `stride` per lattice step, neuron (0, 0) beginning at `start`.
+    """Where the neurons of a site look: `size` pixels, moving by `stride` per lattice step, the first from `start` on.
 
-    All pairs are (rows, cols). `status` is "exact", "whole image", "upper bound" or "unknown", and `cause` says why it is
-    not exact. Where `status` is "whole image" the field is the picture; where it is "unknown" the numbers are the picture's, too,
-    and must not be relied on. `stride` is (0, 0) where all neurons see the same box.
+    `start` is where the field of neuron (0, 0) begins. All pairs are (rows, cols). `status` is "exact", "whole image",
+    "upper bound" or "unknown", and `cause` says why it is not exact. Where `status` is "whole image" the field is the
+    picture; where it is "unknown" the numbers are the picture's, too, and must not be relied on. `stride` is (0, 0)
+    where all neurons see the same box.
     """
 
     size: Size
@@ -73,7 +74,7 @@ class ReceptiveField:
     cause: str = ""
 
     def box(self, row: int, col: int) -> Box:
-        """The box of the neuron at (row, col) by the rule of size, stride and start alone; borders follow `Site.box`."""
+        """The box of a neuron by the rule of size, stride and start alone; borders follow `Site.box`."""
         top, left = self.start[0] + row * self.stride[0], self.start[1] + col * self.stride[1]
         return Box(top, left, top + self.size[0], left + self.size[1])
 
@@ -98,9 +99,7 @@ class Unit:
         """Understand "SITE:CHANNEL". Raises BadInput for anything else."""
         match = re.fullmatch(r"\s*([^:@\s]+):(\d+)\s*", text)
         if match is None:
-            raise BadInput(
-                f"{text!r} does not name a unit; write it as SITE:CHANNEL, for instance layer1.0.relu:18."
-            )
+            raise BadInput(f"{text!r} does not name a unit; write it as SITE:CHANNEL, for instance layer1.0.relu:18.")
         return cls(match[1], int(match[2]))
 
     def __str__(self) -> str:
@@ -121,7 +120,8 @@ class Neuron:
         match = re.fullmatch(r"\s*([^@]+)@(\d+),(\d+)\s*", text)
         if match is None:
             raise BadInput(
-                f"{text!r} does not name a neuron; write it as SITE:CHANNEL@ROW,COL, for instance layer1.0.relu:18@28,28."
+                f"{text!r} does not name a neuron; write it as SITE:CHANNEL@ROW,COL, "
+                "for instance layer1.0.relu:18@28,28."
             )
         return cls(Unit.parse(match[1]), int(match[2]), int(match[3]))
 
@@ -131,10 +131,10 @@ class Neuron:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What each neuron of a site can see: four int arrays that broadcast to [unit row col], half-open, exact on the picture.
+    """What each neuron of a site can see, exactly: four int arrays that broadcast to [unit row col], half-open.
 
-    They are kept as small as they are simple: [1 row 1] for the rows of an ordinary convolution, [unit row 1] where the channels
-    of a site differ, [unit row col] where nothing is shared.
+    They are kept as small as they are simple: [1 row 1] for the rows of an ordinary convolution, [unit row 1] where the
+    channels of a site differ, [unit row col] where nothing is shared.
     """
 
     top: NDArray[np.int32]
@@ -152,8 +152,9 @@ class Bounds:
             )
         )
 
-
-    def of_many(self, channels: NDArray[np.int64], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
+    def of_many(
+        self, channels: NDArray[np.int64], rows: NDArray[np.int64], cols: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """The boxes of many neurons, within the picture, [neuron 4]."""
         return np.stack(
             [
@@ -168,9 +169,10 @@ class Bounds:
 class Site:
     """A place in the network where an electrode can sit: the output of one operation.
 
-    `operation` is the operation's plain name ("conv2d", "batch_norm", "relu", "max_pool2d", "add", "cat", "linear", ...), `readers` the
-    operations that read the value directly; `preactivation` is true where one of them is a nonlinearity. A site without
-    positions (a vector) has the lattice (1, 1). `channel_axis` is the axis of channels in the network's own tensor.
+    `operation` is the operation's plain name ("conv2d", "batch_norm", "relu", "max_pool2d", "add", "cat", "linear",
+    ...), `readers` the operations that read the value directly; `preactivation` is true where one of them is a
+    nonlinearity. A site without positions (a vector) has the lattice (1, 1). `channel_axis` is the axis of channels in
+    the network's own tensor.
     """
 
     name: str
@@ -204,8 +206,8 @@ class Site:
     def box(self, row: int, col: int, channel: int = 0) -> Box:
         """The exact box of one neuron. It hangs over the picture's edge where the field does.
 
-        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer; a side
-        follows the field's rule where the picture alone cuts it off, and is the exact one otherwise.
+        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer;
+        a side follows the field's rule where the picture alone cuts it off, and is the exact one otherwise.
         Raises BadInput for a channel or a position that the site does not have.
         """
         self._check(channel)
@@ -222,11 +224,14 @@ class Site:
         return Box(*(wide if cut == true else true for wide, cut, true in zip(rule, clipped, exact, strict=True)))
 
     def boxes(self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right). Positions are taken to be on the lattice."""
+        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right); positions must be on the lattice."""
         exact = self.bounds.of_many(channels, rows, cols)
-        group = np.asarray(self.groups, dtype=np.int64)[channels] if self.groups else np.zeros(len(rows), dtype=np.int64)
+        group = (
+            np.asarray(self.groups, dtype=np.int64)[channels] if self.groups else np.zeros(len(rows), dtype=np.int64)
+        )
         start, stride, size = (
-            np.array([getattr(one, name) for one in self.fields], dtype=np.int64)[group] for name in ("start", "stride", "size")
+            np.array([getattr(one, name) for one in self.fields], dtype=np.int64)[group]
+            for name in ("start", "stride", "size")
         )
         first = start + np.stack([rows, cols], axis=1) * stride
         rule = np.concatenate([first, first + size], axis=1)

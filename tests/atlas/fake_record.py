@@ -174,7 +174,7 @@ def _facts(images: Any, sites: Any, firsts: list[int], *, name: str, size: tuple
         "versions": {"unitscope": "0.1.0"},
         "created": "2026-01-02T03:04:05+00:00",
         "complete": True,
-        "kernels": {"site": sites[0].name, "sites": [sites[0].name, sites[1].name]},
+        "kernels": {"site": sites[0].name, "sites": [site.name for site in sites[:2]]},
     }
 
 

@@ -51,9 +51,6 @@ MEANINGS = {
     "color/responsive": Meaning("responds to colors", "whether colored stimuli drive it at all"),
 }
 
-NOT_MEASURES = {"unit", "site", "channel"}
-
-
 def describe(record_path: Path, units: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """The unit table with all measures that have one row per unit joined to it, and what to call its columns.
 
@@ -74,7 +71,7 @@ def _measures(record_path: Path, count: int) -> list[pd.DataFrame]:
     for path in sorted((record_path / "measures").glob("*.parquet")):
         table = pd.read_parquet(path)
         if "unit" in table and table["unit"].is_unique and len(table) <= count:
-            table = table.set_index("unit").drop(columns=list(NOT_MEASURES & set(table.columns)))
+            table = table.set_index("unit").drop(columns=["site", "channel"], errors="ignore")
             found.append(table.rename(columns=lambda name, stem=path.stem: f"{stem}/{name}"))
     return found
 

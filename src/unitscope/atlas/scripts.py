@@ -50,9 +50,11 @@ def _finite(value: Any) -> Any:
 
 def rounded(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
     """Numbers to so many significant digits: enough to be read, and half as long to write."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    values = np.asarray(values, np.float64)
+    with np.errstate(all="ignore"):
         scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))
-        return np.where(np.isfinite(scale), np.round(values * scale) / scale, values)
+        short = np.round(values * scale) / scale
+    return np.where(np.isfinite(short), short, values)
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
@@ -62,7 +64,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         if name in result:
             continue
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:80].rstrip(".") or "_"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80].rstrip("._") or "_"
         if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d|index|data|sprites)(\..*)?", plain):
             plain = f"_{plain}"
         slug, number = plain, 1

@@ -220,6 +220,14 @@ const Sheet = (() => {
     location.hash = hash({ ...address(), show: next === "best" ? null : next });
   }
 
+  /** A tile's link is the unit's permanent one; a plain click also keeps order and filters. */
+  tiles.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-unit]");
+    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    location.hash = hash({ ...address(), unit: Number(link.dataset.unit) });
+  });
+
   const open = () => !sheet.hidden;
   keys.ArrowRight = () => (open() ? step(1) : Unit.walk(1));
   keys.ArrowLeft = () => (open() ? step(-1) : Unit.walk(-1));

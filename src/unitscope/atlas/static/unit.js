@@ -277,8 +277,9 @@ const Unit = (() => {
   }
 
   function walk(by) {
-    const order = Sheet.order().includes(last) ? Sheet.order() : Array.from({ length: site.channels }, (_, i) => i);
-    const next = order[order.indexOf(last) + by];
+    const now = address().unit;
+    const order = Sheet.order().includes(now) ? Sheet.order() : Array.from({ length: site.channels }, (_, i) => i);
+    const next = order[order.indexOf(now) + by];
     if (next !== undefined) location.replace(hash({ ...address(), unit: next }));
   }
 

@@ -1,0 +1,319 @@
+"""The atlas in a real browser, opened as a file: from the first page to a unit, by mouse and by keyboard, on a desktop and on a phone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.atlas.fake_record import HOSTILE, SITES, FakeSite, write_pictures, write_record
+from tests.browser import launched, page_of
+from tests.conftest import needs
+from unitscope.atlas.site import build_atlas
+from unitscope.vocabulary import ReceptiveField
+
+pytestmark = needs("chromium")
+
+LARGE = FakeSite("layer5.relu", "relu", 2000, (2, 2), ReceptiveField((15, 15), (4, 4), (-5, -5)))
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory) -> str:
+    """The address of an atlas of a pair; a label of the photographs is hostile to HTML."""
+    folder = tmp_path_factory.mktemp("atlas with spaces & more")
+    pictures = write_pictures(folder / "pictures")
+    list_ = folder / "list.csv"
+    rows = [f'"pictures/{path.relative_to(pictures)}","{HOSTILE.replace(chr(34), chr(34) * 2)}"' for path in sorted(pictures.rglob("*.png"))]
+    list_.write_text("uri,label\n" + "\n".join(rows) + "\n")
+    one = write_record(folder / "one", list_, sites=(*SITES, LARGE), note="demonstration set: not a sample")
+    other = write_record(folder / "other", list_, name="plainnet34", sites=SITES[1:], seed=1)
+    return build_atlas([one, other], to=folder / "atlas").parent.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium):
+    """A desktop page; in the end nothing must have been complained of."""
+    with page_of(chromium) as page:
+        yield page
+        assert page.complaints == []
+
+
+def order(page) -> list[int]:
+    return [int(unit) for unit in page.eval_on_selector_all("#tiles .unit-tile", "all => all.map(one => one.dataset.unit)")]
+
+
+def title(page) -> str:
+    return page.locator("#unit h1").inner_text()
+
+
+def painted(page, selector: str) -> bool:
+    """Whether the sprite behind an element can be loaded."""
+    return page.eval_on_selector(
+        selector,
+        """node => { const url = /url\\("(.*?)"\\)/.exec(getComputedStyle(node).backgroundImage)[1];
+        return new Promise(done => { const image = new Image(); image.onload = () => done(true); image.onerror = () => done(false); image.src = url; }) }""",
+    )
+
+
+def test_the_way_from_the_first_page_to_a_unit(page, atlas):
+    page.goto(f"{atlas}/index.html")
+    assert "demonstration set" in page.locator(".mast").inner_text()
+    assert painted(page, ".teaser span")
+    page.get_by_role("link", name="layer1.0.relu_1", exact=True).click()
+    page.wait_for_selector(".unit-tile")
+    assert order(page) == list(range(12))
+    assert painted(page, ".unit-tile .picture")
+    page.locator(".unit-tile").nth(3).click()
+    page.wait_for_selector("#unit .patch")
+    assert title(page) == "layer1.0.relu_1:3"
+    assert page.url.endswith("resnet34/layer1.0.relu_1.html#3")
+    assert page.locator("#unit .shelf").count() == 2
+    assert page.locator(".shelf").first.locator(".gallery.preferred .patch").count() == 16
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    page.go_back()
+    page.wait_for_selector("#sheet:not([hidden])")
+    assert page.evaluate("document.activeElement.dataset.unit") == "3"
+
+
+def test_every_page_opens_without_a_complaint(page, atlas):
+    for path in ("index.html", *(f"resnet34/{slug}.html" for slug in ("conv1", "maxpool", "layer4.relu", "up_away", "layer5.relu"))):
+        page.goto(f"{atlas}/{path}")
+        page.wait_for_load_state()
+        page.goto(f"{atlas}/{path}#1")
+        page.wait_for_timeout(150)
+
+
+def test_a_link_to_a_unit_lasts(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer4.relu.html#18")
+    page.wait_for_selector("#unit .patch")
+    assert title(page) == "layer4.relu:18"
+    page.reload()
+    page.wait_for_selector("#unit .patch")
+    assert title(page) == "layer4.relu:18"
+    page.goto(f"{atlas}/resnet34/layer4.relu.html#4000")
+    page.wait_for_selector("#sheet:not([hidden])")
+
+
+def test_walking_with_the_keyboard(page, atlas):
+    page.goto(f"{atlas}/resnet34/maxpool.html#1")
+    page.wait_for_selector("#unit .patch")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.hash === '#2'")
+    assert title(page) == "maxpool:2"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("location.hash === '#0'")
+    page.keyboard.press("ArrowLeft")
+    assert page.url.endswith("#0")
+    page.keyboard.press("]")
+    page.wait_for_url("**/layer1.0.relu_1.html#0")
+    page.wait_for_selector("#unit .patch")
+    page.keyboard.press("[")
+    page.wait_for_url("**/maxpool.html#0")
+    page.wait_for_selector("#unit .patch")
+    page.keyboard.press("o")
+    page.wait_for_url("**/plainnet34/maxpool.html#0")
+    page.wait_for_selector("#unit .patch")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#sheet:not([hidden])")
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/index.html")
+
+
+def test_walking_over_the_sheet_with_the_keyboard(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer4.relu.html")
+    page.wait_for_selector(".unit-tile")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    tops = page.eval_on_selector_all("#tiles > div", "all => all.map(one => one.offsetTop)")
+    in_a_row = tops.count(tops[0])
+    assert page.evaluate("document.activeElement.dataset.unit") == str(1 + in_a_row)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unit .patch")
+    assert title(page) == f"layer4.relu:{1 + in_a_row}"
+
+
+def test_a_site_with_fewer_channels_shows_its_last(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer4.relu.html#30")
+    page.wait_for_selector("#unit .patch")
+    page.keyboard.press("]")
+    page.wait_for_url("**/up_away.html#2")
+
+
+def test_help_opens_and_closes(page, atlas):
+    page.goto(f"{atlas}/resnet34/maxpool.html")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help").is_visible()
+    assert page.url.endswith("maxpool.html")
+
+
+def test_sorting_and_filtering(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer1.0.relu_1.html")
+    page.select_option("select[name=sort]", "peak_max")
+    values = page.evaluate("unitscope.sites['resnet34/layer1.0.relu_1'].columns.find(one => one.key === 'peak_max').values")
+    falling = sorted(range(12), key=lambda unit: -values[unit])
+    assert order(page) == falling
+    page.click("button[name=turn]")
+    page.wait_for_function("!location.hash.includes('-peak_max')")
+    assert order(page) == sorted(range(12), key=lambda unit: values[unit])
+    page.fill("input[name=from]", "5")
+    page.press("input[name=from]", "Tab")
+    page.wait_for_function("location.hash.includes('from=5')")
+    assert set(order(page)) == {unit for unit in range(12) if values[unit] >= 5}
+    page.fill("input[name=from]", "")
+    page.press("input[name=from]", "Tab")
+    page.select_option("select[name=inactive]", "only")
+    page.wait_for_function("location.hash.includes('inactive=only')")
+    assert sorted(order(page)) == [5, 11]
+    assert page.locator(".unit-tile.inactive").count() == 2
+    page.select_option("select[name=inactive]", "hide")
+    page.wait_for_function("location.hash.includes('inactive=hide')")
+    assert len(order(page)) == 10
+
+
+def test_units_are_walked_in_the_order_of_the_sheet(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer1.0.relu_1.html#sort=-peak_max")
+    page.wait_for_selector(".unit-tile")
+    first, second = order(page)[:2]
+    page.locator(".unit-tile").first.click()
+    page.wait_for_selector("#unit .patch")
+    assert title(page).endswith(f":{first}")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"location.hash.startsWith('#{second}&')")
+    assert "2 of 12" in page.locator("#unit .walk").inner_text()
+
+
+def test_going_to_a_unit_by_number(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer4.relu.html")
+    page.fill("input[name=unit]", "17")
+    page.press("input[name=unit]", "Enter")
+    page.wait_for_selector("#unit .patch")
+    assert title(page) == "layer4.relu:17"
+
+
+@pytest.mark.parametrize("way", ["worst", "mean", "contrast", "kernel"])
+def test_ways_of_showing_the_units(page, atlas, way):
+    page.goto(f"{atlas}/resnet34/maxpool.html")
+    page.wait_for_selector(".unit-tile")
+    before = page.eval_on_selector(".unit-tile .picture", "node => node.style.backgroundImage")
+    page.check(f"input[name=show][value={way}]", force=True)
+    page.wait_for_function(f"location.hash === '#show={way}'")
+    assert page.eval_on_selector(".unit-tile .picture", "node => node.style.backgroundImage") != before
+    assert painted(page, ".unit-tile .picture")
+
+
+def test_names_are_text_and_nothing_else(page, atlas):
+    page.on("dialog", lambda dialog: pytest.fail(f"a name ran as a script: {dialog.message}"))
+    page.goto(f"{atlas}/resnet34/maxpool.html#0")
+    page.wait_for_selector("#unit .patch")
+    assert page.locator(".stage .label").first.inner_text() == HOSTILE
+    page.locator("details summary").first.click()
+    page.wait_for_selector(".listing")
+    assert "<img src=x onerror=alert(1)>" in page.locator("#unit").inner_text() or page.locator(".listing td").count() > 0
+    assert page.locator("#unit img[src=x]").count() == 0
+    page.goto(f"{atlas}/resnet34/up_away.html")
+    assert "<b>mystery</b>" in page.locator(".facts").inner_text()
+
+
+def test_a_mean_over_few_stimuli_is_flagged(page, atlas):
+    page.goto(f"{atlas}/resnet34/maxpool.html#1")
+    page.wait_for_selector("#unit .means")
+    assert "fewer than 30: unreliable" in page.locator(".shelf .means").first.inner_text()
+    page.goto(f"{atlas}/resnet34/maxpool.html#2")
+    page.wait_for_function("document.querySelector('#unit h1').textContent.endsWith(':2')")
+    assert "never responded" in page.locator(".shelf .means").first.inner_text()
+    page.goto(f"{atlas}/resnet34/maxpool.html#3")
+    page.wait_for_function("document.querySelector('#unit h1').textContent.endsWith(':3')")
+    assert page.locator(".shelf .flag").count() == 0
+
+
+def test_the_box_on_the_photograph_is_the_stimulus_box(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer1.0.relu_1.html#0")
+    page.wait_for_selector("#unit .patch")
+    patch = page.locator(".shelf").first.locator(".gallery.preferred .patch").nth(4)
+    patch.click()
+    image, _row, _col, _value, top, left, bottom, right = page.evaluate(
+        "unitscope.sites['resnet34/layer1.0.relu_1'].stimuli.preferred[0][4]"
+    )
+    stage = page.locator(".shelf").first.locator(".stage")
+    assert stage.locator("path.field").get_attribute("d") == f"M{left} {top}H{right}V{bottom}H{left}Z"
+    assert stage.locator("image").get_attribute("href").endswith(f"/{image:06d}.webp")
+
+
+def test_the_other_network_stands_beside_with_the_same_site_and_channel(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer1.0.relu_1.html#7")
+    page.wait_for_selector("#unit .patch")
+    shelves = page.locator("#unit .shelf")
+    assert [shelves.nth(i).get_attribute("aria-label") for i in range(2)] == ["resnet34 layer1.0.relu_1:7", "plainnet34 layer1.0.relu_1:7"]
+    boxes = [shelves.nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    page.select_option("#unit select", "none")
+    page.wait_for_function("document.querySelectorAll('#unit .shelf').length === 1")
+    page.goto(f"{atlas}/resnet34/conv1.html#1")
+    page.wait_for_function("document.querySelector('#unit h1')?.textContent === 'conv1:1'")
+    assert page.locator("#unit .shelf").count() == 1
+
+
+def test_two_thousand_units_stay_fluid(page, atlas):
+    page.goto(f"{atlas}/resnet34/layer5.relu.html")
+    page.wait_for_selector(".unit-tile")
+    assert len(order(page)) == 2000
+    began = time.perf_counter()
+    page.select_option("select[name=sort]", "peak_max")
+    page.wait_for_function("location.hash === '#sort=-peak_max'")
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert time.perf_counter() - began < 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("screen", ["desktop", "phone", "projector"])
+def test_nothing_is_wider_than_the_screen(chromium, atlas, screen, scheme):
+    with page_of(chromium, screen=screen, scheme=scheme) as page:
+        for path in ("index.html", "resnet34/layer4.relu.html#sort=peak_max", "resnet34/maxpool.html#5"):
+            page.goto(f"{atlas}/{path}")
+            page.wait_for_load_state()
+            page.wait_for_timeout(200)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.complaints == []
+
+
+def test_controls_have_names(page, atlas):
+    for path in ("index.html", "resnet34/layer1.0.relu_1.html#sort=peak_max", "resnet34/maxpool.html#1"):
+        page.goto(f"{atlas}/{path}")
+        page.wait_for_timeout(200)
+        nameless = page.evaluate(
+            """[...document.querySelectorAll('a[href], button, input, select')].filter(one => !one.textContent.trim()
+            && !one.getAttribute('aria-label') && !(one.labels && [...one.labels].some(label => label.textContent.trim()))).map(one => one.outerHTML)"""
+        )
+        assert nameless == []
+        assert page.locator("img:not([alt])").count() == 0
+
+
+def screenshots(atlas: Path, folder: Path) -> None:
+    """Pictures for looking at: every kind of page on every screen in both schemes. `python -m tests.atlas.test_browser ATLAS FOLDER`."""
+    pages = [path for path in atlas.glob("*/*.html")]
+    middle = sorted(pages)[len(pages) // 3].relative_to(atlas)
+    folder.mkdir(parents=True, exist_ok=True)
+    with launched() as chromium:
+        for screen in ("desktop", "phone", "projector"):
+            for scheme in ("light", "dark"):
+                with page_of(chromium, screen=screen, scheme=scheme) as page:
+                    for name, path in {"index": "index.html", "sheet": f"{middle}", "unit": f"{middle}#3"}.items():
+                        page.goto(f"{atlas.resolve().as_uri()}/{path}")
+                        page.wait_for_timeout(500)
+                        page.screenshot(path=folder / f"{name}-{screen}-{scheme}.png")
+
+
+if __name__ == "__main__":
+    import sys
+
+    screenshots(Path(sys.argv[1]), Path(sys.argv[2]))

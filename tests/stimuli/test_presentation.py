@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tests.conftest import needs
 from tests.stimuli.pictures import encoded, noise, plain, png_header, turned
 from unitscope.errors import BadInput
-from unitscope.stimuli.presentation import Presentation, Unreadable, decode, high_byte
+from unitscope.stimuli.presentation import Presentation, Unreadable, decode, high_byte, opened, orientation
 from unitscope.vocabulary import Box
 
 SIDES = st.integers(1, 400)
@@ -176,6 +176,14 @@ def test_broken_exif_data_turn_nothing():
     assert decode(broken).size == (6, 8)
 
 
+@pytest.mark.parametrize("value", [0, 9, 77])
+def test_orientations_that_there_are_not_turn_nothing(value):
+    data = turned(plain(8, 6), value, "JPEG")
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == value
+    assert orientation(opened(data)) == 1
+    assert decode(data).size == (6, 8)
+
+
 def test_gray_palette_bilevel_and_cmyk_become_rgb():
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     for image in (Image.fromarray(gray), Image.fromarray(gray).convert("P")):
@@ -210,7 +218,7 @@ def test_transparency_is_laid_on_white():
 
 
 def test_sixteen_bits_keep_their_high_byte():
-    values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16) + 255
+    values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
     for kind in ("PNG", "TIFF"):
         assert np.array_equal(pixels(encoded(Image.fromarray(values), kind))[..., 0], values >> 8)
     with pytest.raises(Unreadable, match=r"whole numbers from -1 to 7, of which none is known to be white"):
@@ -311,10 +319,11 @@ def test_corrupt_exif_data_make_no_noise():
         assert "Corrupt EXIF" in str(heard[0].message)
 
 
-def test_memory_that_is_short_is_not_the_image_s_fault(monkeypatch):
+@pytest.mark.parametrize(("owner", "step"), [(Image, "open"), (ImageFile.ImageFile, "load")])
+def test_memory_that_is_short_is_not_the_image_s_fault(monkeypatch, owner, step):
     def short(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(Image, "open", short)
+    monkeypatch.setattr(owner, step, short)
     with pytest.raises(MemoryError):
         decode(PNG)

@@ -1,4 +1,4 @@
-"""A real browser for tests: chromium through Playwright, its console read along. A test takes `chromium`, or opens one with `launched()`."""
+"""A real browser for tests: chromium through Playwright, its console read along."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def launched() -> Iterator[Any]:
 
 @contextmanager
 def page_of(chromium: Any, *, screen: str = "desktop", scheme: str = "light", scale: float = 1) -> Iterator[Any]:
-    """A page on one of SCREENS in the color scheme "light" or "dark". `page.complaints` lists all errors and warnings so far."""
+    """A page on one of SCREENS, "light" or "dark". `page.complaints` lists all errors and warnings so far."""
     width, height = SCREENS[screen]
     context = chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=scale, locale="en-US"

@@ -1,4 +1,4 @@
-"""Records made up in the form of real ones, small enough to be made for each test, with everything an atlas has to cope with."""
+"""Records made up in the form of real ones: small, quickly made, with everything that an atlas has to cope with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ SITES = (
     FakeSite("maxpool", "max_pool2d", 6, (12, 12), ReceptiveField((11, 11), (4, 4), (-5, -5)), preactivation=False),
     FakeSite("layer1.0.relu_1", "relu", 12, (12, 12), ReceptiveField((27, 27), (4, 4), (-13, -13))),
     FakeSite("layer4.relu", "relu", 40, (2, 2), ReceptiveField((899, 899), (32, 32), (-433, -433))),
-    FakeSite("../up & away", "mystery", 3, (1, 1), ReceptiveField(PICTURE, (0, 0), (0, 0), "unknown", "unknown operation <b>mystery</b>")),
+    FakeSite(
+        "../up & away",
+        "mystery",
+        3,
+        (1, 1),
+        ReceptiveField(PICTURE, (0, 0), (0, 0), "unknown", "unknown operation <b>mystery</b>"),
+    ),
 )
 
 
@@ -91,7 +97,16 @@ def _stimuli(site: FakeSite, unit: int, channel: int, images: int, top: int, gen
             row, col = (int(generator.integers(n)) for n in site.lattice)
             box = site.field.box(row, col)
             rows.append(
-                {"unit": unit, "site": site.name, "channel": channel, "pole": pole, "rank": rank, "image": image, "row": row, "col": col}
+                {
+                    "unit": unit,
+                    "site": site.name,
+                    "channel": channel,
+                    "pole": pole,
+                    "rank": rank,
+                    "image": image,
+                    "row": row,
+                    "col": col,
+                }
                 | {"value": sign * value, **box._asdict()}
             )
     return rows
@@ -102,7 +117,9 @@ def is_dead(site: FakeSite, channel: int) -> bool:
     return site.channels > 3 and channel % 6 == 5
 
 
-def _unit(site: FakeSite, unit: int, channel: int, rows: list[dict[str, Any]], images: int, generator: Any) -> dict[str, Any]:
+def _unit(
+    site: FakeSite, unit: int, channel: int, rows: list[dict[str, Any]], images: int, generator: Any
+) -> dict[str, Any]:
     values = [row["value"] for row in rows]
     dead = is_dead(site, channel)
     return {
@@ -156,12 +173,25 @@ def _blob(size: np.ndarray, generator: Any) -> np.ndarray:
     return np.clip(0.45 + generator.normal(0, 0.2, (3, 1, 1)) * blob, 0, 1)
 
 
-def _facts(images: Any, sites: Any, firsts: list[int], *, name: str, size: tuple[int, int], top: int, note: str) -> dict[str, Any]:
+def _facts(
+    images: Any, sites: Any, firsts: list[int], *, name: str, size: tuple[int, int], top: int, note: str
+) -> dict[str, Any]:
     return {
         "format": 1,
-        "network": {"name": name, "fingerprint": f"{len(name):x}" + "3f9ac2" * 10, "weights": f"/somewhere/{name}.safetensors", "size": list(size)}
+        "network": {
+            "name": name,
+            "fingerprint": f"{len(name):x}" + "3f9ac2" * 10,
+            "weights": f"/somewhere/{name}.safetensors",
+            "size": list(size),
+        }
         | {"mean": [0.5] * 3, "std": [0.25] * 3, "order": "RGB", "inputs": 3, "classes": None},
-        "stimuli": {"fingerprint": images.fingerprint, "source": images.source, "count": len(images), "unreadable": 0, "note": note}
+        "stimuli": {
+            "fingerprint": images.fingerprint,
+            "source": images.source,
+            "count": len(images),
+            "unreadable": 0,
+            "note": note,
+        }
         | {"size": list(size), "resize": round(size[0] * 256 / 224)},
         "sites": [
             {"name": site.name, "channels": site.channels, "lattice": list(site.lattice), "operation": site.operation}

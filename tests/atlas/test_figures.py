@@ -49,7 +49,10 @@ def test_a_box_of_another_shape_is_centered_in_the_tile(ramp):
     assert columns.tolist() == [2, 3, 4, 5, 6] or columns.tolist() == [2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize(("field", "scale", "tile"), [((11, 11), 2, (66, 66)), ((27, 27), 2, (72, 72)), ((11, 5), 1, (66, 30)), ((1, 1), 1, (72, 72))])
+@pytest.mark.parametrize(
+    ("field", "scale", "tile"),
+    [((11, 11), 2, (66, 66)), ((27, 27), 2, (72, 72)), ((11, 5), 1, (66, 30)), ((1, 1), 1, (72, 72))],
+)
 def test_small_fields_are_enlarged_by_a_whole_number(field, scale, tile):
     assert figures.tile_size(field, (112, 112), scale, longest=72) == tile
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-
 from tests.atlas.fake_record import HOSTILE, SITES, write_pictures, write_record
+
 from unitscope.atlas.site import build_atlas
 from unitscope.errors import BadInput, Failure
 from unitscope.stimuli.presentation import Presentation
@@ -42,7 +42,11 @@ def data_of(atlas: Path, record: str, site: str) -> dict:
 def test_every_page_is_there_and_stays_in_its_folder(atlas):
     pages = sorted(str(path.relative_to(atlas)) for path in atlas.rglob("*.html"))
     slugs = ["conv1", "layer1.0.relu_1", "layer4.relu", "maxpool", "up_away"]
-    assert pages == ["index.html", *(f"plainnet34/{s}.html" for s in slugs if s != "conv1"), *(f"resnet34/{s}.html" for s in slugs)]
+    assert pages == [
+        "index.html",
+        *(f"plainnet34/{s}.html" for s in slugs if s != "conv1"),
+        *(f"resnet34/{s}.html" for s in slugs),
+    ]
     assert not [path for path in atlas.parent.iterdir() if path.name not in ("one", "other", "atlas")]
 
 
@@ -105,7 +109,9 @@ def test_measures_with_a_row_per_unit_become_columns(pictures, tmp_path):
     record = write_record(tmp_path / "record", pictures, sites=SITES[:1])
     units = record.units()
     (record.path / "measures").mkdir()
-    one = units[["unit", "site", "channel"]].assign(orientation_selectivity=[0.1, None, 0.3, 0.4, 0.5, 0.6], responsive=True)
+    one = units[["unit", "site", "channel"]].assign(
+        orientation_selectivity=[0.1, None, 0.3, 0.4, 0.5, 0.6], responsive=True
+    )
     one.to_parquet(record.path / "measures" / "orientation.parquet")
     many = pd.concat([units[["unit"]].assign(category=c, selectivity=0.0) for c in "ab"])
     many.to_parquet(record.path / "measures" / "selectivity.parquet")
@@ -141,7 +147,9 @@ def test_one_damaged_photograph_is_left_out(pictures, tmp_path):
 
 
 def test_records_of_the_same_name_are_told_apart(pictures, tmp_path):
-    records = [write_record(tmp_path / name, pictures, sites=SITES[:1], seed=i) for i, name in enumerate(("before", "after"))]
+    records = [
+        write_record(tmp_path / name, pictures, sites=SITES[:1], seed=i) for i, name in enumerate(("before", "after"))
+    ]
     build_atlas(records, to=tmp_path / "atlas")
     assert (tmp_path / "atlas" / "resnet34_before" / "conv1.html").exists()
     assert (tmp_path / "atlas" / "resnet34_after" / "conv1.html").exists()

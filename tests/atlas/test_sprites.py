@@ -11,7 +11,9 @@ from unitscope.atlas import sprites
 
 def tiles_of(count: int, size: tuple[int, int]) -> list[np.ndarray]:
     generator = np.random.default_rng(count)
-    return [np.dstack([generator.integers(0, 255, (*size, 3)), np.full(size, 255)]).astype(np.uint8) for _ in range(count)]
+    return [
+        np.dstack([generator.integers(0, 255, (*size, 3)), np.full(size, 255)]).astype(np.uint8) for _ in range(count)
+    ]
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 32), (31, 32), (33, 32), (2100, 32), (30, 14)])

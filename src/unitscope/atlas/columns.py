@@ -51,11 +51,13 @@ MEANINGS = {
     "color/responsive": Meaning("responds to colors", "whether colored stimuli drive it at all"),
 }
 
+
 def describe(record_path: Path, units: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """The unit table with all measures that have one row per unit joined to it, and what to call its columns.
 
     Returns:
-        The table, indexed by `unit`, and for each column its key, name, meaning, unit and kind ("number", "flag", "text").
+        The table, indexed by `unit`, and for each column its key, name, meaning, unit and kind: "number", "flag" or
+        "text".
     """
     table = units.set_index("unit").drop(columns=["site", "channel"])
     for measures in _measures(record_path, len(table)):

@@ -1,4 +1,7 @@
-"""Arrays in, pictures out: patches, mean stimuli and kernels as they are shown. Nothing is computed here that a person would cite."""
+"""Arrays in, pictures out: patches, mean stimuli and kernels as they are shown.
+
+Nothing is computed here that a person would cite.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
 MARGIN = 1 / 8
-"""A field much larger than the picture is shown with this share of the picture around it, not with all that it overhangs."""
+"""A field much larger than the picture is shown with this share of the picture around it, not with all its overhang."""
 
 SHARP = 36
 """A patch of at most this many pixels is enlarged pixel by pixel; a larger one smoothly."""
 
 
 def window(box: Box, picture: Size) -> Box:
-    """What a figure of the field `box` frames: the box itself or, where it is much larger than the picture, the picture and a margin."""
+    """What a figure of the field `box` frames: the box or, where that is much larger, the picture and a margin."""
     top, bottom = _span(box.top, box.bottom, picture[0])
     left, right = _span(box.left, box.right, picture[1])
     return Box(top, left, bottom, right)
@@ -32,9 +35,9 @@ def _span(first: int, last: int, length: int) -> tuple[int, int]:
 
 
 def tile_size(field: Size, picture: Size, scale: float, *, longest: int) -> Size:
-    """Height and width of the tiles in which patches of a field are shown, at most `longest`; a whole multiple where it is sharp.
+    """Height and width of the tiles in which patches of a field are shown, at most `longest`.
 
-    `scale` is the photographs' pixels per pixel of the network's input.
+    A small field is enlarged by a whole number. `scale` is the photographs' pixels per pixel of the network's input.
     """
     frame = window(Box(0, 0, *field), picture)
     height, width = frame.height * scale, frame.width * scale
@@ -79,7 +82,7 @@ def _cut(photograph: Image.Image, box: Box, picture: Size, size: Size) -> UInt8[
 
 
 def absolute(mean: Float[np.ndarray, "color height width"]) -> UInt8[np.ndarray, "height width 4"]:
-    """A mean stimulus in picture space, RGB 0..1, clipped (methods 2.4). Where it is NaN, nothing was seen: transparent."""
+    """A mean stimulus in picture space, RGB 0..1, clipped (methods 2.4); transparent where NaN: nothing was seen."""
     return _painted(mean)
 
 
@@ -89,7 +92,7 @@ def contrast(delta: Float[np.ndarray, "color height width"], *, gain: float) -> 
 
 
 def contrast_gain(deltas: Float[np.ndarray, "unit color height width"]) -> float:
-    """The one gain of a figure: 0.5 over the 99.5th percentile of all magnitudes in it (methods 2.4). 1.0 where all are zero."""
+    """The one gain of a figure: 0.5 over the 99.5th percentile of its magnitudes (methods 2.4); 1.0 if all are zero."""
     magnitudes = np.abs(deltas[np.isfinite(deltas)])
     largest = float(np.percentile(magnitudes, 99.5)) if magnitudes.size else 0.0
     return 0.5 / largest if largest > 0 else 1.0
@@ -100,7 +103,8 @@ def seen_in(
 ) -> Float[np.ndarray, "color row col"]:
     """What a record keeps of a picture in `box`, as `shape` rows and columns.
 
-    Pixel by pixel where the shape is the box's, NaN off the picture; else the part on the picture, reduced by averaging areas.
+    Pixel by pixel where the shape is the box's, NaN off the picture; else the part on the picture, reduced by averaging
+    areas.
     """
     seen = box.clip(picture.shape[1:])
     part = picture[:, seen.top : seen.bottom, seen.left : seen.right]
@@ -128,7 +132,7 @@ def _painted(picture: Float[np.ndarray, "color height width"]) -> UInt8[np.ndarr
 
 
 def enlarged(picture: UInt8[np.ndarray, "height width 4"], *, longest: int) -> UInt8[np.ndarray, "height width 4"]:
-    """The picture as large as `longest` allows: pixel by pixel and a whole multiple where it is small, else smoothly."""
+    """The picture as large as `longest` allows: pixel by pixel by a whole number where it is small, else smoothly."""
     height, width = picture.shape[:2]
     if max(height, width) <= SHARP // 2:
         times = max(1, longest // max(height, width))

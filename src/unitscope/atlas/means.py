@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,27 +22,55 @@ FEW = 30
 LONGEST = 72
 
 
+class Means(NamedTuple):
+    """What a record holds of one site's mean preferred stimuli."""
+
+    mean: np.ndarray
+    """float32 [unit color 64 64]"""
+    n: np.ndarray
+    """int64 [unit]"""
+    size: np.ndarray
+    """int32 [unit 2]: the rows and columns used of the 64 x 64"""
+    box: np.ndarray
+    """int32 [unit 4]: the box that was averaged"""
+
+    def pictures(self) -> list[np.ndarray | None]:
+        """The used part of each mean; None where nothing was averaged."""
+        return [
+            None if n == 0 else mean[:, :height, :width]
+            for mean, n, (height, width) in zip(self.mean, self.n, self.size.tolist(), strict=True)
+        ]
+
+
 def write_means(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
     """Write the mean preferred stimuli of a site's center neurons in both display modes (methods 2.4).
 
     Returns:
-        For the page: n of each unit, below which n a mean is unreliable, the sprites `absolute` and `contrast`, the contrast's one gain
-        and what it is taken against. None where the record has no means.
+        For the page: n of each unit, below which n a mean is unreliable, the sprites `absolute` and `contrast`, the
+        contrast's one gain and what it is taken against. None where the record has no means.
     """
-    arrays = [_array(shelf.record, f"mean_stimulus_center{part}", site) for part in ("", "_n", "_size", "_box")]
-    if arrays[0] is None or arrays[1] is None or arrays[2] is None:
+    means = _means(shelf.record, site)
+    if means is None:
         return None
-    means, n, sizes, boxes = arrays
-    seen = [None if n[i] == 0 else means[i, :, : sizes[i][0], : sizes[i][1]] for i in range(len(means))]
-    absolute = [None if mean is None else figures.absolute(mean) for mean in seen]
-    value = {"n": n, "few": FEW, "absolute": _write(absolute, stem, "mean"), "contrast": None}
-    if shelf.mean_photograph is None or boxes is None:
+    pictures = means.pictures()
+    absolute = [None if picture is None else figures.absolute(picture) for picture in pictures]
+    value = {"n": means.n, "few": FEW, "absolute": _write(absolute, stem, "mean"), "contrast": None}
+    if shelf.mean_photograph is None:
         return value
-    deltas = _deltas(seen, shelf.mean_photograph, boxes)
-    gain = figures.contrast_gain(_reliable(deltas, n))
+    deltas = _deltas(pictures, shelf.mean_photograph, means.box)
+    gain = figures.contrast_gain(_reliable(deltas, means.n))
     contrast = [None if delta is None else figures.contrast(delta, gain=gain) for delta in deltas]
     against = f"the mean of the same place of {shelf.photographs:,} photographs"
     return {**value, "contrast": _write(contrast, stem, "contrast"), "gain": gain, "against": against}
+
+
+def _means(record: Record, site: SiteFacts) -> Means | None:
+    units = slice(site.first_unit, site.first_unit + site.channels)
+    try:
+        arrays = [record.array(f"mean_stimulus_center{part}")[units] for part in ("", "_n", "_size", "_box")]
+    except (UnknownName, FileNotFoundError):
+        return None
+    return Means(*(np.asarray(array) for array in arrays))
 
 
 def _deltas(seen: list[np.ndarray | None], photograph: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:
@@ -57,7 +86,7 @@ def _deltas(seen: list[np.ndarray | None], photograph: np.ndarray, boxes: np.nda
 
 
 def write_kernels(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
-    """Write the first-layer kernel of each unit of a site, all around gray at one gain; None where the site has none."""
+    """Write the first-layer kernel of each unit of a site, around gray at one gain; None where the site has none."""
     known = record.facts.get("kernels") or {}
     if site.name not in known.get("sites", ()):
         return None
@@ -71,13 +100,6 @@ def write_kernels(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, A
     return {"gain": gain, "of": known["site"], "size": list(kernels.shape[2:]), **_write(pictures, stem, "kernel")}
 
 
-def _array(record: Record, name: str, site: SiteFacts) -> np.ndarray | None:
-    try:
-        return np.asarray(record.array(name)[site.first_unit : site.first_unit + site.channels])
-    except (UnknownName, FileNotFoundError):
-        return None
-
-
 def _reliable(deltas: list[np.ndarray | None], n: np.ndarray) -> np.ndarray:
     """The values that set the gain: those of reliable means or, where there are none, of all."""
     chosen = [delta for delta, seen in zip(deltas, n, strict=True) if delta is not None and seen >= FEW]
@@ -85,7 +107,7 @@ def _reliable(deltas: list[np.ndarray | None], n: np.ndarray) -> np.ndarray:
     return np.concatenate([delta.ravel() for delta in chosen]) if chosen else np.zeros(0)
 
 
-def _write(pictures: list[np.ndarray | None], stem: Path, kind: str) -> dict[str, Any]:
+def _write(pictures: Sequence[np.ndarray | None], stem: Path, kind: str) -> dict[str, Any]:
     tiles = [None if picture is None else figures.enlarged(picture, longest=LONGEST) for picture in pictures]
     sharp = any(picture is not None and max(picture.shape[:2]) <= figures.SHARP // 2 for picture in pictures)
     size = _largest([tile for tile in tiles if tile is not None])

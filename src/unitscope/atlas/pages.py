@@ -38,7 +38,11 @@ def write_pages(shelves: Sequence[Shelf], folder: Path) -> Path:
     write_script(folder / "data" / "atlas.js", "window.unitscope", {"atlas": listing, "sites": {}, "images": {}})
     for shelf in shelves:
         for number, site in enumerate(shelf.record.sites.values()):
-            _write(folder / shelf.slug / f"{shelf.site_slugs[site.name]}.html", "site.html.j2", _site_page(shelves, shelf, number))
+            _write(
+                folder / shelf.slug / f"{shelf.site_slugs[site.name]}.html",
+                "site.html.j2",
+                _site_page(shelves, shelf, number),
+            )
     index = folder / "index.html"
     _write(index, "index.html.j2", _first_page(shelves))
     return index
@@ -152,7 +156,13 @@ def _merged(orders: Sequence[list[str]]) -> list[str]:
 def _row(name: str, shelves: Sequence[Shelf]) -> dict[str, Any]:
     cells = [_cell(shelf, name) for shelf in shelves]
     known = [cell for cell in cells if cell]
-    return {"name": name, "cells": cells, "site": known[0]["site"], "href": known[0]["href"], "glyph": known[0]["glyph"]}
+    return {
+        "name": name,
+        "cells": cells,
+        "site": known[0]["site"],
+        "href": known[0]["href"],
+        "glyph": known[0]["glyph"],
+    }
 
 
 def _cell(shelf: Shelf, name: str) -> dict[str, Any] | None:
@@ -173,7 +183,12 @@ def _cell(shelf: Shelf, name: str) -> dict[str, Any] | None:
 def _teaser(shelf: Shelf, place: int, rank: int, channel: int) -> dict[str, Any]:
     """Where patch `rank` of the site at `place` lies in the first page's sprite, in tiles."""
     file, within = divmod(place * shelf.strip + rank, PER_FILE // shelf.strip * shelf.strip)
-    return {"channel": channel, "file": f"{shelf.slug}/sprites/teasers-{file}.webp", "row": within // shelf.strip, "col": rank}
+    return {
+        "channel": channel,
+        "file": f"{shelf.slug}/sprites/teasers-{file}.webp",
+        "row": within // shelf.strip,
+        "col": rank,
+    }
 
 
 def _glyph(site: SiteFacts, picture: tuple[int, int]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The photographs of a record as an atlas keeps them: each one decoded once, stored once, and all patches cut from it at once."""
+"""The photographs of a record as an atlas keeps them: each decoded once, stored once, and all patches cut from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unitscope.record import Record
 
 SIDE = 256
-"""Photographs are kept at a whole multiple of the network's input that does not exceed this, at least at the input's own size."""
+"""Photographs are kept at the largest whole multiple of the network's input up to this, at least at its own size."""
 
 PER_FOLDER = 1000
 
@@ -65,8 +65,8 @@ class Album:
 class Found:
     """What reading the photographs once has given.
 
-    `patches` by their keys, uint8 [height width 4]; `missing`, the images that could not be read any more; `total` the sum of the
-    `count` others as the network was shown them, [height width color], exact.
+    `patches` by their keys, uint8 [height width 4]; `missing`, the images that could not be read any more; `total` the
+    exact sum of the `count` others as the network was shown them, [height width color].
     """
 
     patches: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict)
@@ -108,7 +108,9 @@ def read_once(album: Album, cuts: Mapping[int, Sequence[Cut]], *, done: Callable
     return found
 
 
-def _store(album: Album, image: int, cuts: Sequence[Cut]) -> tuple[dict[tuple[Any, ...], np.ndarray], np.ndarray | None]:
+def _store(
+    album: Album, image: int, cuts: Sequence[Cut]
+) -> tuple[dict[tuple[Any, ...], np.ndarray], np.ndarray | None]:
     if album.originals is None:
         return {}, None
     try:
@@ -124,7 +126,7 @@ def _store(album: Album, image: int, cuts: Sequence[Cut]) -> tuple[dict[tuple[An
 
 
 def as_shown(original: Image.Image, presentation: Presentation, *, scale: int) -> Image.Image:
-    """The part of an upright RGB picture that the network was shown, at `scale` times the size at which it was shown."""
+    """The part of an upright RGB picture that the network was shown, `scale` times as large as it was shown."""
     height, width = presentation.size
     top, left, bottom, right = presentation.to_original(Box(0, 0, height, width), (original.height, original.width))
     part = max(left, 0.0), max(top, 0.0), min(right, original.width), min(bottom, original.height)

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def write_script(path: Path, target: str, value: Any) -> None:
-    """Write `target = value;` as a script. `value` may hold numpy numbers and arrays; what is not finite becomes null."""
+    """Write `target = value;` as a script. `value` may hold numpy's numbers and arrays; what is not finite is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{target} = {as_script(value)};\n", encoding="ascii")
 
@@ -58,7 +58,7 @@ def rounded(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """For each name a file name that is safe on every system, stays within its folder and is like no other, whatever the case."""
+    """For each name a file name that is safe everywhere, stays in its folder and is like no other, whatever the case."""
     result: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:

@@ -26,6 +26,7 @@ TILE = 72
 STRIPS = {1: 14, 2: 8}
 """So many patches of each site stand on the first page, by the number of records; 6 where there are more."""
 
+
 @dataclass
 class Shelf:
     """One record on its way into the atlas: where its pages go, and what has been gathered for them."""
@@ -74,7 +75,19 @@ def shelves_of(records: Sequence[Record], folder: Path) -> list[Shelf]:
         units, about = columns.describe(record.path, record.units())
         stimuli = record.stimuli().sort_values(["unit", "pole", "rank"], kind="stable")
         album = photographs.album(record, folder / "photographs" / _album_name(record))
-        shelves.append(Shelf(record, names[title], title, album, units, about, stimuli, slugs(record.sites), STRIPS.get(len(records), 6)))
+        shelves.append(
+            Shelf(
+                record,
+                names[title],
+                title,
+                album,
+                units,
+                about,
+                stimuli,
+                slugs(record.sites),
+                STRIPS.get(len(records), 6),
+            )
+        )
     return shelves
 
 

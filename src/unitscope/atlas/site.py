@@ -1,12 +1,10 @@
-"""A folder that shows records: one page per network and site, data as scripts, pictures as sprites. It opens by double-click."""
+"""A folder that shows records: a page per network and site, data as scripts. It opens by double-click."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from unitscope.atlas import figures, means, pages, photographs, sprites
 from unitscope.atlas.photographs import Cut
@@ -29,7 +27,8 @@ TEASER = 56
 def build_atlas(records: Sequence[Record | str | Path], *, to: str | Path, progress: Progress | None = None) -> Path:
     """Make the atlas of one or more records in the folder `to`, and return the path of its first page.
 
-    Records are compared by the names of their sites and by channel. Photographs that can no longer be read are left out, and the pages say so.
+    Records are compared by the names of their sites and by channel. Photographs that can no longer be read are left
+    out, and the pages say so.
 
     Args:
         records: records or their folders.
@@ -97,7 +96,9 @@ def _albums(shelves: Sequence[Shelf]) -> dict[Path, list[Shelf]]:
     return albums
 
 
-def _read_photographs(shelves: Sequence[Shelf], plans: dict[Path, dict[int, list[Cut]]], step: Callable[[], None]) -> None:
+def _read_photographs(
+    shelves: Sequence[Shelf], plans: dict[Path, dict[int, list[Cut]]], step: Callable[[], None]
+) -> None:
     """Store the photographs of all records and cut the patches that the sheets show, album by album."""
     for folder, sharing in _albums(shelves).items():
         found = photographs.read_once(sharing[0].album, plans[folder], done=step)

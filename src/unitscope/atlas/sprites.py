@@ -1,4 +1,4 @@
-"""Sprites: the small pictures of all units of a site in a few WebP files, so that a sheet of thousands opens at once."""
+"""Sprites: small pictures of all units of a site in a few WebP files, so that a sheet of thousands opens at once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def write_sprites(
     for number, first in enumerate(range(0, len(tiles), per_file)):
         sheet = _sheet(tiles[first : first + per_file], height, width, columns)
         path = stem.with_name(f"{stem.name}-{number}.webp")
-        Image.fromarray(sheet, "RGBA").save(path, "WEBP", lossless=lossless, quality=60 if lossless else quality, method=2)
+        Image.fromarray(sheet, "RGBA").save(
+            path, "WEBP", lossless=lossless, quality=60 if lossless else quality, method=2
+        )
         files.append(path.name)
     return {
         "files": files,

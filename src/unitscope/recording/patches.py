@@ -205,7 +205,7 @@ class _Layout:
         """The photograph's part, as large as its place."""
         down, along = picture.height / original[0], picture.width / original[1]
         top, left, bottom, right = self.source
-        window = (left * along, top * down, min(right * along, picture.width), min(bottom * down, picture.height))
+        window = (left * along, top * down, right * along, bottom * down)
         as_large = window[2] - window[0] == self.place.width and window[3] - window[1] == self.place.height
         if as_large and all(side == round(side) for side in window):
             return picture.crop(window)

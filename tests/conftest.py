@@ -64,6 +64,7 @@ THINGS = {
     "timm": lambda: importlib.util.find_spec("timm") is not None,
     "skimage": lambda: importlib.util.find_spec("skimage") is not None,
     "duckdb": lambda: importlib.util.find_spec("duckdb") is not None,
+    "ray": lambda: importlib.util.find_spec("ray") is not None,
 }
 
 

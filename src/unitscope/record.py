@@ -127,9 +127,7 @@ class Record:
             for name, column in units.items()
             if name not in ("unit", "site", "channel")
         }
-        group = self._arrays()
-        for name in sorted(group.keys()):
-            array = group[name]
+        for name, array in sorted(self._arrays().arrays()):
             dimensions = getattr(array.metadata, "dimension_names", None)
             if dimensions and dimensions[0] == "unit":
                 data[name] = (dimensions, array[...])

@@ -108,10 +108,11 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     network.to(device)
     classes = _classes(images, network)
-    run = _Run(network.module.to(memory_format=torch.channels_last), recipe, images.fingerprint)
+    module = network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = _Run(module, recipe, images.fingerprint)
     run.resume(folder / "checkpoint.pt")
     shown = _validation_set(validation, network, classes) if validation is not None else None
-    labels = torch.tensor([classes.index(item.label) for item in images.items])
+    labels = torch.tensor([classes.index(str(item.label)) for item in images.items])
     for epoch in range(run.epoch, recipe.epochs):
         started, began_at = time.monotonic(), run.step
         for pictures, targets in _batches(images, labels, recipe, epoch=epoch, skip=run.step, workers=workers):

@@ -20,7 +20,8 @@ from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
 from unitscope.record import Record, open_record
-from unitscope.recording.survey import merge, survey
+from unitscope.recording.merging import merge
+from unitscope.recording.survey import survey
 from unitscope.stimuli.images import open_images
 from unitscope.stimuli.presentation import Presentation
 
@@ -227,12 +228,12 @@ KILLED = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from unitscope.networks import load
-from unitscope.recording.survey import merge, survey
+from unitscope.recording.survey import survey
 def progress(done, total):
     if done >= int(sys.argv[3]) > 0:
         os.kill(os.getpid(), signal.SIGKILL)
-survey(load("resnet18", width=4, classes=2, size=64, seed=1), sys.argv[1], to=sys.argv[2], sites=["bn1", "layer2.0.bn2"],
-       put_aside_every=0, progress=progress)
+survey(load("resnet18", width=4, classes=2, size=64, seed=1), sys.argv[1], to=sys.argv[2],
+       sites=["bn1", "layer2.0.bn2"], put_aside_every=0, progress=progress)
 """
 
 
@@ -288,7 +289,7 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_pass(network, fo
 
 
 def test_an_unknown_site_tells_what_is_near(network, folder, tmp_path):
-    with pytest.raises(BadInput, match="no site 'maxpol'. Close: 'maxpool'"):
+    with pytest.raises(BadInput, match=r"no site 'maxpol'\. Close: 'maxpool'"):
         survey(network, folder, to=tmp_path / "r", sites=["maxpol"])
 
 
@@ -311,7 +312,8 @@ def test_the_network_is_left_as_it_was(network, folder, tmp_path):
 
 def test_a_record_opens_without_torch_weights_or_images(record):
     code = (
-        "import sys, unitscope; record = unitscope.open(sys.argv[1]); print(len(record.units()), record, record.to_xarray().sizes['unit']);"
+        "import sys, unitscope; record = unitscope.open(sys.argv[1]);"
+        "print(len(record.units()), record, record.to_xarray().sizes['unit']);"
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run(

@@ -17,6 +17,9 @@ from unitscope.recording.views import View
 LOOK_UP = 1 << 24
 """How many responses are copied at a time when positions are looked up."""
 
+ROWS = ("peak", "trough", "mean", "positive_positions", "center")
+"""What is read of each response map."""
+
 HANDFUL = 1 << 20
 """How many responses are taken in at a time: few enough to stay in the processor's cache while they are read several
 times.
@@ -127,9 +130,6 @@ class Hearing:
             patches=patches,
             **rows,
         )
-
-
-ROWS = ("peak", "trough", "mean", "positive_positions", "center")
 
 
 def positions_above_zero(responses: Float[Tensor, "stimulus unit row col"]) -> Int[Tensor, "stimulus unit"]:

@@ -60,7 +60,8 @@ class Counts(Fields):
     @classmethod
     def empty(cls, units: int) -> Counts:
         zeros = [np.zeros(units, dtype=np.int64) for _ in range(4)]
-        return cls(*zeros, np.full(units, -np.inf, dtype=np.float32), np.full(units, np.inf, dtype=np.float32))
+        lowest = np.full(units, -np.inf, dtype=np.float32)
+        return cls(zeros[0], zeros[1], zeros[2], zeros[3], lowest, -lowest)
 
     def take(self, block: Block) -> None:
         self.seen += block.counted.sum(0)
@@ -71,11 +72,14 @@ class Counts(Fields):
         self.trough_min = np.minimum(self.trough_min, np.where(block.counted, block.trough, np.inf).min(0))
 
     def merge(self, other: Counts) -> Counts:
-        sums = [
-            getattr(self, name) + getattr(other, name)
-            for name in ("seen", "positive", "not_finite", "positive_positions")
-        ]
-        return Counts(*sums, np.maximum(self.peak_max, other.peak_max), np.minimum(self.trough_min, other.trough_min))
+        return Counts(
+            self.seen + other.seen,
+            self.positive + other.positive,
+            self.not_finite + other.not_finite,
+            self.positive_positions + other.positive_positions,
+            np.maximum(self.peak_max, other.peak_max),
+            np.minimum(self.trough_min, other.trough_min),
+        )
 
 
 @dataclass

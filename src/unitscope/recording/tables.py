@@ -5,14 +5,14 @@ record.py.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from unitscope.record import write_arrays, write_table
+from unitscope.record import write_arrays, write_facts, write_table
 from unitscope.recording.center import mean_stimuli
-from unitscope.recording.session import BLOCK, Session, SiteState
+from unitscope.recording.session import BLOCK, Session, SiteState, save
 from unitscope.recording.statistics import POINT, Extremes, bin_edges
 from unitscope.recording.views import EXACT
 
@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, tuple[np.ndarray, tuple[str, ...]]]
 """Values and names of their axes."""
+
+
+def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Table) -> None:
+    """Leave the record, or of a shard the part that `merge` takes, in the folder."""
+    unreadable = sum(bool(fact.error) for fact in session.shown)
+    facts = facts | {"stimuli": facts["stimuli"] | {"unreadable": unreadable}}
+    write_table(folder / "images.parquet", images)
+    if "shard" in facts:
+        save(session, folder / "part.safetensors")
+        write_facts(folder, facts)
+    else:
+        write_results(folder, session)
+        write_facts(folder, facts | {"complete": True})
 
 
 def write_results(folder: Path, session: Session) -> None:

@@ -1,0 +1,57 @@
+"""Shards of one survey made into one record, without the network and without the images."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from unitscope.errors import BadInput, few
+from unitscope.record import Record, open_record, read_facts
+from unitscope.recording.place import parts_of, refuse_foreign
+from unitscope.recording.session import Session, Settings, load
+from unitscope.recording.tables import finish
+
+
+def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
+    """Make one record of the shards of a survey: the same, bit for bit, as if it had not been cut.
+
+    Neither the network nor the images are needed. Raises BadInput where a folder is no shard or shards are missing;
+    Failure where they are not of the same survey.
+    """
+    shards = sorted((read_shard(Path(path)) for path in records), key=lambda shard: shard[1]["shard"])
+    if not shards:
+        raise BadInput("no shard came to be merged.")
+    facts = shards[0][1]
+    for path, other in shards[1:]:
+        refuse_foreign(path, other, facts)
+    parts, of = [other["shard"][0] for _, other in shards], facts["shard"][1]
+    if parts != list(range(1, of + 1)) or any(other["shard"][1] != of for _, other in shards):
+        missing = few([f"{part}/{of}" for part in range(1, of + 1) if part not in parts])
+        raise BadInput(
+            f"a survey in {of} shards needs each of them once; "
+            + (f"{missing} missing." if missing else "one came twice.")
+        )
+    kept = facts["settings"]
+    settings = Settings(kept["top"], kept["per_image"], tuple(kept["labels"]), facts["network"]["inputs"])
+    sessions = [load(path / "part.safetensors", facts["sites"], settings) for path, _ in shards]
+    images = pa.concat_tables(pyarrow.parquet.read_table(path / "images.parquet") for path, _ in shards)
+    folder = Path(to)
+    with parts_of(folder, {name: value for name, value in facts.items() if name != "shard"}):
+        whole = reduce(Session.merge, sessions)
+        finish(folder, whole, {name: value for name, value in facts.items() if name != "shard"}, images)
+    shutil.rmtree(folder / "parts")
+    return open_record(folder)
+
+
+def read_shard(path: Path) -> tuple[Path, dict[str, Any]]:
+    facts = read_facts(path)
+    if facts is None or "shard" not in facts:
+        what = "does not exist" if not path.exists() else "is a whole record" if facts else "holds no finished shard"
+        raise BadInput(f"{path} {what}; `unitscope merge` takes what `unitscope survey --shard 1/8` and so on leave.")
+    return path, facts

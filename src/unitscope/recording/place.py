@@ -1,0 +1,194 @@
+"""The place of a record before it is one: what it will say of itself, what is refused, and a lock against a second
+survey.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.errors import Failure, few
+from unitscope.record import FORMAT, read_facts, write_facts
+from unitscope.recording.session import BLOCK, Settings
+from unitscope.stimuli.images import Images
+from unitscope.stimuli.presentation import Presentation
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+    from unitscope.vocabulary import Site
+
+CHANNEL_BY_CHANNEL = frozenset({"batch_norm", "max_pool2d", "avg_pool2d", "dropout"}) | NONLINEARITIES
+"""Operations whose output channel i is made of input channel i alone."""
+
+
+def describe(
+    network: Network,
+    images: Images,
+    sites: dict[str, Site],
+    presentation: Presentation,
+    settings: Settings,
+    *,
+    batch: int,
+) -> dict[str, Any]:
+    """What record.json says: which network, which pictures, which sites."""
+    first = 0
+    listed = []
+    for site in sites.values():
+        listed.append(site_facts(site, first))
+        first += site.channels
+    return {
+        "format": FORMAT,
+        "network": {
+            "name": network.name,
+            "fingerprint": network.fingerprint,
+            "weights": network.weights,
+            "size": list(network.size),
+            "mean": list(network.mean),
+            "std": list(network.std),
+            "order": network.order,
+            "inputs": network.inputs,
+            "classes": list(network.classes) if network.classes else None,
+        },
+        "stimuli": {
+            "fingerprint": images.fingerprint,
+            "source": images.source,
+            "count": len(images),
+            "unreadable": 0,
+            "note": images.note,
+            "size": list(presentation.size),
+            "resize": presentation.resize,
+        },
+        "sites": listed,
+        "settings": {
+            "top": settings.top,
+            "per_image": settings.per_image,
+            "labels": list(settings.labels),
+            "batch": batch,
+            "block": BLOCK,
+        },
+        "seed": 0,
+        "versions": {name: version(name) for name in ("unitscope", "torch", "numpy", "pillow")}
+        | {"python": platform.python_version()},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "complete": False,
+    }
+
+
+def site_facts(site: Site, first: int) -> dict[str, Any]:
+    return {
+        "name": site.name,
+        "channels": site.channels,
+        "lattice": list(site.lattice),
+        "picture": list(site.picture),
+        "operation": site.operation,
+        "preactivation": site.preactivation,
+        "first_unit": first,
+        "field": asdict(site.field()),
+    }
+
+
+def identity(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts by which one survey is told from another, in words."""
+    return {
+        "weights or preprocessing": facts["network"]["fingerprint"],
+        "images": facts["stimuli"]["fingerprint"],
+        "size": [facts["stimuli"]["size"], facts["stimuli"]["resize"]],
+        "sites": [site["name"] for site in facts["sites"]],
+        "settings": facts["settings"],
+    }
+
+
+def finished(folder: Path, facts: dict[str, Any]) -> bool:
+    """Whether the folder holds the complete record of this very survey. Raises Failure where it is of another."""
+    there = read_facts(folder) if folder.exists() else None
+    if there is None:
+        return False
+    refuse_foreign(folder, there, facts)
+    if there.get("shard") != facts.get("shard"):
+        what = "another shard" if "shard" in there else "the whole"
+        raise Failure(f"{folder} holds {what} of this survey; choose another folder.")
+    return bool(there["complete"]) or (folder / "part.safetensors").exists()
+
+
+def refuse_foreign(folder: Path, there: dict[str, Any], facts: dict[str, Any]) -> None:
+    try:
+        old, new = identity(there), identity(facts)
+    except (KeyError, TypeError):
+        raise Failure(f"{folder} holds something else than a survey's record; choose another folder.") from None
+    different = [name for name in new if old[name] != new[name]]
+    if different:
+        raise Failure(
+            f"{folder} holds a survey of {there['network']['name']} over {there['stimuli']['source']}, "
+            f"made with other {few(different, most=5)}; "
+            "it cannot be continued with these. Choose another folder, or delete it."
+        )
+
+
+@contextmanager
+def parts_of(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
+    """The folder for what is put aside, tried out before the long pass, and locked against a second survey."""
+    parts = folder / "parts"
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        lock = (parts / "lock").open("w")
+    except OSError as error:
+        raise Failure(
+            f"a record cannot be written to {folder}: {error.strerror or error}. Choose another folder."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Failure(f"another survey is writing to {folder}. Wait for it, or choose another folder.") from None
+        begun = read_facts(parts)
+        if begun is not None:
+            refuse_foreign(folder, begun, facts)
+        try:
+            write_facts(parts, facts)
+            yield parts
+        except OSError as error:
+            raise Failure(
+                f"{folder} cannot be written any more: {error.strerror or error}. What was put aside is kept; "
+                "when there is room again, the same survey resumes."
+            ) from error
+
+
+def kernel_sites(network: Network, everything: Mapping[str, Site], chosen: Mapping[str, Site]) -> dict[str, Any] | None:
+    """Where the first convolution is, and which surveyed sites share its channels (it, and what follows it channel by
+    channel).
+    """
+    listed = list(everything.values())
+    first = next((i for i, site in enumerate(listed) if site.operation == "conv2d"), None)
+    if first is None or first_convolution(network, listed[first].name) is None:
+        return None
+    sharing = [listed[first].name]
+    for site in listed[first + 1 :]:
+        if site.operation not in CHANNEL_BY_CHANNEL or site.channels != listed[first].channels:
+            break
+        sharing.append(site.name)
+    return {"site": listed[first].name, "sites": [name for name in sharing if name in chosen]}
+
+
+def first_convolution(network: Network, name: str) -> torch.Tensor | None:
+    """The weight of the convolution behind a site, where it reads the picture itself."""
+    module = dict(network.module.named_modules()).get(name)
+    weight = getattr(module, "weight", None)
+    return (
+        weight if isinstance(weight, torch.Tensor) and weight.ndim == 4 and weight.shape[1] == network.inputs else None
+    )
+
+
+def first_kernels(network: Network, kernels: dict[str, Any] | None) -> np.ndarray | None:
+    weight = first_convolution(network, kernels["site"]) if kernels else None
+    return None if weight is None else weight.detach().cpu().float().numpy()

@@ -43,7 +43,7 @@ class Seen:
     unknown: frozenset[str] = frozenset()
 
     def label(self, dim: int) -> str:
-        """"stimulus", "channel", "row", "col", "token" (rows and columns in one), "mixed" or "" for a dimension."""
+        """ "stimulus", "channel", "row", "col", "token" (rows and columns in one), "mixed" or "" for a dimension."""
         return label_of(self.dims[dim])
 
 
@@ -145,7 +145,7 @@ def agree(seen: Seen) -> Seen:
     rows, cols = seen.maps
     if max(rows[0].max(initial=0), cols[0].max(initial=0)) < NOTHING:
         return seen
-    rowless, colless = np.broadcast_arrays(rows[0] >= NOTHING, cols[0] >= NOTHING)
+    rowless, colless = np.broadcast_arrays(np.asarray(rows[0] >= NOTHING), np.asarray(cols[0] >= NOTHING))
     if (rowless == colless).all():
         return seen
     blind = rowless | colless
@@ -221,11 +221,7 @@ class Window:
 
     def positions(self) -> NDArray[np.int64]:
         """Input position of each tap of each output position: [out taps]."""
-        return (
-            np.arange(self.out)[:, None] * self.stride
-            - self.before
-            + np.arange(self.taps)[None, :] * self.dilation
-        )
+        return np.arange(self.out)[:, None] * self.stride - self.before + np.arange(self.taps)[None, :] * self.dilation
 
 
 def slid(seen: Seen, dim: int, window: Window, *, why: str) -> Seen:
@@ -246,9 +242,7 @@ def slid(seen: Seen, dim: int, window: Window, *, why: str) -> Seen:
             rule = np.full((2, *(1 for _ in seen.shape)), NO_RULE, np.int32)
         return stacked(exact, rule)
 
-    steps = tuple(
-        step if kind != own or step is None else step * window.stride for kind, step in enumerate(seen.steps)
-    )
+    steps = tuple(step if kind != own or step is None else step * window.stride for kind, step in enumerate(seen.steps))
     shape = (*seen.shape[:dim], window.out, *seen.shape[dim + 1 :])
     seen = each(seen, change, shape=shape, steps=steps)
     return replace(seen, dims=resized(seen.dims, dim, window.out), lost=frozenset(lost))
@@ -292,8 +286,8 @@ def slid_rule(rule: Map, dim: int, size: int, window: Window, step: int | None) 
         return None
     if step == 0:
         return rule.take([0], axis)
-    first = (np.arange(window.out) * window.stride - window.before) * step
-    last = first + window.dilation * (window.taps - 1) * step
+    ends = window.positions()[:, [0, -1]] * step  # a lattice may run backwards
+    first, last = ends.min(1), ends.max(1)
     shape = [1] * rule.ndim
     shape[axis] = window.out
     base = rule.take([0], axis)
@@ -319,7 +313,9 @@ def stacked(exact: Map, rule: Map) -> Map:
     return np.concatenate([np.broadcast_to(exact, shape), np.broadcast_to(rule, shape)])
 
 
-def ranged(seen: Seen, dim: int, first: NDArray[np.int64], last: NDArray[np.int64], *, why: str, step: int | None = None) -> Seen:
+def ranged(
+    seen: Seen, dim: int, first: NDArray[np.int64], last: NDArray[np.int64], *, why: str, step: int | None = None
+) -> Seen:
     """What an operation sees that reads positions first[o] ... last[o] for each output position o along one dimension.
 
     No rule is left of it (adaptive pooling, interpolation), save where nothing changes along the dimension.
@@ -488,7 +484,8 @@ def matching(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int]
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
-        left, right = [], []
+        left: list[int] = []
+        right: list[int] = []
         a = b = 1
         while not (left or right) or a != b:
             if (a <= b and i < len(old)) or j >= len(new):

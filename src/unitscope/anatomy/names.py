@@ -74,7 +74,9 @@ def is_leaf(module: nn.Module) -> bool:
     if is_whole(module):
         return not any(True for _ in module.children())
     home = type(module).__module__
-    return home.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    return home.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(
+        module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    )
 
 
 def is_whole(module: nn.Module) -> bool:
@@ -84,7 +86,10 @@ def is_whole(module: nn.Module) -> bool:
 
 def paths_of(root: nn.Module) -> dict[nn.Module, str]:
     """The path of each module under which torch.fx knows it: the first one, without the wrappers of torch.compile."""
-    return {module: path.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".") for path, module in root.named_modules()}
+    return {
+        module: path.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
+        for path, module in root.named_modules()
+    }
 
 
 def function_name(function: Any, frame: FrameType | None) -> str:
@@ -116,8 +121,17 @@ def operator_at(frame: FrameType) -> str:
 
 
 def caller() -> FrameType | None:
-    """The frame whose operation is being listened to: the nearest one outside this package and torch's dispatch."""
-    return sys._getframe(2)
+    """The frame whose operation is being listened to: the nearest one outside this chapter and what checks its signatures."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
+        "unitscope",
+        "jaxtyping",
+        "beartype",
+    ):
+        if not frame.f_globals["__name__"].startswith(("unitscope.anatomy", "jaxtyping", "beartype")):
+            break
+        frame = frame.f_back
+    return frame
 
 
 def snake_case(name: str) -> str:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, floor
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unitscope.anatomy.maps import (
@@ -28,6 +26,7 @@ from unitscope.anatomy.maps import (
     slid,
     spread_over,
     squeezed,
+    taken,
     without_rule,
 )
 
@@ -112,11 +111,18 @@ def each_of(value: Any, count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-@rule("convolution", "_convolution", "convolution_overrideable", "cudnn_convolution", "mkldnn_convolution", "miopen_convolution")
+@rule(
+    "convolution",
+    "_convolution",
+    "convolution_overrideable",
+    "cudnn_convolution",
+    "mkldnn_convolution",
+    "miopen_convolution",
+)
 def convolution(call: Call) -> Seen:
     weight: Tensor = call["weight"]
     nd = weight.ndim - 2
-    seen, squeeze = call.maps, False
+    seen = call.maps
     if len(seen.shape) == nd + 1:
         raise Constant
     if call.seen(weight) is not None:
@@ -129,8 +135,10 @@ def convolution(call: Call) -> Seen:
         if call.get("transposed", False):
             seen = transposed(seen, 2 + axis, taps, stride[axis], padding[axis], dilation[axis], out)
         else:
-            seen = slid(seen, 2 + axis, Window(taps, stride[axis], padding[axis], dilation[axis], out), why="convolution")
-    return seen if not squeeze else squeezed(seen, [0])
+            seen = slid(
+                seen, 2 + axis, Window(taps, stride[axis], padding[axis], dilation[axis], out), why="convolution"
+            )
+    return seen
 
 
 def transposed(seen: Seen, dim: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> Seen:
@@ -153,7 +161,18 @@ def finer(seen: Seen, dim: int, factor: float) -> int | None:
     return int(step / factor) if step is not None and factor > 0 and (step / factor).is_integer() else None
 
 
-@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices", "mkldnn_max_pool2d", "quantized_max_pool2d")
+@rule(
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
+    "mkldnn_max_pool2d",
+    "quantized_max_pool2d",
+)
 def pooling(call: Call) -> Any:
     seen = call.maps
     result = call.result[0] if isinstance(call.result, tuple) else call.result
@@ -167,7 +186,16 @@ def pooling(call: Call) -> Any:
     return (seen, seen) if isinstance(call.result, tuple) else seen
 
 
-@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "mkldnn_adaptive_avg_pool2d")
+@rule(
+    "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "mkldnn_adaptive_avg_pool2d",
+)
 def adaptive_pooling(call: Call) -> Any:
     """Output o of O reads the positions floor(o N / O) ... ceil((o + 1) N / O) - 1 of N."""
     seen = call.maps
@@ -187,7 +215,17 @@ def adaptive_pooling(call: Call) -> Any:
     return (seen, seen) if isinstance(call.result, tuple) else seen
 
 
-@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact2d", "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
+@rule(
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+    "_upsample_nearest_exact2d",
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
+)
 def upsampling(call: Call) -> Seen:
     seen = call.maps
     nd = len(seen.shape) - 2
@@ -265,7 +303,16 @@ def self_or_none(call: Call, value: Any) -> Seen | None:
     return call.seen(value) if isinstance(value, Tensor) else None
 
 
-@rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention", "_scaled_dot_product_attention_math", "_scaled_dot_product_cudnn_attention", "scaled_dot_product_attention", "_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math_for_mps")
+@rule(
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_cudnn_attention",
+    "scaled_dot_product_attention",
+    "_scaled_dot_product_fused_attention_overrideable",
+    "_scaled_dot_product_attention_math_for_mps",
+)
 def attention(call: Call) -> Any:
     """A query sees itself, all keys and all values."""
     parts = []
@@ -300,7 +347,35 @@ def encoder(call: Call) -> Any:
 # reductions and normalizations
 
 
-@rule("mean", "sum", "amax", "amin", "prod", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm", "logsumexp", "max", "min", "argmax", "argmin", "any", "all", "median", "nansum", "nanmean", "aminmax", "mode", "count_nonzero", "kthvalue", "frobenius_norm", "sum_to_size")
+@rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "prod",
+    "var",
+    "std",
+    "var_mean",
+    "std_mean",
+    "linalg_vector_norm",
+    "norm",
+    "logsumexp",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "any",
+    "all",
+    "median",
+    "nansum",
+    "nanmean",
+    "aminmax",
+    "mode",
+    "count_nonzero",
+    "kthvalue",
+    "frobenius_norm",
+    "sum_to_size",
+)
 def reduction(call: Call) -> Any:
     if isinstance(call.get("other"), Tensor):  # the larger of two tensors
         return elementwise(call)
@@ -312,7 +387,20 @@ def reduction(call: Call) -> Any:
     return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
 
 
-@rule("_softmax", "softmax", "_log_softmax", "log_softmax", "cumsum", "cumprod", "sort", "_safe_softmax", "logcumsumexp", "cummax", "cummin", "flip_cumsum")
+@rule(
+    "_softmax",
+    "softmax",
+    "_log_softmax",
+    "log_softmax",
+    "cumsum",
+    "cumprod",
+    "sort",
+    "_safe_softmax",
+    "logcumsumexp",
+    "cummax",
+    "cummin",
+    "flip_cumsum",
+)
 def along_dimension(call: Call) -> Any:
     """All elements along a dimension see each other."""
     seen = reduced(call.maps, [call["dim"]], keep=True, why=call.name.strip("_"), spread=True)
@@ -346,7 +434,19 @@ def group_norm(call: Call) -> Any:
     return (result, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else result
 
 
-@rule("native_batch_norm", "batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit_functional", "cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_with_update", "batch_norm_with_update", "_batch_norm_impl_index", "_batch_norm_no_update")
+@rule(
+    "native_batch_norm",
+    "batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "_native_batch_norm_legit_functional",
+    "cudnn_batch_norm",
+    "miopen_batch_norm",
+    "_batch_norm_with_update",
+    "batch_norm_with_update",
+    "_batch_norm_impl_index",
+    "_batch_norm_no_update",
+)
 def batch_norm(call: Call) -> Any:
     """With its running statistics elementwise; with those of the batch (instance norm calls it so) all but the channel."""
     seen = call.maps
@@ -360,12 +460,12 @@ def batch_norm(call: Call) -> Any:
 @rule("glu")
 def gated_half(call: Call) -> Seen:
     """The first half times the sigmoid of the second."""
-    from unitscope.anatomy.maps import taken
-
     seen, dim = call.maps, call["dim"] % len(call.maps.shape)
     half = seen.shape[dim] // 2
     result = hull([taken(seen, dim, np.arange(half)), taken(seen, dim, np.arange(half, 2 * half))])
-    return replace(result, dims=tuple(f if i != dim else tuple((n, half) for n, _ in f[:1]) for i, f in enumerate(result.dims)))
+    return replace(
+        result, dims=tuple(f if i != dim else tuple((n, half) for n, _ in f[:1]) for i, f in enumerate(result.dims))
+    )
 
 
 @rule("_fft_r2c", "_fft_c2r", "_fft_c2c")
@@ -374,7 +474,25 @@ def fourier(call: Call) -> Seen:
     return spread_over(seen, tuple(call.result.shape), call.maps.dims)
 
 
-@rule("lstm", "gru", "rnn_tanh", "rnn_relu", "mkldnn_rnn_layer", "_cudnn_rnn", "grid_sampler_2d", "cudnn_grid_sampler", "gather", "index_put", "_index_put_impl", "scatter", "scatter_add", "scatter_reduce", "embedding", "col2im", "deform_conv2d")
+@rule(
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    "mkldnn_rnn_layer",
+    "_cudnn_rnn",
+    "grid_sampler_2d",
+    "cudnn_grid_sampler",
+    "gather",
+    "index_put",
+    "_index_put_impl",
+    "scatter",
+    "scatter_add",
+    "scatter_reduce",
+    "embedding",
+    "col2im",
+    "deform_conv2d",
+)
 def coarse(call: Call) -> Any:
     """An upper bound: every output sees all that any input of its stimulus sees, or of all stimuli where they cannot be told apart."""
     seens = call.all_seen
@@ -404,6 +522,3 @@ def coarse_like(seens: Sequence[Seen], result: Any, *, why: str) -> Any:
 
 def every(seen: Seen) -> Seen:
     return reduced(seen, range(len(seen.shape)), keep=True, why="")
-
-
-UNUSED = (ceil, floor, torch)

@@ -91,7 +91,16 @@ def select(call: Call) -> Seen:
     return squeezed(taken(call.maps, dim, np.array([call["index"] % call.subject.shape[dim]])), [dim])
 
 
-@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk", "split_copy", "split_with_sizes_copy")
+@rule(
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "tensor_split",
+    "unsafe_split",
+    "unsafe_chunk",
+    "split_copy",
+    "split_with_sizes_copy",
+)
 def split(call: Call) -> tuple[Seen, ...]:
     dim, start, parts = call.get("dim", 0), 0, []
     for part in call.result:
@@ -166,7 +175,15 @@ def constant_pad(call: Call) -> Seen:
     return seen
 
 
-@rule("reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "circular_pad")
+@rule(
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "reflection_pad3d",
+    "replication_pad1d",
+    "replication_pad2d",
+    "replication_pad3d",
+    "circular_pad",
+)
 def mirror_pad(call: Call) -> Seen:
     """What is added sees what it is a copy of; the rule of the neurons within goes on as if it saw what lies beyond."""
     seen, amounts = call.maps, call["padding"]
@@ -187,7 +204,25 @@ def mirror_pad(call: Call) -> Seen:
     return seen
 
 
-@rule("unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "index", "take", "repeat_interleave", "rot90", "as_strided", "diagonal", "tril", "triu", "masked_select", "take_along_dim", "view_as_complex", "view_as_real", "movedim")
+@rule(
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+    "native_channel_shuffle",
+    "index",
+    "take",
+    "repeat_interleave",
+    "rot90",
+    "as_strided",
+    "diagonal",
+    "tril",
+    "triu",
+    "masked_select",
+    "take_along_dim",
+    "view_as_complex",
+    "view_as_real",
+    "movedim",
+)
 def moved(call: Call) -> Seen:
     """Any rearrangement: the operation itself is applied to the maps."""
     positions = [value for key, value in list(call.arguments.items())[1:] for value in flat_tensors(value)]
@@ -230,6 +265,25 @@ def relabeled_dims(seen: Seen, shape: tuple[int, ...]) -> tuple[Factors, ...]:
         if size != seen.shape[dim]:
             dims = resized(dims, dim, size)
     return dims
+
+
+@rule("unfold", "unfold_copy")
+def unfold(call: Call) -> Seen:
+    """Windows along one dimension: their positions stay there, the places within them become the last dimension."""
+    seen = call.maps
+    dim, size, step = call["dimension"] % len(seen.shape), call["size"], call["step"]
+    places = np.arange(call.result.shape[dim])[:, None] * step + np.arange(size)
+
+    def change(array: Map, _: int) -> Map:
+        axis = dim + 1
+        if array.shape[axis] == 1:
+            return array[..., None]
+        windows = array.take(places.ravel(), axis)
+        return np.moveaxis(windows.reshape(*array.shape[:axis], *places.shape, *array.shape[axis + 1 :]), axis + 1, -1)
+
+    label = seen.label(dim)
+    dims = (*resized(seen.dims, dim, places.shape[0]), ((label, size),) if label else ())
+    return each(seen, change, shape=tuple(call.result.shape), dims=dims)
 
 
 @rule("im2col")

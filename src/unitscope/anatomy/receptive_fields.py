@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unitscope.anatomy.maps import NO_RULE, NOTHING, Map, Seen, label_of, step_along
+from unitscope.anatomy.maps import NO_RULE, NOTHING, Map, Seen, step_along
 from unitscope.vocabulary import Bounds, ReceptiveField, Size
 
 Layout = tuple[int, Size]
@@ -20,7 +21,7 @@ def layout(seen: Seen) -> Layout | None:
     [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
     """
     ndim = len(seen.shape)
-    if ndim not in (2, 3, 4) or seen.label(0) != "stimulus" or sum(s > 1 for _, s in seen.dims[0]) > 1:
+    if ndim not in (2, 3, 4) or 0 in seen.shape or seen.label(0) != "stimulus" or sum(s > 1 for _, s in seen.dims[0]) > 1:
         return None
     if ndim == 2:
         return 1, (1, 1)
@@ -82,7 +83,9 @@ def bounds_of(rows: Map, cols: Map, picture: Size, *, unknown: bool) -> Bounds:
     return Bounds(top, left, bottom, right)
 
 
-def fields_of(seen: Seen, rows: Map, cols: Map, lattice: Size, picture: Size) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
+def fields_of(
+    seen: Seen, rows: Map, cols: Map, lattice: Size, picture: Size
+) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
     """The different fields of a site's channels, and for each channel the index of its field (empty where all share one)."""
     channels = max(rows.shape[1], cols.shape[1])
     if channels == 1:
@@ -92,9 +95,7 @@ def fields_of(seen: Seen, rows: Map, cols: Map, lattice: Size, picture: Size) ->
     _, first, groups = np.unique(table, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     chosen = np.sort(first)
-    fields = [
-        field_of(seen, both[0][:, c : c + 1], both[1][:, c : c + 1], lattice, picture) for c in chosen
-    ]
+    fields = [field_of(seen, both[0][:, c : c + 1], both[1][:, c : c + 1], lattice, picture) for c in chosen]
     if len(fields) == 1:
         return (fields[0],), ()
     return tuple(fields), tuple(int(order[group]) for group in groups.reshape(-1))
@@ -113,7 +114,9 @@ def field_of(seen: Seen, rows: Map, cols: Map, lattice: Size, picture: Size) -> 
     if seen.bounded:
         return ReceptiveField(*shape, "upper bound", listed(seen.bounded))
     if not (row_fits and col_fits):
-        return ReceptiveField(*shape, "upper bound", f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice")
+        return ReceptiveField(
+            *shape, "upper bound", f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice"
+        )
     return ReceptiveField(*shape, "exact", "")
 
 
@@ -137,9 +140,12 @@ def along(array: Map, axis: int, count: int, extent: int, step: int | None) -> t
     return fitted(exact, live, axis, count, extent, step)
 
 
-def fitted(exact: Map, live: Map, axis: int, count: int, extent: int, step: int | None) -> tuple[int, int, int, bool]:
+def fitted(
+    exact: Map, live: NDArray[np.bool_], axis: int, count: int, extent: int, step: int | None
+) -> tuple[int, int, int, bool]:
     """The smallest even rule that contains every neuron's field."""
-    stride = step if step else round(extent / count)
+    constant = exact.shape[axis] == 1
+    stride = 0 if constant else step or round(extent / count)
     at = np.arange(exact.shape[axis]).reshape([-1 if i == axis - 1 else 1 for i in range(3)]) * stride
     low = int((exact[0] - at)[live].min())
     high = int((-exact[1] - at)[live].max())
@@ -148,6 +154,3 @@ def fitted(exact: Map, live: Map, axis: int, count: int, extent: int, step: int 
 
 def listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(name.replace("_", " ").strip() for name in names))
-
-
-UNUSED = label_of

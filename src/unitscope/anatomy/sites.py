@@ -144,8 +144,10 @@ def show(network: Network, picture: Tensor) -> Any:
 def refuse_training(module: nn.Module) -> None:
     """With the statistics of a batch, responses depend on the other pictures, and there is no receptive field."""
     for name, part in module.named_modules():
-        if part.training and isinstance(part, nn.modules.batchnorm._BatchNorm) and not isinstance(
-            part, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+        if (
+            part.training
+            and isinstance(part, nn.modules.batchnorm._BatchNorm)
+            and not isinstance(part, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
         ):
             raise BadInput(
                 f"{name or type(part).__name__} normalizes by the statistics of the batch (training mode), so that a response "

@@ -16,7 +16,9 @@ import unitscope.anatomy.rearrangements  # noqa: F401  enters its rules
 from unitscope.anatomy.maps import Map, Seen, condensed, each, expanded, nothing
 from unitscope.anatomy.operations import ELEMENTWISE, RULES, Call, Constant, coarse_like, elementwise, flat
 
-READS_VALUES = frozenset(["_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "unique"])
+READS_VALUES = frozenset(
+    ["_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "unique"]
+)
 
 
 class Watching(TorchDispatchMode):
@@ -132,9 +134,7 @@ def overwritten(other: Tensor, old: Seen | None, tensor: Tensor, new: Seen) -> S
 
 
 def expanded_dims(seen: Seen, shape: tuple[int, ...]) -> Any:
-    return tuple(
-        tuple((name, size) for name, _ in factors[:1]) for factors, size in zip(seen.dims, shape, strict=True)
-    )
+    return tuple(tuple((name, size) for name, _ in factors[:1]) for factors, size in zip(seen.dims, shape, strict=True))
 
 
 def plain_name(func: Any) -> str:
@@ -195,7 +195,11 @@ def doubted(call: Call) -> Any:
     seens = coarse_like(call.all_seen, call.result, why=call.name)
 
     def mark(seen: Seen | None) -> Seen | None:
-        return None if seen is None else replace(seen, unknown=seen.unknown | {call.name}, bounded=seen.bounded - {call.name})
+        return (
+            None
+            if seen is None
+            else replace(seen, unknown=seen.unknown | {call.name}, bounded=seen.bounded - {call.name})
+        )
 
     return tuple(mark(seen) for seen in seens) if isinstance(seens, tuple) else mark(seens)
 
@@ -227,7 +231,9 @@ def cheap_convolution(arguments: dict[str, Any]) -> Tensor:
     if min(spatial) < 1:
         raise RuntimeError(f"Calculated output size {spatial} is too small")
     if x.shape[1] != (channels if arguments["transposed"] else weight.shape[1] * arguments["groups"]):
-        raise RuntimeError(f"expected input to have {weight.shape[1] * arguments['groups']} channels, but got {x.shape[1]}")
+        raise RuntimeError(
+            f"expected input to have {weight.shape[1] * arguments['groups']} channels, but got {x.shape[1]}"
+        )
     if arguments["transposed"]:
         channels = weight.shape[1] * arguments["groups"]
     out = x.new_zeros((x.shape[0], channels, *spatial))
@@ -240,7 +246,11 @@ def picked(value: Any, axis: int) -> int:
 
 
 def cheap_product(arguments: dict[str, Any]) -> Tensor:
-    first, second = (arguments.get("mat1"), arguments.get("mat2")) if "mat1" in arguments else (arguments.get("self"), arguments.get("mat2"))
+    first, second = (
+        (arguments.get("mat1"), arguments.get("mat2"))
+        if "mat1" in arguments
+        else (arguments.get("self"), arguments.get("mat2"))
+    )
     if first.shape[-1] != second.shape[-2]:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({first.shape} and {second.shape})")
     return first.new_zeros((*first.shape[:-1], second.shape[-1]))

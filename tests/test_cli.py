@@ -186,7 +186,9 @@ MISTAKES = {
     "no such device": (["survey", TINY, ".", "--to", "record", "--device", "gpu"], "--device was 'gpu'"),
     "no such record": (["atlas", "no/record", "--to", "atlas"], "no/record is not a record: there is no such folder"),
     "no such atlas": (["view", "no/atlas"], "no/atlas is not an atlas: there is no such folder"),
-    "no recipe": (["train", "resnet18", ".", "--to", "run", "--epochs", "0"], "epochs of at least 1; it was given 0"),
+    "no recipe": (["train", "resnet18", ".", "--to", "run", "--epochs", "0"], "--epochs"),
+    "fewer than no workers": (["survey", TINY, ".", "--to", "record", "--workers", "-1"], "--workers"),
+    "always flipped": (["train", "resnet18", ".", "--to", "run", "--flip", "1.5"], "--flip"),
 }
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
+from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from unitscope import __version__
 from unitscope.errors import BadInput, Failure, UnitscopeError
@@ -23,6 +24,8 @@ from unitscope.terminal import paragraph, site_table, survey_facts, survey_table
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
+
+Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 
 app = App(
     name="unitscope",
@@ -82,11 +85,11 @@ def survey(
     *,
     to: Path,
     sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    top: int = 16,
-    resize: int | None = None,
-    batch: int = 32,
+    top: PositiveInt = 16,
+    resize: PositiveInt | None = None,
+    batch: PositiveInt = 32,
     device: str = "auto",
-    workers: int | None = None,
+    workers: NonNegativeInt | None = None,
     strict: bool = False,
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -129,23 +132,23 @@ def train(
     *,
     to: Path,
     validation: str | None = None,
-    width: int = 64,
-    epochs: int = 90,
-    batch: int = 256,
-    learning_rate: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
+    width: PositiveInt | None = None,
+    epochs: PositiveInt = 90,
+    batch: PositiveInt = 256,
+    learning_rate: PositiveFloat = 0.01,
+    momentum: Share = 0.9,
+    weight_decay: NonNegativeFloat = 1e-4,
     schedule: Literal["steps", "cosine"] = "steps",
-    warmup: float = 0.0,
-    size: int = 224,
-    first_size: int | None = None,
-    smallest_area: float = 0.08,
-    flip: float = 0.5,
-    seed: int = 0,
+    warmup: NonNegativeFloat = 0.0,
+    size: PositiveInt = 224,
+    first_size: PositiveInt | None = None,
+    smallest_area: Share = 0.08,
+    flip: Share = 0.5,
+    seed: NonNegativeInt = 0,
     bf16: bool = False,
     device: str = "auto",
-    workers: int = 1,
-    checkpoint_every: int = 500,
+    workers: NonNegativeInt = 1,
+    checkpoint_every: PositiveInt = 500,
 ) -> None:
     """Train a network from random weights. The same command resumes a training that was interrupted, exactly.
 
@@ -154,7 +157,7 @@ def train(
         data: Labeled images: a folder with a sub-folder per class, a list, or tar shards.
         to: The folder for weights, log and checkpoint.
         validation: Labeled images to measure accuracy on after every epoch.
-        width: Channels of the first stage; 64 in the papers.
+        width: Channels of the first stage; 64, as in the papers, unless given.
         epochs: How often every image is shown.
         batch: Images per step.
         learning_rate: To begin with.
@@ -404,7 +407,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
         verb = f" {given[0]}" if given and given[0] in app else ""
-        print(paragraph(f"unitscope{verb}: {story(error)}", width=columns()), file=sys.stderr)
+        hint = f" `unitscope{verb} --help` explains." if isinstance(error, CycloptsError) else ""
+        print(paragraph(f"unitscope{verb}: {story(error)}{hint}", width=columns()), file=sys.stderr)
         sys.exit(exit_code(error))
     sys.exit(0)
 

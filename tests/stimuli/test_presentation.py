@@ -170,10 +170,12 @@ def test_exif_orientation_is_applied_once(kind, orientation):
     assert np.abs(np.asarray(upright)[10::20, 15::30].astype(int) - np.asarray(picture)[10::20, 15::30]).max() < 12
 
 
-def test_broken_exif_data_turn_nothing():
+@pytest.mark.parametrize("tags", [b"MM\x00\x2a\xff\xff\xff\xff", b"XXXXXXXX", b"MM\x00\x2a\x00\x00\x00\x08\x00\x09"])
+def test_broken_exif_data_turn_nothing(tags):
     data = encoded(plain(8, 6), "JPEG")
-    broken = data[:2] + b"\xff\xe1\x00\x0eExif\x00\x00MM\x00\x2a\xff\xff" + data[2:]
+    broken = data[:2] + b"\xff\xe1" + (8 + len(tags)).to_bytes(2, "big") + b"Exif\x00\x00" + tags + data[2:]
     assert decode(broken).size == (6, 8)
+    assert decode(encoded(plain(8, 6), exif=b"Exif\x00\x00" + tags)).size == (6, 8)
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])

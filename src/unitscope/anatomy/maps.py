@@ -1,11 +1,10 @@
 """Maps: for each element of a tensor, the first and the last picture row and column that it can see.
 
-A map is an int32 array [4, *shape] whose four layers are (first, -last, rule first, -rule last); because the last ones are
-negated, the hull of two maps is their elementwise minimum. The first two layers are exact on the picture: borders count at every
-operation. The other two are the *rule*: where the element would look if neither the picture nor any lattice ended anywhere; fields
-are read off it, and it becomes `NO_RULE` for good where neurons do not look through equal windows at equal distances. Elements
-that see nothing (padding, constants) hold `NOTHING`. A dimension along which nothing changes has length 1, so that the maps of an
-ordinary network are a few numbers per site.
+A map is an int32 array [2, *shape] of (first, -last); because the last one is negated, the hull of two maps is their
+elementwise minimum. `maps` are exact on the picture: borders count at every operation. `rules` say where the element would
+look if neither the picture nor any lattice ended anywhere; fields are read off them, and they become `NO_RULE` for good where
+neurons do not look through equal windows at equal distances. Elements that see nothing (padding, constants) hold `NOTHING`. A
+dimension along which nothing changes has length 1, so that the maps of an ordinary network are a few numbers per site.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ class Seen:
 
     shape: tuple[int, ...]
     maps: tuple[Map, Map]
+    rules: tuple[Map, Map]
     dims: tuple[Factors, ...]
     steps: tuple[int | None, int | None]
     lost: frozenset[str] = frozenset()
@@ -67,39 +67,38 @@ def origin(shape: tuple[int, ...], dims: tuple[Factors, ...], *, row: Sequence[i
 
     A lattice in one dimension (tokens) is numbered along its rows.
     """
-    return Seen(shape, (itself(shape, row), itself(shape, col)), dims, (1, 1))
+    maps = (itself(shape, row), itself(shape, col))
+    return Seen(shape, maps, maps, dims, (1, 1))
 
 
 def itself(shape: tuple[int, ...], along: Sequence[int]) -> Map:
     extent = [size if dim in along else 1 for dim, size in enumerate(shape)]
     index = np.arange(prod(extent), dtype=np.int32).reshape(extent)
-    return np.stack([index, -index, index, -index])
+    return np.stack([index, -index])
 
 
 def nothing(shape: tuple[int, ...], dims: tuple[Factors, ...] | None = None) -> Seen:
     """The maps of a constant."""
-    empty = np.full((4, *(1 for _ in shape)), NOTHING, np.int32)
-    return Seen(shape, (empty, empty), dims or tuple(() for _ in shape), (None, None))
+    empty = filled(shape, NOTHING)
+    return Seen(shape, (empty, empty), (empty, empty), dims or tuple(() for _ in shape), (None, None))
 
 
-def each(seen: Seen, change: Callable[[Map, int], Map], **facts: Any) -> Seen:
-    """Apply `change(map, kind)` to the map of rows (kind 0) and to that of columns (kind 1)."""
-    return replace(seen, maps=(change(seen.maps[0], 0), change(seen.maps[1], 1)), **facts)
+def filled(shape: Sequence[int], value: int) -> Map:
+    """A map that is `value` everywhere on a tensor of this shape."""
+    return np.full((2, *(1 for _ in shape)), value, np.int32)
+
+
+def each(seen: Seen, change: Callable[[Map], Map], **facts: Any) -> Seen:
+    """Apply `change` to all maps and rules alike."""
+    maps = (change(seen.maps[0]), change(seen.maps[1]))
+    rules = (change(seen.rules[0]), change(seen.rules[1]))
+    return replace(seen, maps=maps, rules=rules, **facts)
 
 
 def without_rule(seen: Seen, why: str) -> Seen:
     """Neurons no longer look through equal windows at equal distances."""
-    return each(seen, lambda array, _: drop_rule(array), lost=seen.lost | {why})
-
-
-def drop_rule(array: Map) -> Map:
-    array = array.copy()
-    array[2:] = NO_RULE
-    return array
-
-
-def has_rule(array: Map) -> bool:
-    return bool((array[2:] != NO_RULE).all())
+    none = filled(seen.shape, NO_RULE)
+    return replace(seen, rules=(none, none), lost=seen.lost | {why})
 
 
 # hulls
@@ -112,11 +111,12 @@ def hull(seens: Sequence[Seen]) -> Seen:
     ndim = max(len(seen.shape) for seen in seens)
     seens = [agree(at_rank(seen, ndim)) for seen in seens]
     shape = tuple(max(sizes) if min(sizes) > 0 else 0 for sizes in zip(*(seen.shape for seen in seens), strict=True))
-    maps = tuple(least([seen.maps[kind] for seen in seens]) for kind in (0, 1))
+    maps = (least([seen.maps[0] for seen in seens]), least([seen.maps[1] for seen in seens]))
+    rules = (settled(least([seen.rules[0] for seen in seens])), settled(least([seen.rules[1] for seen in seens])))
     dims = tuple(
         max((seen.dims[dim] for seen in seens if seen.shape[dim] == shape[dim]), key=len) for dim in range(ndim)
     )
-    return Seen(shape, maps, dims, common_steps(seens), *common_doubts(seens))  # type: ignore[arg-type]
+    return Seen(shape, maps, rules, dims, common_steps(seens), *common_doubts(seens))
 
 
 def least(arrays: Sequence[Map]) -> Map:
@@ -124,6 +124,11 @@ def least(arrays: Sequence[Map]) -> Map:
     for array in arrays[1:]:
         result = np.minimum(result, array)
     return result
+
+
+def settled(rule: Map) -> Map:
+    """A rule that is lost everywhere takes no room."""
+    return filled(rule.shape[1:], NO_RULE) if rule.size > 2 and (rule == NO_RULE).all() else rule
 
 
 def at_rank(seen: Seen, ndim: int) -> Seen:
@@ -134,7 +139,7 @@ def at_rank(seen: Seen, ndim: int) -> Seen:
     ones = (1,) * missing
     return each(
         seen,
-        lambda array, _: array.reshape(4, *ones, *array.shape[1:]),
+        lambda array: array.reshape(2, *ones, *array.shape[1:]),
         shape=ones + seen.shape,
         dims=((),) * missing + seen.dims,
     )
@@ -150,11 +155,8 @@ def agree(seen: Seen) -> Seen:
         return seen
     blind = rowless | colless
 
-    def blinded(array: Map, _: int) -> Map:
-        exact = np.where(blind, NOTHING, array[:2]).astype(np.int32)
-        return np.concatenate([exact, np.broadcast_to(array[2:], exact.shape)])
-
-    return each(seen, blinded)
+    rows, cols = (np.where(blind, NOTHING, array).astype(np.int32) for array in seen.maps)
+    return replace(seen, maps=(rows, cols))
 
 
 def common_steps(seens: Sequence[Seen]) -> tuple[int | None, int | None]:
@@ -176,19 +178,19 @@ def reduced(seen: Seen, dims: Sequence[int], *, keep: bool, why: str, spread: bo
     seen = agree(seen)
     lost = set(seen.lost)
 
-    def change(array: Map, _: int) -> Map:
-        for dim in dims:
-            if array.shape[dim + 1] == 1:
-                continue
-            shrunk = array.min(axis=dim + 1, keepdims=True)
-            if seen.label(dim) != "channel" and bool((shrunk[2:] != NO_RULE).any()):
-                shrunk[2:] = NO_RULE
-                lost.add(why)
-            array = shrunk
-        return array
+    def shrunk(array: Map) -> Map:
+        axes = tuple(dim + 1 for dim in dims if array.shape[dim + 1] > 1)
+        return array.min(axis=axes, keepdims=True) if axes else array
 
-    seen = each(seen, change)
-    seen = replace(seen, lost=frozenset(lost))
+    def shrunk_rule(rule: Map) -> Map:
+        if not any(rule.shape[dim + 1] > 1 and seen.label(dim) != "channel" for dim in dims):
+            return shrunk(rule)
+        lost.add(why)
+        return filled(seen.shape, NO_RULE)
+
+    rules = (shrunk_rule(seen.rules[0]), shrunk_rule(seen.rules[1]))
+    maps = (shrunk(seen.maps[0]), shrunk(seen.maps[1]))
+    seen = replace(seen, maps=maps, rules=rules, lost=frozenset(lost))
     if spread:
         return seen
     seen = replace(
@@ -233,23 +235,23 @@ def slid(seen: Seen, dim: int, window: Window, *, why: str) -> Seen:
     positions = window.positions()
     inside = (positions >= 0) & (positions < size)
 
-    def change(array: Map, kind: int) -> Map:
-        exact = gathered_windows(array[:2], dim, positions, inside)
+    def continued(kind: int) -> Map:
         step = seen.steps[kind] if kind == own else 0 if seen.label(dim) in ("row", "col", "channel") else None
-        rule = slid_rule(array[2:], dim, size, window, step)
+        rule = slid_rule(seen.rules[kind], dim, size, window, step)
         if rule is None:
             lost.add(why)
-            rule = np.full((2, *(1 for _ in seen.shape)), NO_RULE, np.int32)
-        return stacked(exact, rule)
+        return filled(seen.shape, NO_RULE) if rule is None else rule
 
+    rows, cols = (gathered_windows(array, dim, positions, inside) for array in seen.maps)
+    rules = (continued(0), continued(1))
     steps = tuple(step if kind != own or step is None else step * window.stride for kind, step in enumerate(seen.steps))
     shape = (*seen.shape[:dim], window.out, *seen.shape[dim + 1 :])
-    seen = each(seen, change, shape=shape, steps=steps)
-    return replace(seen, dims=resized(seen.dims, dim, window.out), lost=frozenset(lost))
+    dims = resized(seen.dims, dim, window.out)
+    return Seen(shape, (rows, cols), rules, dims, steps, frozenset(lost), seen.bounded, seen.unknown)  # type: ignore[arg-type]
 
 
 def gathered_windows(exact: Map, dim: int, positions: NDArray[np.int64], inside: NDArray[np.bool_]) -> Map:
-    """The exact layers, reduced over the taps that lie on the lattice."""
+    """A map reduced over the taps that lie on the lattice."""
     axis = dim + 1
     if exact.shape[axis] == 1:
         if inside.any(1).all():
@@ -267,13 +269,13 @@ def gathered_windows(exact: Map, dim: int, positions: NDArray[np.int64], inside:
 
 
 def slid_rule(rule: Map, dim: int, size: int, window: Window, step: int | None) -> Map | None:
-    """The rule layers after a window: the line of the lattice, continued beyond its ends; None where there is no line.
+    """The rule after a window: the line of the lattice, continued beyond its ends; None where there is no line.
 
     `step` is the known distance between neighbors, which a lattice of one position cannot show.
     """
     axis = dim + 1
     if (rule == NO_RULE).all():
-        return np.full((2, *(1 for _ in rule.shape[1:])), NO_RULE, np.int32)
+        return filled(rule.shape[1:], NO_RULE)
     if (rule == NO_RULE).any():
         return None
     if rule.shape[axis] > 1:
@@ -308,11 +310,6 @@ def step_along(rule: Map, axis: int) -> int | None:
     return int(chosen.flat[0]) if (chosen == chosen.flat[0]).all() else None
 
 
-def stacked(exact: Map, rule: Map) -> Map:
-    shape = np.broadcast_shapes(exact.shape, rule.shape)
-    return np.concatenate([np.broadcast_to(exact, shape), np.broadcast_to(rule, shape)])
-
-
 def ranged(
     seen: Seen, dim: int, first: NDArray[np.int64], last: NDArray[np.int64], *, why: str, step: int | None = None
 ) -> Seen:
@@ -328,18 +325,19 @@ def ranged(
     lost = set(seen.lost)
     own = ("row", "col").index(seen.label(dim)) if seen.label(dim) in ("row", "col") else -1
 
-    def change(array: Map, _: int) -> Map:
-        exact = gathered_windows(array[:2], dim, positions, inside)
-        rule = array[2:]
-        if rule.shape[dim + 1] > 1:
-            lost.add(why)
-            rule = np.full((2, *(1 for _ in seen.shape)), NO_RULE, np.int32)
-        return stacked(exact, rule)
+    def kept(rule: Map) -> Map:
+        if rule.shape[dim + 1] == 1:
+            return rule
+        lost.add(why)
+        return filled(seen.shape, NO_RULE)
 
+    seen = agree(seen)
+    rows, cols = (gathered_windows(array, dim, positions, inside) for array in seen.maps)
+    rules = (kept(seen.rules[0]), kept(seen.rules[1]))
     shape = (*seen.shape[:dim], out, *seen.shape[dim + 1 :])
     steps = tuple(step if kind == own else old for kind, old in enumerate(seen.steps))
-    seen = each(agree(seen), change, shape=shape, steps=steps)
-    return replace(seen, dims=resized(seen.dims, dim, out), lost=frozenset(lost))
+    dims = resized(seen.dims, dim, out)
+    return Seen(shape, (rows, cols), rules, dims, steps, frozenset(lost), seen.bounded, seen.unknown)  # type: ignore[arg-type]
 
 
 def padded(seen: Seen, dim: int, before: int, after: int) -> Seen:
@@ -365,7 +363,7 @@ def channels_mixed(seen: Seen, dim: int, *, groups: int, out: int) -> Seen:
     dim %= len(seen.shape)
     seen = agree(seen)
 
-    def change(array: Map, _: int) -> Map:
+    def change(array: Map) -> Map:
         axis = dim + 1
         channels = array.shape[axis]
         if channels == 1:
@@ -388,7 +386,7 @@ def permuted(seen: Seen, order: Sequence[int]) -> Seen:
     axes = (0, *(dim + 1 for dim in order))
     return each(
         seen,
-        lambda array, _: array.transpose(axes),
+        lambda array: array.transpose(axes),
         shape=tuple(seen.shape[dim] for dim in order),
         dims=tuple(seen.dims[dim] for dim in order),
     )
@@ -399,7 +397,7 @@ def squeezed(seen: Seen, dims: Sequence[int]) -> Seen:
     keep = [dim for dim in range(len(seen.shape)) if not (dim in dims and seen.shape[dim] == 1)]
     return each(
         seen,
-        lambda array, _: array.reshape(4, *(array.shape[dim + 1] for dim in keep)),
+        lambda array: array.reshape(2, *(array.shape[dim + 1] for dim in keep)),
         shape=tuple(seen.shape[dim] for dim in keep),
         dims=tuple(seen.dims[dim] for dim in keep),
     )
@@ -409,7 +407,7 @@ def unsqueezed(seen: Seen, dim: int) -> Seen:
     dim %= len(seen.shape) + 1
     return each(
         seen,
-        lambda array, _: np.expand_dims(array, dim + 1),
+        lambda array: np.expand_dims(array, dim + 1),
         shape=(*seen.shape[:dim], 1, *seen.shape[dim:]),
         dims=(*seen.dims[:dim], (), *seen.dims[dim:]),
     )
@@ -421,7 +419,7 @@ def taken(seen: Seen, dim: int, places: NDArray[np.int64]) -> Seen:
     shape = (*seen.shape[:dim], len(places), *seen.shape[dim + 1 :])
     return each(
         seen,
-        lambda array, _: array if array.shape[dim + 1] == 1 else array.take(places, dim + 1),
+        lambda array: array if array.shape[dim + 1] == 1 else array.take(places, dim + 1),
         shape=shape,
         dims=resized(seen.dims, dim, len(places)),
     )
@@ -442,11 +440,16 @@ def joined(seens: Sequence[Seen], dim: int) -> Seen:
     ndim = len(seens[0].shape)
     dim %= ndim
     total = sum(seen.shape[dim] for seen in seens)
-    maps = tuple(joined_maps([(seen.maps[kind], seen.shape[dim]) for seen in seens], dim + 1) for kind in (0, 1))
+
+    def along(arrays: Sequence[Map]) -> Map:
+        return joined_maps([(array, seen.shape[dim]) for array, seen in zip(arrays, seens, strict=True)], dim + 1)
+
+    maps = (along([seen.maps[0] for seen in seens]), along([seen.maps[1] for seen in seens]))
+    rules = (along([seen.rules[0] for seen in seens]), along([seen.rules[1] for seen in seens]))
     named = max(seens, key=lambda seen: sum(len(factors) for factors in seen.dims))
     shape = (*named.shape[:dim], total, *named.shape[dim + 1 :])
     lost, bounded, unknown = common_doubts(seens)
-    return Seen(shape, maps, resized(named.dims, dim, total), common_steps(seens), lost, bounded, unknown)  # type: ignore[arg-type]
+    return Seen(shape, maps, rules, resized(named.dims, dim, total), common_steps(seens), lost, bounded, unknown)  # type: ignore[arg-type]
 
 
 def joined_maps(parts: Sequence[tuple[Map, int]], axis: int) -> Map:
@@ -465,8 +468,8 @@ def reshaped(seen: Seen, shape: tuple[int, ...]) -> Seen:
     """The same elements in another shape. Dimensions that only merge or split among themselves stay as small as they were."""
     groups = matching(seen.shape, shape)
 
-    def change(array: Map, _: int) -> Map:
-        source, target = [4], [4]
+    def change(array: Map) -> Map:
+        source, target = [2], [2]
         for old, new in groups:
             flat = all(array.shape[dim + 1] == 1 for dim in old)
             source += [1 if flat else seen.shape[dim] for dim in old]

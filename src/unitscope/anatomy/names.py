@@ -41,8 +41,36 @@ PLAIN = {
 """One word where classes and functions have several; everything else is the class or function name in snake case."""
 
 NONLINEARITIES = frozenset(
-    "relu relu6 prelu leaky_relu rrelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh softplus softsign "
-    "softshrink hardshrink tanhshrink threshold log_sigmoid glu clamp clamp_min relu_ hard_sigmoid".split()
+    [
+        "relu",
+        "relu6",
+        "prelu",
+        "leaky_relu",
+        "rrelu",
+        "elu",
+        "celu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "hardtanh",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "softsign",
+        "softshrink",
+        "hardshrink",
+        "tanhshrink",
+        "threshold",
+        "log_sigmoid",
+        "glu",
+        "clamp",
+        "clamp_min",
+        "relu_",
+        "hard_sigmoid",
+    ]
 )
 """The operations whose input is a pre-activation. Softmax is not among them: it compares units."""
 

@@ -24,7 +24,6 @@ from unitscope.anatomy.maps import (
     reshaped,
     resized,
     squeezed,
-    stacked,
     taken,
     unsqueezed,
 )
@@ -197,10 +196,7 @@ def mirror_pad(call: Call) -> Seen:
             places = np.abs(places)
             places = (size - 1) - np.abs((size - 1) - places)
         copies, beyond = taken(seen, dim, places), padded(seen, dim, before, after)
-        seen = replace(
-            beyond,
-            maps=tuple(stacked(a[:2], b[2:]) for a, b in zip(copies.maps, beyond.maps, strict=True)),
-        )
+        seen = replace(beyond, maps=copies.maps)
     return seen
 
 
@@ -232,9 +228,9 @@ def moved(call: Call) -> Seen:
 
 
 def through(call: Call, seen: Seen, *, empty: bool = False) -> Seen:
-    """Run the operation on each layer of the maps, written out in full. With `empty`, zeros that it adds see nothing."""
+    """Run the operation on each side of the maps, written out in full. With `empty`, zeros that it adds see nothing."""
 
-    def change(array: Map, _: int) -> Map:
+    def change(array: Map) -> Map:
         layers = []
         for layer in array:
             full = torch.from_numpy(np.broadcast_to(layer, seen.shape).astype(np.float64) - NOTHING * empty)
@@ -274,7 +270,7 @@ def unfold(call: Call) -> Seen:
     dim, size, step = call["dimension"] % len(seen.shape), call["size"], call["step"]
     places = np.arange(call.result.shape[dim])[:, None] * step + np.arange(size)
 
-    def change(array: Map, _: int) -> Map:
+    def change(array: Map) -> Map:
         axis = dim + 1
         if array.shape[axis] == 1:
             return array[..., None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,12 @@ def layout(seen: Seen) -> Layout | None:
     [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
     """
     ndim = len(seen.shape)
-    if ndim not in (2, 3, 4) or 0 in seen.shape or seen.label(0) != "stimulus" or sum(s > 1 for _, s in seen.dims[0]) > 1:
+    if (
+        ndim not in (2, 3, 4)
+        or 0 in seen.shape
+        or seen.label(0) != "stimulus"
+        or sum(s > 1 for _, s in seen.dims[0]) > 1
+    ):
         return None
     if ndim == 2:
         return 1, (1, 1)
@@ -44,23 +50,30 @@ def lattice_of(factors: tuple[tuple[str, int], ...], size: int) -> Size:
     return size, 1
 
 
-def on_lattice(array: Map, seen: Seen, axis: int, lattice: Size) -> Map:
-    """A map as [layer unit row col], of one stimulus."""
-    array = array[:, :1]
-    if array.ndim == 3:
-        return array.reshape(4, array.shape[2], 1, 1)
-    array = np.moveaxis(array, axis + 1, 2)
-    if array.ndim == 5:
-        return array
-    if array.shape[3] == 1:
-        return array[:, 0, :, :, None]
-    return array[:, 0].reshape(4, array.shape[2], *lattice)
+class OnLattice(NamedTuple):
+    """The maps and rules of rows and columns as [side unit row col], of one stimulus, as small as they are simple."""
+
+    rows: Map
+    cols: Map
+    row_rule: Map
+    col_rule: Map
+
+    @classmethod
+    def of(cls, seen: Seen, axis: int, lattice: Size) -> OnLattice:
+        return cls(*(on_lattice(array, axis, lattice) for array in (*seen.maps, *seen.rules)))
+
+    def channel(self, channel: int) -> OnLattice:
+        return OnLattice(*(array[:, channel : channel + 1] if array.shape[1] > 1 else array for array in self))
 
 
-def lattice_maps(seen: Seen, axis: int, lattice: Size) -> tuple[Map, Map]:
-    """Maps of rows and columns as [layer unit row col], as small as they are simple."""
-    maps = [on_lattice(array, seen, axis, lattice) for array in seen.maps]
-    return tuple(shrunk(array[:, 0] if array.ndim == 5 else array) for array in maps)  # type: ignore[return-value]
+def on_lattice(array: Map, axis: int, lattice: Size) -> Map:
+    """A map [side stimulus ...] as [side unit row col], of the first stimulus."""
+    array = np.moveaxis(array[:, 0], axis, 1)
+    if array.ndim == 2:
+        array = array[:, :, None, None]
+    elif array.ndim == 3:
+        array = array[..., None] if array.shape[2] == 1 else array.reshape(2, array.shape[1], *lattice)
+    return shrunk(array)
 
 
 def shrunk(array: Map) -> Map:
@@ -70,86 +83,95 @@ def shrunk(array: Map) -> Map:
     return array
 
 
-def bounds_of(rows: Map, cols: Map, picture: Size, *, unknown: bool) -> Bounds:
+def bounds_of(maps: OnLattice, picture: Size, *, unknown: bool) -> Bounds:
     """Exact bounds [unit row col] on the picture, half-open; what sees nothing has an empty box at the origin."""
     if unknown:
         zero = np.zeros((1, 1, 1), np.int32)
-        return Bounds(zero, zero, zero + picture[0], zero + picture[1])
-    blind_rows, blind_cols = rows[0] >= NOTHING, cols[0] >= NOTHING
-    top, bottom, left, right = rows[0], 1 - rows[1], cols[0], 1 - cols[1]
-    if blind_rows.any() or blind_cols.any():
-        blind = blind_rows | blind_cols
-        top, left, bottom, right = (np.where(blind, 0, side).astype(np.int32) for side in (top, left, bottom, right))
-    return Bounds(top, left, bottom, right)
+        return Bounds(zero, zero, zero + np.int32(picture[0]), zero + np.int32(picture[1]))
+    sides = (maps.rows[0], maps.cols[0], 1 - maps.rows[1], 1 - maps.cols[1])
+    blind = (maps.rows[0] >= NOTHING) | (maps.cols[0] >= NOTHING)
+    if blind.any():
+        return Bounds(*(np.where(blind, 0, side).astype(np.int32) for side in sides))
+    return Bounds(*sides)
 
 
 def fields_of(
-    seen: Seen, rows: Map, cols: Map, lattice: Size, picture: Size
+    seen: Seen, maps: OnLattice, lattice: Size, picture: Size
 ) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
     """The different fields of a site's channels, and for each channel the index of its field (empty where all share one)."""
-    channels = max(rows.shape[1], cols.shape[1])
+    channels = max(array.shape[1] for array in maps)
     if channels == 1:
-        return (field_of(seen, rows, cols, lattice, picture),), ()
-    both = [np.broadcast_to(array, (4, channels, *array.shape[2:])) for array in (rows, cols)]
-    table = np.concatenate([array.transpose(1, 0, 2, 3).reshape(channels, -1) for array in both], axis=1)
-    _, first, groups = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(np.argsort(first))
-    chosen = np.sort(first)
-    fields = [field_of(seen, both[0][:, c : c + 1], both[1][:, c : c + 1], lattice, picture) for c in chosen]
-    if len(fields) == 1:
+        return (field_of(seen, maps, lattice, picture),), ()
+    tables = [np.broadcast_to(a, (2, channels, *a.shape[2:])).swapaxes(0, 1).reshape(channels, -1) for a in maps]
+    kinds: dict[bytes, int] = {}
+    groups = [kinds.setdefault(row.tobytes(), len(kinds)) for row in np.concatenate(tables, axis=1)]
+    chosen = [groups.index(kind) for kind in range(len(kinds))]
+    fields = [field_of(seen, maps.channel(channel), lattice, picture) for channel in chosen]
+    return joined_fields(fields, groups)
+
+
+def joined_fields(
+    fields: list[ReceptiveField], groups: list[int]
+) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
+    """Equal fields are one field."""
+    different = list(dict.fromkeys(fields))
+    if len(different) == 1:
         return (fields[0],), ()
-    return tuple(fields), tuple(int(order[group]) for group in groups.reshape(-1))
+    number = [different.index(field) for field in fields]
+    return tuple(different), tuple(number[group] for group in groups)
 
 
-def field_of(seen: Seen, rows: Map, cols: Map, lattice: Size, picture: Size) -> ReceptiveField:
-    """The field of one channel (maps [layer 1 row col])."""
+def field_of(seen: Seen, maps: OnLattice, lattice: Size, picture: Size) -> ReceptiveField:
+    """The field of one channel."""
     if seen.unknown:
         return ReceptiveField(picture, (0, 0), (0, 0), "unknown", "no rule for " + listed(seen.unknown))
-    row = along(rows, 2, lattice[0], picture[0], seen.steps[0])
-    col = along(cols, 3, lattice[1], picture[1], seen.steps[1])
-    (height, down, top, row_fits), (width, right, left, col_fits) = row, col
-    shape = (height, width), (down, right), (top, left)
-    if (height, width) == picture and (down, right) == (0, 0) and (top, left) == (0, 0) and seen.lost:
-        return ReceptiveField(*shape, "whole image", listed(seen.lost))
+    row = along(maps.rows, maps.row_rule, 0, lattice, picture, seen.steps)
+    col = along(maps.cols, maps.col_rule, 1, lattice, picture, seen.steps)
+    size, stride, start = (row.size, col.size), (row.stride, col.stride), (row.start, col.start)
+    if (size, stride, start) == (picture, (0, 0), (0, 0)) and seen.lost:
+        return ReceptiveField(size, stride, start, "whole image", listed(seen.lost))
     if seen.bounded:
-        return ReceptiveField(*shape, "upper bound", listed(seen.bounded))
-    if not (row_fits and col_fits):
-        return ReceptiveField(
-            *shape, "upper bound", f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice"
-        )
-    return ReceptiveField(*shape, "exact", "")
+        return ReceptiveField(size, stride, start, "upper bound", listed(seen.bounded))
+    if not (row.fits and col.fits):
+        cause = f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice"
+        return ReceptiveField(size, stride, start, "upper bound", cause)
+    return ReceptiveField(size, stride, start)
 
 
-def along(array: Map, axis: int, count: int, extent: int, step: int | None) -> tuple[int, int, int, bool]:
-    """Size, stride and start along one dimension, and whether they hold for every neuron (after clipping)."""
-    exact, rule = array[:2], array[2:]
+class Line(NamedTuple):
+    """Size, stride and start along rows or columns, and whether they fit every neuron."""
+
+    size: int
+    stride: int
+    start: int
+    fits: bool
+
+
+def along(exact: Map, rule: Map, kind: int, lattice: Size, picture: Size, steps: tuple[int | None, int | None]) -> Line:
+    """The line along rows (kind 0) or columns (kind 1) of one channel's maps [side 1 row col]."""
+    axis, other, count, step = 2 + kind, 3 - kind, lattice[kind], steps[kind]
     live = exact[0] < NOTHING
     if not live.any():
-        return 0, 0, 0, True
-    other = 5 - axis
-    if (rule > NO_RULE).all() and rule.shape[other] == 1:
+        return Line(0, 0, 0, True)
+    seeing = rule[0] < NOTHING
+    if (rule > NO_RULE).all() and rule.shape[other] == 1 and seeing.any():
         stride = step_along(rule, axis) if rule.shape[axis] > 1 else (step or 0) if count == 1 else 0
         if stride is not None:
-            seeing = rule[0] < NOTHING
-            if seeing.any():
-                first, last = int(rule[0][seeing].flat[0]), -int(rule[1][seeing].flat[0])
-                return last - first + 1, stride, first, True
+            first, last = int(rule[0][seeing].flat[0]), -int(rule[1][seeing].flat[0])
+            return Line(last - first + 1, stride, first, True)
     first, last = exact[0][live], -exact[1][live]
     if (first == first[0]).all() and (last == last[0]).all():
-        return int(last[0] - first[0]) + 1, 0, int(first[0]), True
-    return fitted(exact, live, axis, count, extent, step)
+        return Line(int(last[0] - first[0]) + 1, 0, int(first[0]), True)
+    return fitted(exact, live, axis, step or round(picture[kind] / count))
 
 
-def fitted(
-    exact: Map, live: NDArray[np.bool_], axis: int, count: int, extent: int, step: int | None
-) -> tuple[int, int, int, bool]:
-    """The smallest even rule that contains every neuron's field."""
-    constant = exact.shape[axis] == 1
-    stride = 0 if constant else step or round(extent / count)
+def fitted(exact: Map, live: NDArray[np.bool_], axis: int, stride: int) -> Line:
+    """The smallest even line that contains every neuron's field."""
+    stride = stride if exact.shape[axis] > 1 else 0
     at = np.arange(exact.shape[axis]).reshape([-1 if i == axis - 1 else 1 for i in range(3)]) * stride
     low = int((exact[0] - at)[live].min())
     high = int((-exact[1] - at)[live].max())
-    return high - low + 1, stride, low, False
+    return Line(high - low + 1, stride, low, False)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.maps import Seen, origin
 from unitscope.anatomy.names import NONLINEARITIES
-from unitscope.anatomy.receptive_fields import bounds_of, fields_of, lattice_maps, layout
+from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, fields_of, layout
 from unitscope.anatomy.watching import Watching
 from unitscope.errors import BadInput
 from unitscope.vocabulary import Site, Size
@@ -48,34 +48,34 @@ def sites(network: Network) -> dict[str, Site]:
     run = Run.of(network, cheaply=True)
     if run.looked:
         run = Run.of(network, cheaply=False)
-    return run.sites(network.size)
+    return run.finished()
 
 
 @dataclass
 class Run:
-    """One pass through the network: what was heard, in order."""
+    """One pass through the network: the sites found, in order, without their readers, who come later."""
 
-    seen: dict[str, Seen] = field(default_factory=dict)
-    operations: dict[str, str] = field(default_factory=dict)
-    readers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    sites: dict[str, Site] = field(default_factory=dict)
+    readers: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     looked: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, network: Network, *, cheaply: bool) -> Run:
         run, watching = cls(), Watching(cheaply=cheaply)
         makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        operations: dict[str, str] = {}
 
-        def noted(name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> None:
-            for maker in {makers[tensor]: None for tensor in read if tensor in makers}:
-                if operation not in run.readers[maker]:
-                    run.readers[maker].append(operation)
-            run.operations[name] = operation
+        def noted(name: str, operation: str, read: tuple[Tensor, ...], _: Tensor) -> None:
+            for tensor in read:
+                if tensor in makers:
+                    run.readers[makers[tensor]][operation] = None
+            operations[name] = operation
 
         def heard(name: str, value: Tensor) -> None:
             makers[value] = name
             seen = watching.seen(value)
-            if seen is not None and value.is_floating_point():
-                run.seen[name] = seen
+            if seen is not None and value.is_floating_point() and (place := layout(seen)) is not None:
+                run.sites[name] = site_of(name, operations[name], seen, place, network.size)
 
         picture = blank(network, value=0.0 if cheaply else 0.5)
         watching.know(picture, picture_maps(tuple(picture.shape)))
@@ -84,35 +84,33 @@ class Run:
         run.looked = watching.looked
         return run
 
-    def sites(self, picture: Size) -> dict[str, Site]:
-        found = {}
-        for name, seen in self.seen.items():
-            place = layout(seen)
-            if place is None:
-                continue
-            if self.looked:
-                seen = replace(seen, bounded=seen.bounded)
-            found[name] = self.site(name, seen, place, picture)
-        return found
+    def finished(self) -> dict[str, Site]:
+        """The sites with their readers."""
+        return {
+            name: replace(
+                site,
+                readers=tuple(self.readers[name]),
+                preactivation=any(reader in NONLINEARITIES for reader in self.readers[name]),
+            )
+            for name, site in self.sites.items()
+        }
 
-    def site(self, name: str, seen: Seen, place: tuple[int, Size], picture: Size) -> Site:
-        axis, lattice = place
-        rows, cols = lattice_maps(seen, axis, lattice)
-        fields, groups = fields_of(seen, rows, cols, lattice, picture)
-        readers = tuple(self.readers[name])
-        return Site(
-            name=name,
-            channels=seen.shape[axis],
-            lattice=lattice,
-            picture=picture,
-            operation=self.operations[name],
-            bounds=bounds_of(rows, cols, picture, unknown=bool(seen.unknown)),
-            fields=fields,
-            readers=readers,
-            preactivation=any(reader in NONLINEARITIES for reader in readers),
-            channel_axis=axis,
-            groups=groups,
-        )
+
+def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], picture: Size) -> Site:
+    axis, lattice = place
+    maps = OnLattice.of(seen, axis, lattice)
+    fields, groups = fields_of(seen, maps, lattice, picture)
+    return Site(
+        name=name,
+        channels=seen.shape[axis],
+        lattice=lattice,
+        picture=picture,
+        operation=operation,
+        bounds=bounds_of(maps, picture, unknown=bool(seen.unknown)),
+        fields=fields,
+        channel_axis=axis,
+        groups=groups,
+    )
 
 
 def blank(network: Network, *, value: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 import unitscope.anatomy.rearrangements  # noqa: F401  enters its rules
-from unitscope.anatomy.maps import Map, Seen, condensed, each, expanded, nothing
+from unitscope.anatomy.maps import Map, Seen, condensed, expanded, nothing
 from unitscope.anatomy.operations import ELEMENTWISE, RULES, Call, Constant, coarse_like, elementwise, flat
 
 READS_VALUES = frozenset(
@@ -118,9 +118,9 @@ def overwritten(other: Tensor, old: Seen | None, tensor: Tensor, new: Seen) -> S
     source[there.ravel()] = np.arange(there.size)
     chosen = source[here]
 
-    def change(array: Map, kind: int) -> Map:
-        fresh = np.broadcast_to(new.maps[kind], (4, *new.shape)).reshape(4, -1)
-        kept = np.broadcast_to(array, (4, *shape))
+    def change(array: Map, written: Map) -> Map:
+        fresh = np.broadcast_to(written, (2, *new.shape)).reshape(2, -1)
+        kept = np.broadcast_to(array, (2, *shape))
         return condensed(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
 
     dims = old.dims if any(old.dims) or len(new.shape) != len(shape) else expanded_dims(new, shape)
@@ -130,7 +130,9 @@ def overwritten(other: Tensor, old: Seen | None, tensor: Tensor, new: Seen) -> S
         "unknown": old.unknown | new.unknown,
     }
     steps = tuple(a if a is not None else b for a, b in zip(old.steps, new.steps, strict=True))
-    return each(old, change, dims=dims, steps=steps, **doubts)
+    maps = (change(old.maps[0], new.maps[0]), change(old.maps[1], new.maps[1]))
+    rules = (change(old.rules[0], new.rules[0]), change(old.rules[1], new.rules[1]))
+    return replace(old, maps=maps, rules=rules, dims=dims, steps=steps, **doubts)  # type: ignore[arg-type]
 
 
 def expanded_dims(seen: Seen, shape: tuple[int, ...]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from tests.atlas.fake_record import HOSTILE, SITES, FakeSite, write_pictures, write_record
@@ -14,6 +14,9 @@ from unitscope.atlas.site import build_atlas
 from unitscope.vocabulary import ReceptiveField
 
 pytestmark = needs("chromium")
+
+STEM = (*SITES[1:3], FakeSite("block.add", "add", 12, (12, 12), SITES[2].field))
+"""What the second network has, but for the last site's name."""
 
 LARGE = FakeSite("layer5.relu", "relu", 2000, (2, 2), ReceptiveField((15, 15), (4, 4), (-5, -5)))
 
@@ -29,8 +32,16 @@ def atlas(tmp_path_factory) -> str:
         for path in sorted(pictures.rglob("*.png"))
     ]
     list_.write_text("uri,label\n" + "\n".join(rows) + "\n")
-    one = write_record(folder / "one", list_, sites=(*SITES, LARGE), note="demonstration set: not a sample")
-    other = write_record(folder / "other", list_, name="plainnet34", sites=SITES[1:], seed=1)
+    one = write_record(
+        folder / "one", list_, sites=(*SITES[:1], *STEM, *SITES[3:], LARGE), note="demonstration set: not a sample"
+    )
+    other = write_record(
+        folder / "other",
+        list_,
+        name="plainnet34",
+        sites=(*STEM[:-1], replace(STEM[-1], name="block.bn2"), *SITES[3:]),
+        seed=1,
+    )
     return build_atlas([one, other], to=folder / "atlas").parent.as_uri()
 
 
@@ -56,6 +67,10 @@ def order(page) -> list[int]:
 
 def title(page) -> str:
     return page.locator("#unit h1").inner_text()
+
+
+def wait_for_unit(page, name: str) -> None:
+    page.wait_for_function("name => document.querySelector('#unit h1')?.textContent === name", arg=name)
 
 
 def painted(page, selector: str) -> bool:
@@ -96,7 +111,7 @@ def test_the_way_from_the_first_page_to_a_unit(page, atlas):
 def test_every_page_opens_without_a_complaint(page, atlas):
     for path in (
         "index.html",
-        *(f"resnet34/{slug}.html" for slug in ("conv1", "maxpool", "layer4.relu", "up_away", "layer5.relu")),
+        *(f"resnet34/{slug}.html" for slug in ("conv1", "block.add", "layer4.relu", "up_away", "layer5.relu")),
     ):
         page.goto(f"{atlas}/{path}")
         page.wait_for_load_state()
@@ -119,11 +134,10 @@ def test_walking_with_the_keyboard(page, atlas):
     page.goto(f"{atlas}/resnet34/maxpool.html#1")
     page.wait_for_selector("#unit .patch")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("location.hash === '#2'")
-    assert title(page) == "maxpool:2"
+    wait_for_unit(page, "maxpool:2")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("location.hash === '#0'")
+    wait_for_unit(page, "maxpool:0")
     page.keyboard.press("ArrowLeft")
     assert page.url.endswith("#0")
     page.keyboard.press("]")
@@ -204,7 +218,8 @@ def test_units_are_walked_in_the_order_of_the_sheet(page, atlas):
     page.wait_for_selector("#unit .patch")
     assert title(page).endswith(f":{first}")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"location.hash.startsWith('#{second}&')")
+    wait_for_unit(page, f"layer1.0.relu_1:{second}")
+    assert page.url.endswith(f"#{second}&sort=-peak_max")
     assert "2 of 12" in page.locator("#unit .walk").inner_text()
 
 
@@ -250,10 +265,10 @@ def test_a_mean_over_few_stimuli_is_flagged(page, atlas):
     page.wait_for_selector("#unit .means")
     assert "fewer than 30: unreliable" in page.locator(".shelf .means").first.inner_text()
     page.goto(f"{atlas}/resnet34/maxpool.html#2")
-    page.wait_for_function("document.querySelector('#unit h1').textContent.endsWith(':2')")
+    wait_for_unit(page, "maxpool:2")
     assert "never responded" in page.locator(".shelf .means").first.inner_text()
     page.goto(f"{atlas}/resnet34/maxpool.html#3")
-    page.wait_for_function("document.querySelector('#unit h1').textContent.endsWith(':3')")
+    wait_for_unit(page, "maxpool:3")
     assert page.locator(".shelf .flag").count() == 0
 
 
@@ -283,8 +298,19 @@ def test_the_other_network_stands_beside_with_the_same_site_and_channel(page, at
     page.select_option("#unit select", "none")
     page.wait_for_function("document.querySelectorAll('#unit .shelf').length === 1")
     page.goto(f"{atlas}/resnet34/conv1.html#1")
-    page.wait_for_function("document.querySelector('#unit h1')?.textContent === 'conv1:1'")
+    wait_for_unit(page, "conv1:1")
     assert page.locator("#unit .shelf").count() == 1
+
+
+def test_a_site_of_another_name_in_the_same_place_stands_beside(page, atlas):
+    page.goto(f"{atlas}/resnet34/block.add.html#7")
+    page.wait_for_selector("#unit .patch")
+    assert page.locator("#unit .shelf").nth(1).get_attribute("aria-label") == "plainnet34 block.bn2:7"
+    assert "block.bn2" in page.locator("#unit .shelf h2").nth(1).inner_text()
+    page.keyboard.press("o")
+    page.wait_for_url("**/plainnet34/block.bn2.html#7")
+    page.goto(f"{atlas}/index.html")
+    assert "block.bn2 in plainnet34" in page.locator(".sites tbody tr", has_text="block.add").inner_text()
 
 
 def test_two_thousand_units_stay_fluid(page, atlas):
@@ -322,27 +348,3 @@ def test_controls_have_names(page, atlas):
         )
         assert nameless == []
         assert page.locator("img:not([alt])").count() == 0
-
-
-def screenshots(atlas: Path, folder: Path) -> None:
-    """Pictures to look at, of each kind of page on every screen in both schemes.
-
-    `python -m tests.atlas.test_browser ATLAS FOLDER`
-    """
-    sites = sorted(atlas.glob("*/*.html"))
-    middle = sites[len(sites) // 3].relative_to(atlas)
-    folder.mkdir(parents=True, exist_ok=True)
-    with launched() as chromium:
-        for screen in SCREENS:
-            for scheme in ("light", "dark"):
-                with page_of(chromium, screen=screen, scheme=scheme) as page:
-                    for name, path in {"index": "index.html", "sheet": f"{middle}", "unit": f"{middle}#3"}.items():
-                        page.goto(f"{atlas.resolve().as_uri()}/{path}")
-                        page.wait_for_timeout(500)
-                        page.screenshot(path=folder / f"{name}-{screen}-{scheme}.png")
-
-
-if __name__ == "__main__":
-    import sys
-
-    screenshots(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -9,12 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitscope.atlas.pairing import aligned
 from unitscope.atlas.scripts import as_script, write_script
 from unitscope.atlas.sprites import PER_FILE
 
 if TYPE_CHECKING:
     import jinja2
 
+    from unitscope.atlas.pairing import Row
     from unitscope.atlas.shelves import Shelf
     from unitscope.record import SiteFacts
 
@@ -34,7 +36,7 @@ def write_assets(folder: Path) -> None:
 
 def write_pages(shelves: Sequence[Shelf], folder: Path) -> Path:
     """Write the pages and the list of what there is (data/atlas.js); returns the first page."""
-    listing = {"records": [_listed(shelf) for shelf in shelves]}
+    listing = {"records": [_listed(shelf, shelves) for shelf in shelves]}
     write_script(folder / "data" / "atlas.js", "window.unitscope", {"atlas": listing, "sites": {}, "images": {}})
     for shelf in shelves:
         for number, site in enumerate(shelf.record.sites.values()):
@@ -69,9 +71,25 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def _listed(shelf: Shelf) -> dict[str, Any]:
+def _rows(shelves: Sequence[Shelf]) -> list[Row]:
+    return aligned([list(shelf.record.sites.values()) for shelf in shelves])
+
+
+def _beside(shelf: Shelf, shelves: Sequence[Shelf]) -> dict[str, dict[str, str]]:
+    """For each site of a record, the names of the sites that stand beside it, by the slugs of the other records."""
+    here = shelves.index(shelf)
+    beside: dict[str, dict[str, str]] = {}
+    for row in _rows(shelves):
+        site = row[here]
+        if site is not None:
+            others = zip(shelves, row, strict=True)
+            beside[site.name] = {one.slug: other.name for one, other in others if other and one is not shelf}
+    return beside
+
+
+def _listed(shelf: Shelf, shelves: Sequence[Shelf]) -> dict[str, Any]:
     """What every page knows of a record: enough to move between sites and to find the other network's unit."""
-    sites = list(shelf.record.sites.values())
+    sites, beside = list(shelf.record.sites.values()), _beside(shelf, shelves)
     return {
         "slug": shelf.slug,
         "title": shelf.title,
@@ -80,6 +98,7 @@ def _listed(shelf: Shelf) -> dict[str, Any]:
             {
                 "name": site.name,
                 "slug": shelf.site_slugs[site.name],
+                "beside": beside[site.name],
                 "channels": site.channels,
                 "operation": site.operation,
                 "lattice": list(site.lattice),
@@ -103,7 +122,7 @@ def _first_page(shelves: Sequence[Shelf]) -> dict[str, Any]:
         "title": " & ".join(shelf.title for shelf in shelves),
         "records": [_record_facts(shelf) for shelf in shelves],
         "strip": shelves[0].strip,
-        "rows": [_row(name, shelves) for name in _merged([list(shelf.record.sites) for shelf in shelves])],
+        "rows": [_row(row, shelves) for row in _rows(shelves)],
         "demonstration": any("demonstration" in _note(shelf).lower() for shelf in shelves),
         "notes": sorted({_note(shelf) for shelf in shelves} - {""}),
         "units": sum(len(shelf.units) for shelf in shelves),
@@ -139,25 +158,12 @@ def _record_facts(shelf: Shelf) -> dict[str, Any]:
     }
 
 
-def _merged(orders: Sequence[list[str]]) -> list[str]:
-    """All names in one order that respects the first list; a name it lacks comes after its predecessor."""
-    merged: list[str] = []
-    for order in orders:
-        place = 0
-        for name in order:
-            if name in merged:
-                place = merged.index(name) + 1
-            else:
-                merged.insert(place, name)
-                place += 1
-    return merged
-
-
-def _row(name: str, shelves: Sequence[Shelf]) -> dict[str, Any]:
-    cells = [_cell(shelf, name) for shelf in shelves]
+def _row(row: Row, shelves: Sequence[Shelf]) -> dict[str, Any]:
+    cells = [None if site is None else _cell(shelf, site) for shelf, site in zip(shelves, row, strict=True)]
     known = [cell for cell in cells if cell]
     return {
-        "name": name,
+        "name": known[0]["site"].name,
+        "others": [cell for cell in known if cell["site"].name != known[0]["site"].name],
         "cells": cells,
         "site": known[0]["site"],
         "href": known[0]["href"],
@@ -165,15 +171,12 @@ def _row(name: str, shelves: Sequence[Shelf]) -> dict[str, Any]:
     }
 
 
-def _cell(shelf: Shelf, name: str) -> dict[str, Any] | None:
-    if name not in shelf.record.sites:
-        return None
-    site = shelf.record.sites[name]
-    place = list(shelf.record.sites).index(name)
+def _cell(shelf: Shelf, site: SiteFacts) -> dict[str, Any]:
+    place = list(shelf.record.sites).index(site.name)
     return {
         "record": shelf.title,
         "site": site,
-        "href": f"{shelf.slug}/{shelf.site_slugs[name]}.html",
+        "href": f"{shelf.slug}/{shelf.site_slugs[site.name]}.html",
         "inactive": sum(shelf.inactive(site)),
         "glyph": _glyph(site, shelf.album.picture),
         "teasers": [_teaser(shelf, place, rank, channel) for rank, channel in enumerate(shelf.teasers(site))],
@@ -209,6 +212,7 @@ def _glyph(site: SiteFacts, picture: tuple[int, int]) -> dict[str, float]:
 def _site_page(shelves: Sequence[Shelf], shelf: Shelf, number: int) -> dict[str, Any]:
     sites = list(shelf.record.sites.values())
     site = sites[number]
+    beside = _beside(shelf, shelves)[site.name]
 
     def link(neighbor: SiteFacts) -> dict[str, str]:
         return {"name": neighbor.name, "href": f"{shelf.site_slugs[neighbor.name]}.html"}
@@ -222,9 +226,9 @@ def _site_page(shelves: Sequence[Shelf], shelf: Shelf, number: int) -> dict[str,
         "before": link(sites[number - 1]) if number > 0 else None,
         "after": link(sites[number + 1]) if number + 1 < len(sites) else None,
         "others": [
-            {"title": other.title, "href": f"../{other.slug}/{other.site_slugs[site.name]}.html"}
+            {"title": other.title, "href": f"../{other.slug}/{other.site_slugs[beside[other.slug]]}.html"}
             for other in shelves
-            if other is not shelf and site.name in other.record.sites
+            if other.slug in beside
         ],
         "inactive": sum(shelf.inactive(site)),
         "glyph": _glyph(site, shelf.album.picture),

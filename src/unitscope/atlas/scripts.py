@@ -58,7 +58,7 @@ def rounded(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """For each name a file name that is safe everywhere, stays in its folder and is like no other, whatever the case."""
+    """For each name a file name that is safe everywhere, stays in its folder and like no other, whatever the case."""
     result: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:

@@ -4,11 +4,11 @@
 const Unit = (() => {
   const { atlas, root, el, number, shown, tile, frame, load, address, hash, keys, record, site } = Atlas;
   const section = document.getElementById("unit");
-  const rivals = atlas.records.filter((one) => one !== record && one.sites.some((other) => other.name === site.name));
+  const rivals = atlas.records.filter((one) => one.slug in site.beside);
   let last = null;
 
   const dataOf = (one) => unitscope.sites[`${one.slug}/${siteOf(one).slug}`];
-  const siteOf = (one) => one.sites.find((other) => other.name === site.name);
+  const siteOf = (one) => (one === record ? site : one.sites.find((other) => other.name === site.beside[one.slug]));
   const imagesOf = (one) => unitscope.images[one.album.split("/").pop()];
 
   /** The other network's data are read when they are first needed. */
@@ -85,8 +85,8 @@ const Unit = (() => {
     const dead = (data.columns.find((each) => each.key === "inactive") || { values: [] }).values[channel];
     const article = el(
       "article",
-      { class: `shelf${dead ? " is-inactive" : ""}`, "aria-label": `${one.title} ${site.name}:${channel}` },
-      el("h2", { class: alone && !dead ? "hidden" : null }, one.title, dead ? el("span", { class: "badge", title: "no response above 0 at any position of any photograph" }, "inactive") : null),
+      { class: `shelf${dead ? " is-inactive" : ""}`, "aria-label": `${one.title} ${siteOf(one).name}:${channel}` },
+      el("h2", { class: alone && !dead ? "hidden" : null }, one.title, siteOf(one).name === site.name ? null : el("small", {}, siteOf(one).name), dead ? el("span", { class: "badge", title: "no response above 0 at any position of any photograph" }, "inactive") : null),
       el("div", { class: "closeup" }, view.stage, means(view)),
       gallery(view, "preferred", "Preferred", "highest responses, one patch per photograph"),
       gallery(view, "antipreferred", "Antipreferred", "lowest responses"),

@@ -73,7 +73,7 @@ def test_version(unitscope: Say) -> None:
     assert unitscope("--version") == Said(0, f"{__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["sites", "survey", "train", "atlas", "view", "demo"])
+@pytest.mark.parametrize("verb", ["sites", "survey", "merge", "train", "atlas", "view", "demo"])
 def test_every_verb_explains_itself_in_80_columns(unitscope: Say, verb: str) -> None:
     said = unitscope(verb, "--help")
     assert said.code == 0
@@ -84,7 +84,15 @@ def test_every_verb_explains_itself_in_80_columns(unitscope: Say, verb: str) -> 
 def test_without_a_verb_the_verbs_are_listed(unitscope: Say) -> None:
     said = unitscope()
     assert said.code == 0
-    assert re.findall(r"^│ (\w+) ", said.out, re.MULTILINE) == ["atlas", "demo", "sites", "survey", "train", "view"]
+    assert re.findall(r"^│ (\w+) ", said.out, re.MULTILINE) == [
+        "atlas",
+        "demo",
+        "merge",
+        "sites",
+        "survey",
+        "train",
+        "view",
+    ]
 
 
 def test_the_options_of_training_are_those_of_the_recipe() -> None:
@@ -127,6 +135,21 @@ def test_survey_ends_with_a_table_and_the_next_step(unitscope: Say, photographs:
     assert f"Next: unitscope atlas {tmp_path / 'record'} --to atlas" in said.out
     assert max(len(line) for line in said.out.splitlines() if str(tmp_path) not in line) <= 80
     assert said.err == ""  # no progress bar where there is no terminal
+
+
+def test_shards_are_merged_into_the_same_record(unitscope: Say, photographs: Path, tmp_path: Path) -> None:
+    command = ["survey", TINY, photographs, "--size", 32, "--top", 2]
+    whole = unitscope(*command, "--to", tmp_path / "whole")
+    for part in ("1/2", "2/2"):
+        said = unitscope(*command, "--shard", part, "--to", tmp_path / f"part{part[0]}")
+        assert said.code == 0, said.err
+        assert said.out.startswith(f"Part {part} of the survey is {tmp_path}")
+    merged = unitscope("merge", tmp_path / "part1", tmp_path / "part2", "--to", tmp_path / "merged")
+    assert merged.code == 0, merged.err
+    assert merged.out == whole.out.replace(str(tmp_path / "whole"), str(tmp_path / "merged"))
+    alone = unitscope("merge", tmp_path / "part1", "--to", tmp_path / "other")
+    assert alone.code == 2
+    assert "2/2 missing" in " ".join(alone.err.split())
 
 
 def test_survey_then_atlas_then_view(

@@ -21,7 +21,7 @@ SOURCE = PROJECT / "src" / "unitscope"
 
 LAYERS = (
     "cli",
-    "terminal demo",
+    "options terminal demo",
     "atlas",
     "analysis perturbation synthesis training",
     "recording",

@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -20,10 +19,11 @@ from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 
 from unitscope import __version__
 from unitscope.errors import BadInput, Failure, UnitscopeError
-from unitscope.terminal import paragraph, site_table, survey_facts, survey_table
+from unitscope.options import ModelOptions, choose_device, one_or_many, open_network
+from unitscope.terminal import epoch_line, paragraph, site_table, survey_facts, survey_table
 
 if TYPE_CHECKING:
-    from unitscope.networks import Network
+    from unitscope.record import Record
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 
@@ -36,27 +36,6 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ModelOptions:
-    """How the network is made and shown pictures, where its name and weights do not say so."""
-
-    weights: str | None = None
-    "A safetensors, .pt or .pth file, or the name of published weights (DEFAULT). Without: random weights."
-    size: str | None = None
-    "Height and width of the pictures it is shown: 224, or 192x256."
-    mean: str | None = None
-    "Mean that is subtracted, a number per input channel: 0.485,0.456,0.406."
-    std: str | None = None
-    "Standard deviation that is divided by, a number per input channel."
-    order: Literal["RGB", "BGR"] | None = None
-    "Order of the network's input channels."
-    width: int | None = None
-    "Channels of the first stage (own networks only)."
-    classes: int | None = None
-    "Number of logits, where the weights do not say it."
 
 
 DEFAULT_MODEL = ModelOptions()
@@ -86,6 +65,10 @@ def survey(
     to: Path,
     sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     top: PositiveInt = 16,
+    per_image: PositiveInt = 1,
+    means: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    shard: str | None = None,
+    engine: Literal["local", "ray"] = "local",
     resize: PositiveInt | None = None,
     batch: PositiveInt = 32,
     device: str = "auto",
@@ -103,6 +86,10 @@ def survey(
         to: The folder that the record goes to.
         sites: Names or globs, such as maxpool 'layer1.*'; '*' is all.
         top: How many highest and lowest responses are kept of each unit.
+        per_image: How many of these may come from one image.
+        means: Further mean stimuli to keep, beside that of the center neuron: best, all, full, halves.
+        shard: Show one part of the images only, such as 2/8. `unitscope merge` makes a record of all parts.
+        engine: Show them here, or on the Ray cluster that is there.
         resize: Shorter side in pixels before the center crop. By default 256/224 of the network's size.
         batch: Images shown at once.
         device: auto, cpu, cuda or cuda:1.
@@ -112,14 +99,34 @@ def survey(
     from unitscope.recording.survey import survey as survey_images
 
     network = open_network(model, options).to(choose_device(device))
-    with (
-        resumable(f"What was shown so far is kept in {to}; the same command resumes."),
-        bars() as tell,
-    ):
+    kept = f"What was shown so far is kept in {to}; the same command resumes."
+    with resumable(kept), bars() as tell:
         record = survey_images(
-            network, one_or_many(images), to=to, sites=sites, top=top, resize=resize, batch=batch,
-            workers=workers, strict=strict, progress=lambda done, total: tell(network.name, done, total),
+            network, one_or_many(images), to=to, sites=sites, top=top, per_image=per_image, means=means or (),
+            shard=shard, engine=engine, resize=resize, batch=batch, workers=workers, strict=strict,
+            progress=lambda done, total: tell(network.name, done, total),
         )  # fmt: skip
+    if shard:
+        print(f"Part {shard} of the survey is {to}. When all parts are there: unitscope merge PART... --to RECORD")
+    else:
+        print_record(record)
+
+
+@app.command
+def merge(parts: list[Path], /, *, to: Path) -> None:
+    """Make one record of all parts of a survey that was shown in shards.
+
+    Args:
+        parts: The folders that `unitscope survey --shard 1/8` and so on left.
+        to: The folder that the record goes to.
+    """
+    from unitscope.recording.merging import merge as merge_shards
+
+    print_record(merge_shards(parts, to=to))
+
+
+def print_record(record: Record) -> None:
+    """The last words of who makes a record."""
     print(survey_table(record, width=columns()))
     print(f"\nThe record is {record.path}. Next: unitscope atlas {record.path} --to atlas")
 
@@ -259,65 +266,6 @@ def view(folder: Path, /) -> None:
     print(address)
 
 
-# What the verbs share.
-
-
-def open_network(model: str, options: ModelOptions) -> Network:
-    """The network that was asked for. Text is understood here."""
-    from unitscope.networks import load
-
-    return load(
-        model,
-        options.weights,
-        size=parse_size(options.size),
-        mean=parse_numbers("mean", options.mean),
-        std=parse_numbers("std", options.std),
-        order=options.order,
-        width=options.width,
-        classes=options.classes,
-    )
-
-
-def parse_size(text: str | None) -> int | tuple[int, int] | None:
-    """Understand "224" and "192x256". Raises BadInput."""
-    if text is None:
-        return None
-    sides = text.lower().replace(" ", "").split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise BadInput(f"--size was {text!r}; expected pixels, such as 224, or height x width, such as 192x256.")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
-
-
-def parse_numbers(name: str, text: str | None) -> tuple[float, ...] | None:
-    """Understand "0.5,0.5,0.5". Raises BadInput."""
-    try:
-        return None if text is None else tuple(float(number) for number in text.replace(",", " ").split())
-    except ValueError:
-        raise BadInput(
-            f"--{name} was {text!r}; expected a number per input channel, such as 0.485,0.456,0.406."
-        ) from None
-
-
-def choose_device(name: str) -> str:
-    """The device to compute on; "auto" is the first GPU, or else the CPU. Raises BadInput for one that is not here."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, ValueError):
-        raise BadInput(
-            f"--device was {name!r}, which is not to be had here; auto, cpu and, with a GPU, cuda are."
-        ) from None
-    return name
-
-
-def one_or_many(paths: list[str]) -> str | list[str]:
-    """What the shell made of a pattern is many; one path may still be a folder, a list or a pattern itself."""
-    return paths[0] if len(paths) == 1 else paths
-
-
 # Progress, interruption and errors.
 
 
@@ -364,14 +312,6 @@ def epochs_shown() -> Iterator[Callable[[dict[str, Any]], None]]:
                 print(epoch_line(facts), flush=True)
 
         yield progress
-
-
-def epoch_line(row: dict[str, Any]) -> str:
-    """A row of the training log, in words."""
-    line = f"epoch {row['epoch']:>3}  loss {row['train_loss']:.3f}  top-1 {100 * row['train_top1']:5.1f} %"
-    if "val_top1" in row:
-        line += f"  | validation: loss {row['val_loss']:.3f}  top-1 {100 * row['val_top1']:5.1f} %"
-    return line + f"  {row['images_per_second']:.0f}/s"
 
 
 class Stopped(KeyboardInterrupt):

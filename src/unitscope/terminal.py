@@ -154,6 +154,14 @@ def _several(count: int, what: str) -> str:
     return f"{count:,} {what}" + "s" * (count != 1)
 
 
+def epoch_line(row: Mapping[str, Any]) -> str:
+    """A row of the training log, in words."""
+    line = f"epoch {row['epoch']:>3}  loss {row['train_loss']:.3f}  top-1 {100 * row['train_top1']:5.1f} %"
+    if "val_top1" in row:
+        line += f"  | validation: loss {row['val_loss']:.3f}  top-1 {100 * row['val_top1']:5.1f} %"
+    return line + f"  {row['images_per_second']:.0f}/s"
+
+
 def between(size: Size, by: str = " x ") -> str:
     """Rows and columns: "56 x 56"."""
     return f"{size[0]}{by}{size[1]}"

@@ -1,0 +1,90 @@
+"""What was typed on the command line, understood: text becomes a network, a size, a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import Parameter
+
+from unitscope.errors import BadInput
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the network is made and shown pictures, where its name and weights do not say so."""
+
+    weights: str | None = None
+    "A safetensors, .pt or .pth file, or the name of published weights (DEFAULT). Without: random weights."
+    size: str | None = None
+    "Height and width of the pictures it is shown: 224, or 192x256."
+    mean: str | None = None
+    "Mean that is subtracted, a number per input channel: 0.485,0.456,0.406."
+    std: str | None = None
+    "Standard deviation that is divided by, a number per input channel."
+    order: Literal["RGB", "BGR"] | None = None
+    "Order of the network's input channels."
+    width: int | None = None
+    "Channels of the first stage (own networks only)."
+    classes: int | None = None
+    "Number of logits, where the weights do not say it."
+
+
+def open_network(model: str, options: ModelOptions) -> Network:
+    """The network that was asked for. Text is understood here."""
+    from unitscope.networks import load
+
+    return load(
+        model,
+        options.weights,
+        size=parse_size(options.size),
+        mean=parse_numbers("mean", options.mean),
+        std=parse_numbers("std", options.std),
+        order=options.order,
+        width=options.width,
+        classes=options.classes,
+    )
+
+
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """Understand "224" and "192x256". Raises BadInput."""
+    if text is None:
+        return None
+    sides = text.lower().replace(" ", "").split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise BadInput(f"--size was {text!r}; expected pixels, such as 224, or height x width, such as 192x256.")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def parse_numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    """Understand "0.5,0.5,0.5". Raises BadInput."""
+    try:
+        return None if text is None else tuple(float(number) for number in text.replace(",", " ").split())
+    except ValueError:
+        raise BadInput(
+            f"--{name} was {text!r}; expected a number per input channel, such as 0.485,0.456,0.406."
+        ) from None
+
+
+def choose_device(name: str) -> str:
+    """The device to compute on; "auto" is the first GPU, or else the CPU. Raises BadInput for one that is not here."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, ValueError):
+        raise BadInput(
+            f"--device was {name!r}, which is not to be had here; auto, cpu and, with a GPU, cuda are."
+        ) from None
+    return name
+
+
+def one_or_many(paths: list[str]) -> str | list[str]:
+    """What the shell made of a pattern is many; one path may still be a folder, a list or a pattern itself."""
+    return paths[0] if len(paths) == 1 else paths

@@ -138,6 +138,65 @@ def test_maps_labels_and_histograms_equal_brute_force(record, truth, site):
         np.testing.assert_array_equal(record.array("histogram")[units, pole], expected)
 
 
+@pytest.fixture(scope="module")
+def further(network, folder, tmp_path_factory) -> Record:
+    """A record with all means that are kept on request."""
+    to = tmp_path_factory.mktemp("records") / "further"
+    return survey(network, folder, to=to, sites=SITES[:4], top=5, means=["best", "all", "full", "halves"])
+
+
+@pytest.mark.parametrize("site", SITES[:3])
+@pytest.mark.parametrize("where", ["best", "all"])
+def test_means_over_positions_equal_the_mean_of_the_patches(further, truth, network, site, where):
+    facts, anatomy = further.sites[site], sites_of(network)[site]
+    responses = truth["responses"][site][truth["readable"]]
+    pictures = truth["pictures"][truth["readable"]]
+    for channel in (0, 3):
+        total, n, patches = 0.0, 0, 0
+        for picture, response in zip(pictures, responses[:, channel], strict=True):
+            places = np.argwhere(response > 0)
+            if where == "best":
+                places = [np.unravel_index(response.argmax(), response.shape)] if response.max() > 0 else []
+            for row, col in places:
+                box = anatomy.box(int(row), int(col), channel)
+                pad = 70
+                padded = np.pad(picture.astype(np.int64), ((0, 0), (pad, pad), (pad, pad)), constant_values=-1)
+                patch = padded[:, box.top + pad : box.bottom + pad, box.left + pad : box.right + pad]
+                total, n, patches = total + np.where(patch < 0, 0, patch), n + (patch[0] >= 0), patches + 1
+        unit = facts.first_unit + channel
+        assert further.array(f"mean_stimulus_{where}_n")[unit] == patches
+        height, width = further.array(f"mean_stimulus_{where}_size")[unit]
+        expected = total / np.where(n > 0, n, np.nan) / 255
+        np.testing.assert_allclose(
+            further.array(f"mean_stimulus_{where}")[unit, :, :height, :width], expected, rtol=1e-6
+        )
+
+
+def test_full_size_means_and_their_reliability(further, truth, network):
+    for site in SITES[:4]:
+        facts, anatomy = further.sites[site], sites_of(network)[site]
+        row, col = anatomy.center
+        positive = (truth["responses"][site][:, :, row, col] > 0) & truth["readable"][:, None]
+        unit = int(positive.sum(0).argmax())
+        seen = anatomy.box(row, col).clip((64, 64))
+        mean = further.array(f"mean_stimulus_full/{site}")[unit]
+        shown = truth["pictures"][positive[:, unit]] / 255
+        inside = (slice(None), slice(seen.top, seen.bottom), slice(seen.left, seen.right))
+        np.testing.assert_allclose(mean[inside], shown.mean(0)[inside], rtol=1e-5)
+        assert np.isfinite(mean).sum() == mean[inside].size
+        if max(anatomy.field().size) <= 64:
+            even = np.arange(COUNT) % 2 == 0
+            means = [truth["pictures"][positive[:, unit] & half].mean(0)[inside].ravel() for half in (even, ~even)]
+            r = np.corrcoef(*means)[0, 1]
+            found = further.array("mean_stimulus_center_reliability")[facts.first_unit + unit]
+            assert found == pytest.approx(2 * r / (1 + r), rel=1e-4)
+
+
+def test_a_mean_that_does_not_exist_is_refused(network, folder, tmp_path):
+    with pytest.raises(BadInput, match=r"no mean 'beste'\. Close: 'best'"):
+        survey(network, folder, to=tmp_path / "r", sites=["bn1"], means=["beste"])
+
+
 def test_the_dead_unit_is_found(record):
     units = record.units()
     assert units[(units.site == "maxpool") & (units.channel == 2)].inactive.all()
@@ -258,6 +317,14 @@ def test_a_finished_record_is_given_back_and_not_made_again(record, network, fol
     told = []
     again = survey(network, folder, to=record.path, sites=SITES, top=5, progress=lambda *fact: told.append(fact))
     assert (again.facts, contents(record.path), told) == (record.facts, before, [])
+
+
+def test_a_network_whose_pictures_are_no_squares(tmp_path):
+    Image.new("RGB", (90, 70), (200, 30, 30)).save(tmp_path / "one.png")
+    network = load("resnet18", width=4, classes=2, size=(48, 64), seed=0)
+    for _ in range(2):  # the second time the record is there
+        record = survey(network, tmp_path / "one.png", to=tmp_path / "r", sites=["maxpool"])
+    assert record.sites["maxpool"].lattice == (12, 16)
 
 
 def test_a_record_refuses_other_weights_images_and_settings(record, folder, network, tmp_path):

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
 
+from unitscope.recording.positions import PositionSums
 from unitscope.recording.views import View
 
 LOOK_UP = 1 << 24
@@ -60,6 +61,7 @@ class Hearing:
     center: tuple[int, int]
     floor: dict[int, Tensor]
     per_image: int = 1
+    positions: list[PositionSums] = field(default_factory=list)
     rows: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in ROWS})
     candidates: dict[int, list[tuple[Tensor, ...]]] = field(default_factory=lambda: {1: [], -1: []})
     response_sum: Tensor | None = None
@@ -70,9 +72,10 @@ class Hearing:
         responses: Float[Tensor, "stimulus unit row col"],
         images: Int[Tensor, " stimulus"],
         readable: Bool[Tensor, " stimulus"],
+        pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
     ) -> None:
         """Take in a batch. `images` are the stimuli's numbers; those that are not `readable` are black, and not
-        counted.
+        counted. `pictures` are wanted where means over positions are kept.
         """
         each = responses[0].numel()
         step = max(1, HANDFUL // each)
@@ -90,6 +93,10 @@ class Hearing:
         for name, row in batch.items():
             self.rows[name].append(row)
         finite = torch.isfinite(batch["peak"]) & torch.isfinite(batch["trough"]) & readable[:, None]
+        for sums in self.positions:
+            assert pictures is not None
+            of_field = torch.from_numpy(sums.channels)
+            sums.add(responses[:, of_field].cpu(), pictures, finite[:, of_field].cpu())
         for sign, extreme in ((1, batch["peak"]), (-1, batch["trough"])):
             self._consider(responses, torch.where(finite, extreme, -sign * torch.inf), images, sign)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from unitscope.recording.block import Block
 from unitscope.recording.views import EXACT, View
+from unitscope.vocabulary import Box
 
 if TYPE_CHECKING:
     from unitscope.vocabulary import Site
@@ -24,6 +25,8 @@ MOST = (2**31 - 1) // 255
 class CenterSums:
     """Sums of the pictures that made the center neuron respond, as integers: exact, so in any order the same.
 
+    Of `every` = 2, only stimuli with even numbers take part (a split half; blocks begin with even numbers).
+
     `total` [unit color row col] sums of uint8 pixels in what `view` sees, for the units `channels` of a site; `n`
     [unit] how many pictures. Source: kobayashi2020, eq. 4 and 5.
     """
@@ -32,16 +35,17 @@ class CenterSums:
     channels: slice | np.ndarray
     n: np.ndarray
     total: np.ndarray
+    every: int = 1
 
     @classmethod
-    def empty(cls, view: View, channels: slice | np.ndarray, *, units: int, colors: int) -> CenterSums:
+    def empty(cls, view: View, channels: slice | np.ndarray, *, units: int, colors: int, every: int = 1) -> CenterSums:
         count = len(np.arange(units)[channels])
-        return cls(
-            view, channels, np.zeros(count, dtype=np.int64), np.zeros((count, colors, *view.shape), dtype=np.int32)
-        )
+        total = np.zeros((count, colors, *view.shape), dtype=np.int32)
+        return cls(view, channels, np.zeros(count, dtype=np.int64), total, every)
 
     def take(self, block: Block) -> None:
-        self.add((block.center & block.counted)[:, self.channels], block.patches[self.view])
+        positive = (block.center & block.counted)[:: self.every, self.channels]
+        self.add(positive, block.patches[self.view][:: self.every])
 
     def add(
         self, positive: Bool[np.ndarray, "stimulus unit"], patches: UInt8[np.ndarray, "stimulus color row col"]
@@ -63,7 +67,7 @@ class CenterSums:
     def merge(self, other: CenterSums) -> CenterSums:
         n = self.n + other.n
         kind = np.int64 if n.max(initial=0) > MOST else np.int32
-        return CenterSums(self.view, self.channels, n, self.total.astype(kind) + other.total)
+        return CenterSums(self.view, self.channels, n, self.total.astype(kind) + other.total, self.every)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"n": self.n, "total": self.total}
@@ -72,19 +76,19 @@ class CenterSums:
         self.n, self.total = arrays["n"], arrays["total"]
 
 
-def center_sums(site: Site, *, colors: int) -> list[CenterSums]:
+def center_sums(site: Site, *, colors: int, full: bool = False, every: int = 1) -> list[CenterSums]:
     """Empty sums for a site's center neurons: one for each part of the picture that some of them see."""
     if len(site.fields) == 1:
-        shared: list[tuple[View, slice | np.ndarray]] = [
-            (View.of(site.box(*site.center), site.picture), slice(0, site.channels))
-        ]
+        boxes: dict[Box, slice | np.ndarray] = {site.box(*site.center): slice(0, site.channels)}
     else:
-        boxes = [site.box(*site.center, channel=channel) for channel in range(site.channels)]
-        shared = [
-            (View.of(box, site.picture), np.flatnonzero([other == box for other in boxes]))
-            for box in sorted(set(boxes))
-        ]
-    return [CenterSums.empty(view, channels, units=site.channels, colors=colors) for view, channels in shared]
+        own = [site.box(*site.center, channel=channel) for channel in range(site.channels)]
+        boxes = {box: np.flatnonzero([other == box for other in own]) for box in sorted(set(own))}
+    return [
+        CenterSums.empty(
+            View.of(box, site.picture, full=full), channels, units=site.channels, colors=colors, every=every
+        )
+        for box, channels in boxes.items()
+    ]
 
 
 def mean_stimuli(sums: CenterSums) -> Float32[np.ndarray, "unit color height width"]:
@@ -95,3 +99,19 @@ def mean_stimuli(sums: CenterSums) -> Float32[np.ndarray, "unit color height wid
     kept[:, :, ~sums.view.defined()] = np.nan
     means[:, :, : sums.view.shape[0], : sums.view.shape[1]] = kept
     return means
+
+
+def reliability(whole: CenterSums, even: CenterSums) -> Float32[np.ndarray, " unit"]:
+    """Correlation of the mean preferred stimuli of even and of odd images, stepped up to the whole's length.
+
+    Spearman-Brown: 2 r / (1 + r), over all pixels on the picture. NaN where a half is empty or flat.
+    """
+    shown = whole.view.defined()
+    halves = []
+    for n, total in ((even.n, even.total), (whole.n - even.n, whole.total - even.total)):
+        pixels = total[:, :, shown].reshape(len(n), -1) / np.maximum(n, 1)[:, None]
+        halves.append(np.where(n[:, None] > 0, pixels - pixels.mean(1, keepdims=True), np.nan))
+    a, b = halves
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+        return (2 * r / (1 + r)).astype(np.float32)

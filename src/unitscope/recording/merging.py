@@ -38,7 +38,9 @@ def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
             + (f"{missing} missing." if missing else "one came twice.")
         )
     kept = facts["settings"]
-    settings = Settings(kept["top"], kept["per_image"], tuple(kept["labels"]), facts["network"]["inputs"])
+    settings = Settings(
+        kept["top"], kept["per_image"], tuple(kept["labels"]), facts["network"]["inputs"], tuple(kept["means"])
+    )
     sessions = [load(path / "part.safetensors", facts["sites"], settings) for path, _ in shards]
     images = pa.concat_tables(pyarrow.parquet.read_table(path / "images.parquet") for path, _ in shards)
     folder = Path(to)

@@ -18,8 +18,10 @@ from unitscope.errors import Failure
 from unitscope.record import write_whole
 from unitscope.recording.block import Hearing
 from unitscope.recording.center import CenterSums, center_sums
+from unitscope.recording.positions import WHERE, PositionSums, position_sums
 from unitscope.recording.showing import Shown
 from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
+from unitscope.recording.views import View
 from unitscope.vocabulary import Bounds, ReceptiveField, Site
 
 BLOCK = 256
@@ -36,6 +38,7 @@ class Settings:
     per_image: int
     labels: tuple[str, ...]
     colors: int
+    means: tuple[str, ...] = ()
 
 
 @dataclass
@@ -61,25 +64,48 @@ class SiteState:
         }
         if settings.labels:
             statistics["labels"] = LabelSums.empty(units, labels=len(settings.labels))
-        for number, sums in enumerate(center_sums(site, colors=settings.colors)):
-            statistics[f"center_{number}"] = sums
+        for name, kept in mean_sums(site, settings).items():
+            statistics |= {f"{name}_{number}": sums for number, sums in enumerate(kept)}
         return cls(site, settings, statistics)
 
     def __getitem__(self, name: str) -> Any:
         return self.statistics[name]
 
+    def kept(self, name: str) -> list[Any]:
+        """The statistics `name_0`, `name_1`, ...: one for each field that occurs at the site."""
+        return [kept for key, kept in self.statistics.items() if key.rpartition("_")[0] == name]
+
     @property
-    def centers(self) -> list[CenterSums]:
-        return [kept for kept in self.statistics.values() if isinstance(kept, CenterSums)]
+    def views(self) -> set[View]:
+        """The parts of the pictures that are wanted at the end of a block."""
+        return {kept.view for kept in self.statistics.values() if isinstance(kept, CenterSums)}
 
     def hearing(self, device: torch.device) -> Hearing:
         """An ear for the next block, which knows what it takes to enter the lists."""
         floor = {s.sign: torch.from_numpy(s.sign * s.value).to(device) for s in (self["highest"], self["lowest"])}
-        return Hearing(k=self.settings.top, center=self.site.center, floor=floor, per_image=self.settings.per_image)
+        positions: list[PositionSums] = [kept for kept in self.statistics.values() if isinstance(kept, PositionSums)]
+        return Hearing(self.settings.top, self.site.center, floor, self.settings.per_image, positions)
 
     def merge(self, other: SiteState) -> SiteState:
         merged = {name: kept.merge(other.statistics[name]) for name, kept in self.statistics.items()}
         return SiteState(self.site, self.settings, merged)
+
+
+MEANS = ("best", "all", "full", "halves")
+"""Means that are kept on request: over positions, of fields in full size, and of half the images."""
+
+
+def mean_sums(site: Site, settings: Settings) -> dict[str, list[Any]]:
+    """Empty sums of pictures, by name."""
+    sums: dict[str, list[Any]] = {"center": center_sums(site, colors=settings.colors)}
+    if "full" in settings.means:
+        sums["full"] = center_sums(site, colors=settings.colors, full=True)
+    if "halves" in settings.means:
+        sums["even"] = center_sums(site, colors=settings.colors, every=2)
+    for where in WHERE:
+        if where in settings.means:
+            sums[where] = position_sums(site, where, colors=settings.colors)
+    return sums
 
 
 @dataclass
@@ -110,12 +136,13 @@ class Session:
         shown: Sequence[Shown],
     ) -> None:
         """Take in what all sites answered to a block of pictures."""
-        views = {sums.view for state in self.sites.values() for sums in state.centers}
+        views = set().union(*(state.views for state in self.sites.values()))
         patches = {view: np.concatenate([view.cut(part).numpy() for part in pictures]) for view in views}
         for name, state in self.sites.items():
             block = heard[name].close(self.blocks, readable, labels, patches)
             for kept in state.statistics.values():
-                kept.take(block)
+                if not isinstance(kept, PositionSums):  # these took in each batch as it was heard
+                    kept.take(block)
         self.shown += shown
         self.blocks += 1
 

@@ -15,17 +15,18 @@ import numpy as np
 import torch
 
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.errors import BadInput, Failure
+from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.record import Record, read_facts
 from unitscope.recording.block import Hearing
 from unitscope.recording.cluster import show_on_cluster
 from unitscope.recording.electrode import choose, show
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
-from unitscope.recording.session import BLOCK, Session, Settings, resume, save
+from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
 from unitscope.recording.showing import Batch, batches, default_workers
 from unitscope.recording.tables import finish, images_table
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.stimuli.presentation import Presentation
+from unitscope.vocabulary import Size
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -43,7 +44,8 @@ def survey(
     sites: str | Iterable[str] | None = None,
     top: int = 16,
     per_image: int = 1,
-    resize: int | None = None,
+    means: Iterable[str] = (),
+    resize: int | Size | None = None,
     batch: int = 32,
     workers: int | None = None,
     strict: bool = False,
@@ -69,7 +71,9 @@ def survey(
     be written.
     """
     images = open_images(images)
-    plan = Plan.of(network, images, sites=sites, resize=resize, batch=batch, top=top, per_image=per_image, shard=shard)
+    plan = Plan.of(
+        network, images, sites=sites, resize=resize, batch=batch, top=top, per_image=per_image, means=means, shard=shard
+    )
     folder = Path(to)
     if finished(folder, plan.facts):
         shutil.rmtree(folder / "parts", ignore_errors=True)
@@ -112,10 +116,11 @@ class Plan:
         images: Images,
         *,
         sites: str | Iterable[str] | None,
-        resize: int | None,
+        resize: int | Size | None,
         batch: int,
         top: int,
         per_image: int,
+        means: Iterable[str],
         shard: str | None,
     ) -> Plan:
         if network.inputs != 3:
@@ -132,12 +137,21 @@ class Plan:
         presentation = Presentation(network.size, resize)
         part, of = parse_shard(shard)
         blocks = -(-len(images) // BLOCK)
-        settings = Settings(top, per_image, images.labels, network.inputs)
+        settings = Settings(top, per_image, images.labels, network.inputs, known_means(means))
         facts = describe(network, images, chosen, presentation, settings, batch=batch)
         facts["kernels"] = kernel_sites(network, everything, chosen)
         if shard:
             facts["shard"] = [part, of]
         return cls(chosen, settings, presentation, batch, (part - 1) * blocks // of, part * blocks // of, facts)
+
+
+def known_means(means: Iterable[str]) -> tuple[str, ...]:
+    """The names of means in one order. Raises UnknownName."""
+    means = [means] if isinstance(means, str) else list(means)
+    for name in means:
+        if name not in MEANS:
+            raise unknown_name("mean", name, MEANS, advice=f"There are {', '.join(MEANS)}, beside the center's.")
+    return tuple(name for name in MEANS if name in means)
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
@@ -205,7 +219,12 @@ def listen(network: Network, batch: Batch, sites: dict[str, Site], heard: dict[s
     images, readable = batch.images.to(device), batch.readable.to(device)
     with torch.no_grad():
         x = network.prepare(batch.pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
-        show(network, x, sites, lambda site, responses: heard[site.name].hear(responses.float(), images, readable))
+        show(
+            network,
+            x,
+            sites,
+            lambda site, responses: heard[site.name].hear(responses.float(), images, readable, batch.pictures),
+        )
 
 
 def refuse_unreadable(batch: Batch, images: Images) -> None:

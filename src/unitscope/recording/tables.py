@@ -4,6 +4,7 @@ record.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from unitscope.record import write_arrays, write_facts, write_table
-from unitscope.recording.center import mean_stimuli
+from unitscope.recording.center import mean_stimuli, reliability
+from unitscope.recording.positions import WHERE
 from unitscope.recording.session import BLOCK, Session, SiteState, save
 from unitscope.recording.statistics import POINT, Extremes, bin_edges
 from unitscope.recording.views import EXACT
@@ -44,7 +46,8 @@ def write_results(folder: Path, session: Session) -> None:
     write_table(
         folder / "stimuli.parquet", pa.concat_tables(stimuli_table(s, f) for s, f in zip(states, firsts, strict=False))
     )
-    arrays = center_arrays(states) | histogram_arrays(states) | label_arrays(states) | map_arrays(states)
+    arrays = center_arrays(states) | position_arrays(states) | further_center_arrays(states)
+    arrays |= histogram_arrays(states) | label_arrays(states) | map_arrays(states)
     if session.kernels is not None:
         arrays["kernels"] = (session.kernels, ("channel", "input", "row", "col"))
     write_arrays(folder / "arrays.zarr", arrays)
@@ -128,25 +131,68 @@ def _pole_table(state: SiteState, first: int, kept: Extremes, held: np.ndarray, 
 
 
 def center_arrays(states: list[SiteState]) -> Arrays:
-    """The mean preferred stimuli of the center neurons, with the number of stimuli, the used size and the box that
-    was averaged.
+    """The mean preferred stimuli of the center neurons, with the number of stimuli, the used size and the box that was
+    averaged.
     """
     units = sum(state.site.channels for state in states)
     means = np.full((units, states[0].settings.colors, EXACT, EXACT), np.nan, dtype=np.float32)
     n, size, box = np.zeros(units, np.int64), np.zeros((units, 2), np.int32), np.zeros((units, 4), np.int32)
-    first = 0
-    for state in states:
-        for sums in state.centers:
-            places = first + np.arange(state.site.channels)[sums.channels]
-            means[places] = mean_stimuli(sums)
-            n[places], size[places], box[places] = sums.n, sums.view.shape, sums.view.box
-        first += state.site.channels
+    for places, sums in places_of(states, "center"):
+        means[places] = mean_stimuli(sums)
+        n[places], size[places], box[places] = sums.n, sums.view.shape, sums.view.box
     return {
         "mean_stimulus_center": (means, ("unit", "color", "height", "width")),
         "mean_stimulus_center_n": (n, ("unit",)),
         "mean_stimulus_center_size": (size, ("unit", "side")),
         "mean_stimulus_center_box": (box, ("unit", "edge")),
     }
+
+
+def position_arrays(states: list[SiteState]) -> Arrays:
+    """Where they were asked for, the mean preferred stimuli over best or all positions, with patches and used size."""
+    arrays: Arrays = {}
+    units = sum(state.site.channels for state in states)
+    for where in WHERE:
+        if where in states[0].settings.means:
+            means = np.full((units, states[0].settings.colors, EXACT, EXACT), np.nan, dtype=np.float32)
+            n, size = np.zeros(units, np.int64), np.zeros((units, 2), np.int32)
+            for places, sums in places_of(states, where):
+                means[places], n[places], size[places] = sums.means(), sums.patches, sums.lens.shape
+            arrays |= {
+                f"mean_stimulus_{where}": (means, ("unit", "color", "height", "width")),
+                f"mean_stimulus_{where}_n": (n, ("unit",)),
+                f"mean_stimulus_{where}_size": (size, ("unit", "side")),
+            }
+    return arrays
+
+
+def further_center_arrays(states: list[SiteState]) -> Arrays:
+    """Where they were asked for: full-size means, an array per site in the picture's own pixels, and reliabilities."""
+    arrays: Arrays = {}
+    if "full" in states[0].settings.means:
+        for state in states:
+            whole = np.full((state.site.channels, state.settings.colors, *state.site.picture), np.nan, np.float32)
+            for sums in state.kept("full"):
+                top, left, bottom, right = sums.view.box
+                n = np.where(sums.n > 0, sums.n, np.nan)[:, None, None, None]
+                whole[sums.channels, :, top:bottom, left:right] = sums.total / (255 * n)
+            arrays[f"mean_stimulus_full/{state.site.name}"] = (whole, ("unit", "color", "height", "width"))
+    if "halves" in states[0].settings.means:
+        values = np.full(sum(state.site.channels for state in states), np.nan, dtype=np.float32)
+        pairs = zip(places_of(states, "center"), places_of(states, "even"), strict=True)
+        for (places, whole_sums), (_, even) in pairs:
+            values[places] = reliability(whole_sums, even)
+        arrays["mean_stimulus_center_reliability"] = (values, ("unit",))
+    return arrays
+
+
+def places_of(states: list[SiteState], name: str) -> Iterator[tuple[np.ndarray, Any]]:
+    """Each of the sums `name`, with the numbers of its units on the flat axis."""
+    first = 0
+    for state in states:
+        for sums in state.kept(name):
+            yield first + np.arange(state.site.channels)[sums.channels], sums
+        first += state.site.channels
 
 
 def histogram_arrays(states: list[SiteState]) -> Arrays:

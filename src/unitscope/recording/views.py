@@ -23,7 +23,8 @@ class View:
     """A part of every picture: `box` in pixels of the network's input, kept as `shape` (rows, cols).
 
     A field up to 64 px is kept as it is, also where it hangs over the picture's edge (there it is not defined). Of a
-    larger one the part on the picture is kept, reduced to 32 px on its longer side by averaging areas.
+    larger one the part on the picture is kept, reduced to 32 px on its longer side by averaging areas; with
+    `full` it is not reduced.
     """
 
     box: Box
@@ -31,10 +32,12 @@ class View:
     picture: Size
 
     @classmethod
-    def of(cls, box: Box, picture: Size) -> View:
-        if max(box.height, box.width) <= EXACT:
+    def of(cls, box: Box, picture: Size, *, full: bool = False) -> View:
+        if max(box.height, box.width) <= EXACT and not full:
             return cls(box, (box.height, box.width), picture)
         seen = box.clip(picture)
+        if full:
+            return cls(seen, (seen.height, seen.width), picture)
         longer = max(seen.height, seen.width)
         if longer <= COARSE:
             return cls(seen, (seen.height, seen.width), picture)

@@ -310,7 +310,7 @@ def test_a_site_of_another_name_in_the_same_place_stands_beside(page, atlas):
     page.keyboard.press("o")
     page.wait_for_url("**/plainnet34/block.bn2.html#7")
     page.goto(f"{atlas}/index.html")
-    assert "block.bn2 in plainnet34" in page.locator(".sites tbody tr", has_text="block.add").inner_text()
+    assert "add / block.bn2" in page.locator(".sites tbody tr", has_text="block.add").inner_text()
 
 
 def test_two_thousand_units_stay_fluid(page, atlas):

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from PIL import Image
 from tests.atlas.fake_record import HOSTILE, SITES, write_pictures, write_record
 
+from unitscope.analysis.measures import tables
 from unitscope.atlas.site import build_atlas
 from unitscope.errors import BadInput, Failure
 from unitscope.stimuli.presentation import Presentation
@@ -120,6 +122,31 @@ def test_measures_with_a_row_per_unit_become_columns(pictures, tmp_path):
     assert columns["orientation/orientation_selectivity"]["values"] == [0.1, None, 0.3, 0.4, 0.5, 0.6]
     assert columns["orientation/responsive"]["kind"] == "flag"
     assert not [key for key in columns if key.startswith("selectivity/")]
+
+
+def test_what_measures_say_of_themselves_is_told(pictures, tmp_path):
+    record = write_record(tmp_path / "record", pictures, sites=SITES[:1])
+    (record.path / "measures").mkdir()
+    activity = record.units()[["unit", "site", "channel"]].assign(never_positive=False, positive_share=0.5)
+    activity.to_parquet(record.path / "measures" / "activity.parquet")
+    build_atlas([record], to=tmp_path / "atlas")
+    columns = {column["key"]: column for column in data_of(tmp_path / "atlas", "resnet34", "conv1")["columns"]}
+    (declared,) = (one for one in tables()["activity"].columns if one.name == "positive_share")
+    assert columns["activity/positive_share"]["says"].startswith(declared.says)
+    assert declared.high in columns["activity/positive_share"]["says"]
+    assert columns["activity/never_positive"]["name"] == "never positive"
+
+
+def test_means_over_other_positions_are_shown_where_there_are_any(pictures, tmp_path):
+    record = write_record(tmp_path / "record", pictures, sites=SITES[:1])
+    group = zarr.open_group(str(record.path / "arrays.zarr"))
+    for part in ("", "_n", "_size"):
+        group.create_array(f"mean_stimulus_best{part}", data=group[f"mean_stimulus_center{part}"][...])
+    build_atlas([record], to=tmp_path / "atlas")
+    (further,) = data_of(tmp_path / "atlas", "resnet34", "conv1")["further"]
+    assert further["title"] == "mean, best position"
+    assert further["n"] == [100, 12, 0, 100, 100, 100]
+    assert further["absolute"]["missing"] == [2]
 
 
 def test_photographs_that_are_gone_leave_an_atlas_without_patches(pictures, tmp_path):

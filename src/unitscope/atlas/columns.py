@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
+    from unitscope.analysis.measures import Measure
+
 
 class Meaning(NamedTuple):
     """How a column introduces itself: its name, what it says, and in what unit."""
@@ -25,14 +27,14 @@ MEANINGS = {
     "trough_min": Meaning("lowest response", "the smallest, of any position and photograph"),
     "positive_images": Meaning("positive photographs", "with a response above 0 anywhere"),
     "inactive": Meaning("inactive", "never a response above 0, anywhere"),
+    "mean_response": Meaning("mean response", "over all positions and photographs"),
+    "mean_response_sd": Meaning("spread of means", "standard deviation over photographs of the mean on the lattice"),
+    "positive_positions_share": Meaning(
+        "positive positions", "share of all positions with a response above 0", "0 to 1"
+    ),
     "images": Meaning("photographs seen", "how many it was shown"),
     "field_height": Meaning("field height", "rows of the picture that a neuron sees", "px"),
     "field_width": Meaning("field width", "columns of the picture that a neuron sees", "px"),
-    "activity/never_positive": Meaning("never positive", "no response above 0 was observed"),
-    "activity/numerically_dead": Meaning("numerically dead", "no response above what rounding can produce"),
-    "activity/rarely_active": Meaning("rarely active", "active for a very small share of photographs"),
-    "activity/certified_dead": Meaning("certified dead", "no picture at all can drive it: proved by bounds"),
-    "activity/positive_share": Meaning("positive share", "share of photographs with a response above 0", "0 to 1"),
     "orientation/preferred_orientation": Meaning(
         "preferred orientation", "of the bar, counterclockwise from horizontal", "degrees"
     ),
@@ -79,9 +81,23 @@ def _measures(record_path: Path, count: int) -> list[pd.DataFrame]:
 
 
 def _described(key: str, values: pd.Series[Any]) -> dict[str, str]:
-    plain = key.rpartition("/")[2].replace("_", " ")
-    meaning = MEANINGS.get(key, Meaning(plain, ""))
+    meaning = _declared().get(key) or MEANINGS.get(key) or Meaning(key.rpartition("/")[2].replace("_", " "), "")
     return {"key": key, "name": meaning.name, "says": meaning.says, "unit": meaning.unit, "kind": _kind(values)}
+
+
+def _declared() -> dict[str, Meaning]:
+    """What the measures say of themselves, by TABLE/COLUMN."""
+    from unitscope.analysis.measures import tables
+
+    return {f"{table.name}/{measure.name}": _told(measure) for table in tables().values() for measure in table.columns}
+
+
+def _told(measure: Measure) -> Meaning:
+    if measure.range is None:
+        return Meaning(measure.name.replace("_", " "), measure.says)
+    low, high = (f"{end:g}" for end in measure.range)
+    says = f"{measure.says}; {low}: {measure.low}, {high}: {measure.high}"
+    return Meaning(measure.name.replace("_", " "), says)
 
 
 def _kind(values: pd.Series[Any]) -> str:

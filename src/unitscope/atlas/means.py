@@ -34,13 +34,6 @@ class Means(NamedTuple):
     box: np.ndarray
     """int32 [unit 4]: the box that was averaged"""
 
-    def pictures(self) -> list[np.ndarray | None]:
-        """The used part of each mean; None where nothing was averaged."""
-        return [
-            None if n == 0 else mean[:, :height, :width]
-            for mean, n, (height, width) in zip(self.mean, self.n, self.size.tolist(), strict=True)
-        ]
-
 
 def write_means(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
     """Write the mean preferred stimuli of a site's center neurons in both display modes (methods 2.4).
@@ -52,7 +45,7 @@ def write_means(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] 
     means = _means(shelf.record, site)
     if means is None:
         return None
-    pictures = means.pictures()
+    pictures = _used(means.mean, means.n, means.size)
     absolute = [None if picture is None else figures.absolute(picture) for picture in pictures]
     value = {"n": means.n, "few": FEW, "absolute": _write(absolute, stem, "mean"), "contrast": None}
     if shelf.mean_photograph is None:
@@ -65,12 +58,25 @@ def write_means(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] 
 
 
 def _means(record: Record, site: SiteFacts) -> Means | None:
+    arrays = _arrays(record, site, [f"mean_stimulus_center{part}" for part in ("", "_n", "_size", "_box")])
+    return None if arrays is None else Means(*arrays)
+
+
+def _arrays(record: Record, site: SiteFacts, names: Sequence[str]) -> list[np.ndarray] | None:
+    """A site's part of some arrays; None where the record lacks one."""
     units = slice(site.first_unit, site.first_unit + site.channels)
     try:
-        arrays = [record.array(f"mean_stimulus_center{part}")[units] for part in ("", "_n", "_size", "_box")]
+        return [np.asarray(record.array(name)[units]) for name in names]
     except (UnknownName, FileNotFoundError):
         return None
-    return Means(*(np.asarray(array) for array in arrays))
+
+
+def _used(mean: np.ndarray, n: np.ndarray, size: np.ndarray) -> list[np.ndarray | None]:
+    """The used part of each mean; None where nothing was averaged."""
+    return [
+        None if count == 0 else picture[:, :height, :width]
+        for picture, count, (height, width) in zip(mean, n, size.tolist(), strict=True)
+    ]
 
 
 def _deltas(seen: list[np.ndarray | None], photograph: np.ndarray, boxes: np.ndarray) -> list[np.ndarray | None]:
@@ -83,6 +89,21 @@ def _deltas(seen: list[np.ndarray | None], photograph: np.ndarray, boxes: np.nda
             known[key] = figures.seen_in(Box(*box), photograph, shape=mean.shape[1:])
         deltas.append(None if mean is None else mean - known[key])
     return deltas
+
+
+FURTHER = {"best": "mean, best position", "all": "mean, all positions"}
+
+
+def write_further_means(record: Record, site: SiteFacts, *, stem: Path) -> list[dict[str, Any]]:
+    """Write the means over best and over all positions, where the record has them: for the page title, n and sprite."""
+    written = []
+    for where, title in FURTHER.items():
+        arrays = _arrays(record, site, [f"mean_stimulus_{where}{part}" for part in ("", "_n", "_size")])
+        if arrays is not None:
+            pictures = _used(*arrays)
+            absolute = [None if picture is None else figures.absolute(picture) for picture in pictures]
+            written.append({"title": title, "n": arrays[1], "absolute": _write(absolute, stem, f"mean-{where}")})
+    return written
 
 
 def write_kernels(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:

@@ -17,6 +17,8 @@ const Sheet = (() => {
     ways.push(["mean", "mean", data.mean.absolute, "Each unit by its mean preferred stimulus: the average of what its center neuron saw when it responded above 0."]);
     if (data.mean.contrast) ways.push(["contrast", "mean, contrast", data.mean.contrast, `Mean preferred stimuli minus ${against}, around middle gray; contrast × ${number(gain)} for all units alike.`]);
   }
+  for (const { title, absolute } of data.further)
+    ways.push([title.replaceAll(/\W+/g, "-"), title, absolute, `Each unit by its mean preferred stimulus: ${title.replace("mean, ", "")}.`]);
   if (data.kernel) ways.push(["kernel", "kernel", data.kernel, `First-layer kernels (${data.kernel.of}) around middle gray; contrast × ${number(data.kernel.gain)} for all units alike.`]);
 
   const inactive = columns.inactive ? columns.inactive.values : [];

@@ -220,6 +220,8 @@ const Unit = (() => {
       picture(mean.absolute, "mean stimulus", count, flag ? el("span", { class: "flag" }, flag) : null);
       if (mean.contrast) picture(mean.contrast, "contrast", el("span", { class: "count", title: `minus ${mean.against}, around middle gray` }, `gain × ${number(mean.gain)}`));
     }
+    for (const further of view.data.further)
+      picture(further.absolute, further.title, el("span", { class: "count" }, `n = ${number(further.n[view.channel])}`));
     if (kernel && view.channel < kernel.count)
       picture(kernel, "kernel", el("span", { class: "count", title: "around middle gray, one gain for the whole layer" }, `${kernel.of}, ${kernel.size.join(" × ")}`));
     return el("div", { class: "means" }, figures);

@@ -208,3 +208,14 @@ def test_every_paper_that_the_code_names_has_an_entry() -> None:
     for path in modules_below(SOURCE):
         for key in re.findall(r"\b[a-z]{3,}(?:19|20)\d\d\b", path.read_text(encoding="utf-8")):
             assert key in entries, f"{path} names {key}, which docs/references.bib lacks"
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    places = re.compile(r"(?<![\w.~/-])/(?:home|root|work|Users)/\w")
+    folders = [PROJECT / name for name in ("src", "tests", "docs", "benchmarks", "reproductions", ".ci")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [path for path in PROJECT.iterdir() if path.is_file()]
+    for path in files:
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".js", ".css", ".j2", ".csv", ".json", ".cff", ""}:
+            found = places.search(path.read_text(encoding="utf-8", errors="replace"))
+            assert found is None, f"{path} names {found}"

@@ -11,7 +11,7 @@ import html
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -236,8 +236,17 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
     temporary.replace(path)
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """An array that is never whole in memory: its pieces along the first axis, in order."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    pieces: Iterable[Any]
+
+
 def write_arrays(path: Path, arrays: Mapping[str, tuple[Any, tuple[str, ...]]]) -> None:
-    """Write `arrays.zarr` anew from {name: (values, dimension names)}: to a temporary name, then rename."""
+    """Write `arrays.zarr` anew from {name: (values or Pieces, dimension names)}: to a temporary name, then rename."""
     import numpy as np
     import zarr
 
@@ -245,12 +254,20 @@ def write_arrays(path: Path, arrays: Mapping[str, tuple[Any, tuple[str, ...]]]) 
     shutil.rmtree(temporary, ignore_errors=True)
     group = zarr.create_group(str(temporary))
     for name, (values, dimensions) in arrays.items():
-        chunks = (min(256 if values.ndim == 1 else 64, max(1, values.shape[0])), *values.shape[1:])
-        fill = np.nan if values.dtype.kind == "f" else 0
+        dtype = np.dtype(values.dtype)
+        chunks = (min(256 if len(values.shape) == 1 else 64, max(1, values.shape[0])), *values.shape[1:])
         array = group.create_array(
-            name, shape=values.shape, chunks=chunks, dtype=values.dtype, fill_value=fill, dimension_names=dimensions
+            name,
+            shape=values.shape,
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=np.nan if dtype.kind == "f" else 0,
+            dimension_names=dimensions,
         )
-        array[...] = values
+        first = 0
+        for piece in values.pieces if isinstance(values, Pieces) else [values]:
+            array[first : first + len(piece)] = piece
+            first += len(piece)
     shutil.rmtree(path, ignore_errors=True)
     temporary.replace(path)
 

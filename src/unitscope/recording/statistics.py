@@ -67,7 +67,9 @@ class Counts(Fields):
         self.seen += block.counted.sum(0)
         self.not_finite += (block.readable[:, None] & ~block.counted).sum(0)
         self.positive += ((block.peak > 0) & block.counted).sum(0)
-        self.positive_positions += np.where(block.counted, block.positive_positions, 0).sum(0, dtype=np.int64)
+        self.positive_positions += (
+            np.where(block.counted, block.positive_positions, 0).sum(0, dtype=np.float64).astype(np.int64)
+        )
         self.peak_max = np.maximum(self.peak_max, np.where(block.counted, block.peak, -np.inf).max(0))
         self.trough_min = np.minimum(self.trough_min, np.where(block.counted, block.trough, np.inf).min(0))
 

@@ -4,16 +4,16 @@ record.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from unitscope.record import write_arrays, write_facts, write_table
+from unitscope.record import Pieces, write_arrays, write_facts, write_table
 from unitscope.recording.center import mean_stimuli, reliability
-from unitscope.recording.positions import WHERE
+from unitscope.recording.positions import WHERE, PositionSums
 from unitscope.recording.session import BLOCK, Session, SiteState, save
 from unitscope.recording.statistics import POINT, Extremes, bin_edges
 from unitscope.recording.views import EXACT
@@ -21,7 +21,7 @@ from unitscope.recording.views import EXACT
 if TYPE_CHECKING:
     from unitscope.stimuli.images import Images
 
-Arrays = dict[str, tuple[np.ndarray, tuple[str, ...]]]
+Arrays = dict[str, tuple[np.ndarray | Pieces, tuple[str, ...]]]
 """Values and names of their axes."""
 
 
@@ -135,13 +135,11 @@ def center_arrays(states: list[SiteState]) -> Arrays:
     averaged.
     """
     units = sum(state.site.channels for state in states)
-    means = np.full((units, states[0].settings.colors, EXACT, EXACT), np.nan, dtype=np.float32)
     n, size, box = np.zeros(units, np.int64), np.zeros((units, 2), np.int32), np.zeros((units, 4), np.int32)
     for places, sums in places_of(states, "center"):
-        means[places] = mean_stimuli(sums)
         n[places], size[places], box[places] = sums.n, sums.view.shape, sums.view.box
     return {
-        "mean_stimulus_center": (means, ("unit", "color", "height", "width")),
+        "mean_stimulus_center": (pictures_of(states, "center", mean_stimuli), ("unit", "color", "height", "width")),
         "mean_stimulus_center_n": (n, ("unit",)),
         "mean_stimulus_center_size": (size, ("unit", "side")),
         "mean_stimulus_center_box": (box, ("unit", "edge")),
@@ -154,16 +152,30 @@ def position_arrays(states: list[SiteState]) -> Arrays:
     units = sum(state.site.channels for state in states)
     for where in WHERE:
         if where in states[0].settings.means:
-            means = np.full((units, states[0].settings.colors, EXACT, EXACT), np.nan, dtype=np.float32)
             n, size = np.zeros(units, np.int64), np.zeros((units, 2), np.int32)
             for places, sums in places_of(states, where):
-                means[places], n[places], size[places] = sums.means(), sums.patches, sums.lens.shape
+                n[places], size[places] = sums.patches, sums.lens.shape
+            pictures = pictures_of(states, where, PositionSums.means)
             arrays |= {
-                f"mean_stimulus_{where}": (means, ("unit", "color", "height", "width")),
+                f"mean_stimulus_{where}": (pictures, ("unit", "color", "height", "width")),
                 f"mean_stimulus_{where}_n": (n, ("unit",)),
                 f"mean_stimulus_{where}_size": (size, ("unit", "side")),
             }
     return arrays
+
+
+def pictures_of(states: list[SiteState], name: str, means: Callable[[Any], np.ndarray]) -> Pieces:
+    """The means of the sums `name`, 64 x 64 pixels for every unit, site by site; NaN for units that have none."""
+    colors = states[0].settings.colors
+
+    def of_site(state: SiteState) -> np.ndarray:
+        pictures = np.full((state.site.channels, colors, EXACT, EXACT), np.nan, dtype=np.float32)
+        for sums in state.kept(name):
+            pictures[sums.channels] = means(sums)
+        return pictures
+
+    units = sum(state.site.channels for state in states)
+    return Pieces((units, colors, EXACT, EXACT), np.float32, map(of_site, states))
 
 
 def further_center_arrays(states: list[SiteState]) -> Arrays:

@@ -158,7 +158,12 @@ def _arrays(sites: tuple[FakeSite, ...], size: tuple[int, int], generator: Any) 
             means[unit, :, : sizes[unit][0], : sizes[unit][1]] = _blob(sizes[unit], generator) if n[unit] else np.nan
             unit += 1
     first = sites[0].channels
-    return {
+    maps = {
+        f"response_map/{site.name}": (generator.normal(size=(site.channels, *site.lattice)), ("unit", "row", "col"))
+        for site in sites
+        if "/" not in site.name
+    }
+    return maps | {
         "mean_stimulus_center": (means, ("unit", "color", "height", "width")),
         "mean_stimulus_center_n": (n, ("unit",)),
         "mean_stimulus_center_size": (sizes, ("unit", "side")),

@@ -231,7 +231,7 @@ def test_going_to_a_unit_by_number(page, atlas):
     assert title(page) == "layer4.relu:17"
 
 
-@pytest.mark.parametrize("way", ["worst", "mean", "contrast", "kernel"])
+@pytest.mark.parametrize("way", ["worst", "mean", "contrast", "map", "kernel"])
 def test_ways_of_showing_the_units(page, atlas, way):
     page.goto(f"{atlas}/resnet34/maxpool.html")
     page.wait_for_selector(".unit-tile")

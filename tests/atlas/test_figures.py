@@ -49,6 +49,22 @@ def test_a_box_of_another_shape_is_centered_in_the_tile(ramp):
     assert columns.tolist() == [2, 3, 4, 5, 6] or columns.tolist() == [2, 3, 4, 5, 6, 7]
 
 
+def test_a_wide_box_is_centered_in_the_tile_too(ramp):
+    patch = figures.patch(ramp, Box(0, 0, 4, 10), picture=PICTURE, tile=(10, 10))
+    assert np.flatnonzero((patch[..., 3] == 255).all(1)).tolist() == [3, 4, 5, 6]
+
+
+def test_a_map_runs_from_black_to_white():
+    picture = figures.heat(np.array([[-1.0, 0.0], [1.0, np.nan]]), longest=9)
+    assert picture.shape == (8, 8, 4)
+    assert picture[0, 0].tolist() == [0, 0, 0, 255]
+    assert picture[3, 7].tolist() == [128, 128, 128, 255]
+    assert picture[7, 3].tolist() == [255, 255, 255, 255]
+    assert picture[7, 7, 3] == 0
+    assert figures.heat(np.zeros((3, 3)), longest=9)[..., 3].all()
+    assert figures.heat(np.zeros((100, 50)), longest=72).shape == (72, 72, 4)
+
+
 @pytest.mark.parametrize(
     ("field", "scale", "tile"),
     [((11, 11), 2, (66, 66)), ((27, 27), 2, (72, 72)), ((11, 5), 1, (66, 30)), ((1, 1), 1, (72, 72))],

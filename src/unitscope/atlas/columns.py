@@ -29,9 +29,7 @@ MEANINGS = {
     "inactive": Meaning("inactive", "never a response above 0, anywhere"),
     "mean_response": Meaning("mean response", "over all positions and photographs"),
     "mean_response_sd": Meaning("spread of means", "standard deviation over photographs of the mean on the lattice"),
-    "positive_positions_share": Meaning(
-        "positive positions", "share of all positions with a response above 0", "0 to 1"
-    ),
+    "positive_positions_share": Meaning("positive positions", "share of all positions with a response above 0"),
     "images": Meaning("photographs seen", "how many it was shown"),
     "field_height": Meaning("field height", "rows of the picture that a neuron sees", "px"),
     "field_width": Meaning("field width", "columns of the picture that a neuron sees", "px"),
@@ -39,7 +37,7 @@ MEANINGS = {
         "preferred orientation", "of the bar, counterclockwise from horizontal", "degrees"
     ),
     "orientation/orientation_selectivity": Meaning(
-        "orientation selectivity", "1 - circular variance: 0 all orientations alike, 1 one orientation only", "0 to 1"
+        "orientation selectivity", "1 - circular variance: 0 all orientations alike, 1 one orientation only"
     ),
     "orientation/bandwidth": Meaning("orientation bandwidth", "half width of the tuning curve", "degrees"),
     "orientation/preferred_frequency": Meaning("preferred frequency", "spatial frequency", "cycles/pixel"),

@@ -142,6 +142,17 @@ def enlarged(picture: UInt8[np.ndarray, "height width 4"], *, longest: int) -> U
     return np.asarray(Image.fromarray(picture, "RGBA").resize(size, Image.Resampling.BICUBIC))
 
 
+def heat(values: Float[np.ndarray, "row col"], *, longest: int) -> UInt8[np.ndarray, "height width 4"]:
+    """A map of numbers, black where lowest and white where highest, each position a square (or a part of a pixel)."""
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
+    shades = np.where(finite, (values - low) / (high - low if high > low else 1.0), 0)
+    picture = _painted(np.where(finite, shades, np.nan)[None])
+    times = max(1, longest // max(values.shape))
+    large = picture.repeat(times, 0).repeat(times, 1)
+    return large if max(large.shape) <= longest else fitted(large, side=longest)
+
+
 def fitted(tile: UInt8[np.ndarray, "height width 4"], *, side: int) -> UInt8[np.ndarray, "side side 4"]:
     """The tile reduced or enlarged to fit a square, in its middle."""
     height, width = tile.shape[:2]

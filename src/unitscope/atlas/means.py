@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unitscope.atlas import figures, sprites
+from unitscope.atlas.scripts import rounded
 from unitscope.errors import UnknownName
 from unitscope.vocabulary import Box, Size
 
@@ -106,6 +108,21 @@ def write_further_means(record: Record, site: SiteFacts, *, stem: Path) -> list[
     return written
 
 
+def write_response_maps(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
+    """Write the mean response of each unit over its lattice, from lowest to highest; None where unknown."""
+    try:
+        maps = np.asarray(record.array(f"response_map/{site.name}")[...], np.float64)
+    except (UnknownName, FileNotFoundError, ValueError):  # ValueError: a name such as ".." that Zarr cannot hold
+        return None
+    if maps.ndim != 3 or max(maps.shape[1:]) == 1 or not np.isfinite(maps).any():
+        return None
+    pictures = [figures.heat(values, longest=LONGEST) if np.isfinite(values).any() else None for values in maps]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a unit that was never finite has no range: NaN, shown as none
+        low, high = rounded(np.nanmin(maps, (1, 2))), rounded(np.nanmax(maps, (1, 2)))
+    return {"low": low, "high": high, **_write(pictures, stem, "map", enlarge=False)}
+
+
 def write_kernels(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
     """Write the first-layer kernel of each unit of a site, around gray at one gain; None where the site has none."""
     known = record.facts.get("kernels") or {}
@@ -128,9 +145,14 @@ def _reliable(deltas: list[np.ndarray | None], n: np.ndarray) -> np.ndarray:
     return np.concatenate([delta.ravel() for delta in chosen]) if chosen else np.zeros(0)
 
 
-def _write(pictures: Sequence[np.ndarray | None], stem: Path, kind: str) -> dict[str, Any]:
-    tiles = [None if picture is None else figures.enlarged(picture, longest=LONGEST) for picture in pictures]
-    sharp = any(picture is not None and max(picture.shape[:2]) <= figures.SHARP // 2 for picture in pictures)
+def _write(pictures: Sequence[np.ndarray | None], stem: Path, kind: str, *, enlarge: bool = True) -> dict[str, Any]:
+    tiles = [
+        None if picture is None else figures.enlarged(picture, longest=LONGEST) if enlarge else picture
+        for picture in pictures
+    ]
+    sharp = not enlarge or any(
+        picture is not None and max(picture.shape[:2]) <= figures.SHARP // 2 for picture in pictures
+    )
     size = _largest([tile for tile in tiles if tile is not None])
     tiles = [None if tile is None else _centered(tile, size) for tile in tiles]
     written = sprites.write_sprites(tiles, stem=stem.with_name(f"{stem.name}-{kind}"), lossless=sharp, quality=88)

@@ -151,6 +151,7 @@ def _write_site(shelf: Shelf, site: SiteFacts, folder: Path) -> None:
         "patches": {pole: _write_patches(shelf, site, pole, stem) for pole in POLES},
         "mean": means.write_means(shelf, site, stem=stem),
         "further": means.write_further_means(shelf.record, site, stem=stem),
+        "map": means.write_response_maps(shelf.record, site, stem=stem),
         "kernel": means.write_kernels(shelf.record, site, stem=stem),
     }
     write_script(home / "data" / f"{slug}.js", f"unitscope.sites[{as_script(f'{shelf.slug}/{slug}')}]", value)

@@ -19,6 +19,7 @@ const Sheet = (() => {
   }
   for (const { title, absolute } of data.further)
     ways.push([title.replaceAll(/\W+/g, "-"), title, absolute, `Each unit by its mean preferred stimulus: ${title.replace("mean, ", "")}.`]);
+  if (data.map) ways.push(["map", "by position", data.map, "The mean response of each unit at each position of its lattice, from black (lowest) to white (highest)."]);
   if (data.kernel) ways.push(["kernel", "kernel", data.kernel, `First-layer kernels (${data.kernel.of}) around middle gray; contrast × ${number(data.kernel.gain)} for all units alike.`]);
 
   const inactive = columns.inactive ? columns.inactive.values : [];

@@ -206,7 +206,7 @@ const Unit = (() => {
   }
 
   function means(view) {
-    const { mean, kernel } = view.data;
+    const { mean, map, kernel } = view.data;
     const figures = [];
     const picture = (sprite, title, ...caption) => {
       const node = el("span", { class: "picture", role: "img", "aria-label": title });
@@ -222,6 +222,12 @@ const Unit = (() => {
     }
     for (const further of view.data.further)
       picture(further.absolute, further.title, el("span", { class: "count" }, `n = ${number(further.n[view.channel])}`));
+    if (map)
+      picture(
+        map,
+        "by position",
+        el("span", { class: "count", title: "mean response at each position of the lattice, black lowest, white highest" }, `${number(map.low[view.channel])} to ${number(map.high[view.channel])}`),
+      );
     if (kernel && view.channel < kernel.count)
       picture(kernel, "kernel", el("span", { class: "count", title: "around middle gray, one gain for the whole layer" }, `${kernel.of}, ${kernel.size.join(" × ")}`));
     return el("div", { class: "means" }, figures);

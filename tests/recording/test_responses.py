@@ -51,6 +51,13 @@ def test_extremes_equal_a_full_sort_with_ties_however_the_session_is_cut(seed, s
         assert as_lists(kept[sign]) == ordered_extremes(responses.numpy(), k=k, pole=pole)
 
 
+def test_long_lists_equal_a_full_sort():
+    responses = torch.randn(150, 2, 2, 2, generator=torch.Generator().manual_seed(3)).round(decimals=1)
+    kept = listen_in_parts(responses, [40, 90], k=100)
+    for pole, sign in POLES.items():
+        assert as_lists(kept[sign]) == ordered_extremes(responses.numpy(), k=100, pole=pole)
+
+
 def test_extremes_of_two_shards_in_either_order_equal_those_of_the_whole():
     responses = torch.randn(20, 4, 3, 3, generator=torch.Generator().manual_seed(1)).round(decimals=1)
     whole = listen_in_parts(responses, [], k=5)

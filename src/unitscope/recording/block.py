@@ -21,6 +21,9 @@ LOOK_UP = 1 << 24
 ROWS = ("peak", "trough", "mean", "positive_positions", "center")
 """What is read of each response map."""
 
+RENEWED = 64
+"""Lists up to this length are renewed after each batch, longer ones (whose renewal would cost more) after each block."""
+
 HANDFUL = 1 << 20
 """How many responses are taken in at a time: few enough to stay in the processor's cache while they are read several
 times.
@@ -112,9 +115,9 @@ class Hearing:
 
     def _consider(self, responses: Tensor, extreme: Tensor, images: Tensor, sign: int) -> None:
         """Look up the positions of those responses that are among the k best so far."""
-        best = torch.cat([self.floor[sign], (sign * extreme).T], dim=1).topk(self.k, dim=1).values
-        self.floor[sign] = best
-        entering = (sign * extreme >= best[:, -1]) & torch.isfinite(extreme)
+        if self.k <= RENEWED:
+            self.floor[sign] = torch.cat([self.floor[sign], (sign * extreme).T], dim=1).topk(self.k, dim=1).values
+        entering = (sign * extreme >= self.floor[sign][:, -1]) & torch.isfinite(extreme)
         stimulus, unit = entering.nonzero(as_tuple=True)
         if len(unit):
             for value, place in positions(

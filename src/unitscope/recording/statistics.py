@@ -115,25 +115,27 @@ class Extremes(Fields):
 
     def insert(self, unit: Array, value: Array, image: Array, row: Array, col: Array) -> None:
         """Let further responses, given as flat arrays of equal length, contend for the places."""
-        k = self.value.shape[1]
-        changed, place = np.unique(unit, return_inverse=True)
-        held = self.image[changed] >= 0
-        columns = [
-            np.concatenate([mine[held], others])
-            for mine, others in (
-                (np.repeat(np.arange(len(changed))[:, None], k, axis=1), place),
-                (self.value[changed], value),
-                (self.image[changed], image),
-                (self.row[changed], row),
-                (self.col[changed], col),
-            )
-        ]
-        unit, value, image, row, col = columns
+        if not len(unit):
+            return
         order = np.lexsort((col, row, image, -self.sign * value, unit))
-        rank = rank_within(unit[order])
-        order, rank = order[rank < k], rank[rank < k]
+        units, place = np.unique(unit[order], return_inverse=True)
+        rank = rank_within(place)
+        later = bool(image.min() > self.image[units].max())
+        columns = {}
         for name, column in (("value", value), ("image", image), ("row", row), ("col", col)):
-            getattr(self, name)[changed[unit[order]], rank] = column[order]
+            held = getattr(self, name)[units]
+            empty = -self.sign * np.inf if name == "value" else -1
+            new = np.full((len(units), int(rank.max()) + 1), empty, dtype=held.dtype)
+            new[place, rank] = column[order]
+            columns[name] = np.concatenate([held, new], axis=1)
+        keys = -self.sign * columns["value"]
+        if later:  # both lists are in order, and of equal values those held are earlier
+            best = np.argsort(keys, axis=1, kind="stable")
+        else:
+            best = np.lexsort((columns["col"], columns["row"], columns["image"], keys), axis=1)
+        best = best[:, : self.value.shape[1]]
+        for name, column in columns.items():
+            getattr(self, name)[units] = np.take_along_axis(column, best, axis=1)
 
 
 @dataclass

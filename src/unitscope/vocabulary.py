@@ -5,10 +5,11 @@ Text is understood here once: "layer1.0.relu_1:18@28,28" names the neuron at row
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Box(NamedTuple):
         return 1 - inside.height * inside.width / (self.height * self.width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReceptiveField:
     """Where the neurons of a site look: `size` pixels, moving by `stride` per lattice step, the first from `start` on.
 
@@ -85,6 +86,15 @@ class ReceptiveField:
 
     def __str__(self) -> str:
         return f"{self.size[0]} x {self.size[1]}"
+
+    def __repr__(self) -> str:
+        facts = f"size={self.size}, stride={self.stride}, start={self.start}, status={self.status!r}"
+        return f"ReceptiveField({facts}" + (f", cause={self.cause!r})" if self.cause else ")")
+
+    def _repr_html_(self) -> str:
+        move = "" if self.stride == (0, 0) else f", moving by {self.stride[0]} x {self.stride[1]}"
+        cause = f" <small>({html.escape(self.cause)})</small>" if self.cause else ""
+        return f"<b>{self}</b> px{move}, from {self.start[0]}, {self.start[1]}: {self.status}{cause}"
 
 
 @dataclass(frozen=True, order=True)
@@ -165,7 +175,14 @@ class Bounds:
         ).astype(np.int64)
 
 
-@dataclass(frozen=True, eq=False)
+@runtime_checkable
+class Views(Protocol):
+    """Gives sites as they are seen from other sites."""
+
+    def site(self, name: str, at: str | None, gating: bool) -> Site: ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Site:
     """A place in the network where an electrode can sit: the output of one operation.
 
@@ -193,22 +210,28 @@ class Site:
         """The lattice position that counts as the center: (rows // 2, cols // 2)."""
         return self.lattice[0] // 2, self.lattice[1] // 2
 
-    def field(self, channel: int | None = None) -> ReceptiveField:
+    views: Views | None = field(default=None, repr=False)
+    """Where the same site as seen from other sites, or without gating, can be had."""
+
+    def field(self, channel: int | None = None, *, at: str | None = None, gating: bool = True) -> ReceptiveField:
         """The receptive field of the site's neurons; of one channel where channels differ, else the hull of all.
 
-        Raises BadInput for a channel that the site does not have.
+        With `at`, the field on the lattice of another, earlier site. Without `gating`, numbers taken from the whole image that
+        only scale channels (squeeze-and-excitation) do not count. Raises BadInput for a channel that the site does not have, and
+        for a site `at` that it does not depend on.
         """
+        site = self.seen_from(at, gating=gating)
         if channel is not None:
             self._check(channel)
-            return self.fields[self.groups[channel] if self.groups else 0]
-        return self.fields[0] if len(self.fields) == 1 else hull_of(self.fields)
+            return site.fields[site.groups[channel] if site.groups else 0]
+        return site.fields[0] if len(site.fields) == 1 else hull_of(site.fields)
 
-    def box(self, row: int, col: int, channel: int = 0) -> Box:
+    def box(self, row: int, col: int, channel: int = 0, *, at: str | None = None, gating: bool = True) -> Box:
         """The exact box of one neuron. It hangs over the picture's edge where the field does.
 
-        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer;
-        a side follows the field's rule where the picture alone cuts it off, and is the exact one otherwise.
-        Raises BadInput for a channel or a position that the site does not have.
+        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer; a side
+        follows the field's rule where the picture alone cuts it off, and is the exact one otherwise. With `at`, the box of lattice
+        positions of an earlier site. Raises BadInput for a channel or a position that the site does not have.
         """
         self._check(channel)
         rows, cols = self.lattice
@@ -216,19 +239,26 @@ class Site:
             raise BadInput(
                 f"{self.name} has no neuron at {row},{col}: its lattice is {rows} x {cols}, counted from 0,0."
             )
-        exact = self.bounds.at(channel, row, col)
+        site = self.seen_from(at, gating=gating)
+        exact = site.bounds.at(channel, row, col)
         if exact.height <= 0 or exact.width <= 0:
             return exact
-        rule = self.field(channel).box(row, col)
-        clipped = rule.clip(self.picture)
+        field = site.field(channel)
+        if field.status != "exact":
+            return exact
+        rule = field.box(row, col)
+        clipped = rule.clip(site.picture)
         return Box(*(wide if cut == true else true for wide, cut, true in zip(rule, clipped, exact, strict=True)))
 
-    def boxes(self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right); positions must be on the lattice."""
+    def boxes(
+        self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right).
+
+        The survey asks for hundreds of thousands. Positions are taken to be on the lattice.
+        """
         exact = self.bounds.of_many(channels, rows, cols)
-        group = (
-            np.asarray(self.groups, dtype=np.int64)[channels] if self.groups else np.zeros(len(rows), dtype=np.int64)
-        )
+        group = np.asarray(self.groups or [0] * self.channels, dtype=np.int64)[channels]
         start, stride, size = (
             np.array([getattr(one, name) for one in self.fields], dtype=np.int64)[group]
             for name in ("start", "stride", "size")
@@ -236,8 +266,53 @@ class Site:
         first = start + np.stack([rows, cols], axis=1) * stride
         rule = np.concatenate([first, first + size], axis=1)
         clipped = np.clip(rule, 0, [*self.picture, *self.picture])
-        sees = ((exact[:, 2] > exact[:, 0]) & (exact[:, 3] > exact[:, 1]))[:, None]
-        return np.where((clipped == exact) & sees, rule, exact)
+        ruled = np.array([one.status == "exact" for one in self.fields])[group]
+        ruled &= (exact[:, 2] > exact[:, 0]) & (exact[:, 3] > exact[:, 1])
+        return np.where((clipped == exact) & ruled[:, None], rule, exact)
+
+    def reached_by(self, row: int, col: int, *, at: str | None = None) -> Box:
+        """The projective field: the smallest box of lattice positions of this site that holds all neurons that see one pixel.
+
+        With `at`, all that see the neuron at (row, col) of an earlier site. Empty, at (0, 0), where there is none.
+        """
+        site = self.seen_from(at)
+        bounds = site.bounds
+        sees = (bounds.top <= row) & (row < bounds.bottom) & (bounds.left <= col) & (col < bounds.right)
+        places = np.broadcast_to(sees.any(0), site.lattice).nonzero()
+        if not len(places[0]):
+            return Box(0, 0, 0, 0)
+        (top, bottom), (left, right) = ((int(at.min()), int(at.max()) + 1) for at in places)
+        return Box(top, left, bottom, right)
+
+    def seen_from(self, at: str | None = None, *, gating: bool = True) -> Site:
+        """This site with its fields counted on the lattice of an earlier site, or without gating.
+
+        Raises BadInput where it does not depend on that site.
+        """
+        if at is None and gating:
+            return self
+        if self.views is None:
+            raise BadInput(f"{self.name} was read from a record and knows no other sites; ask the network's own sites.")
+        return self.views.site(self.name, at, gating)
+
+    def __repr__(self) -> str:
+        rows, cols = self.lattice
+        return f"Site({self.name!r}: {self.operation}, {self.channels} channels on {rows} x {cols}, field {self.field()!r})"
+
+    def _repr_html_(self) -> str:
+        field = self.field()
+        facts = {
+            "operation": self.operation,
+            "channels": self.channels,
+            "lattice": f"{self.lattice[0]} x {self.lattice[1]}",
+            "field": f"{field} px" + (f" ({len(self.fields)} different ones)" if len(self.fields) > 1 else ""),
+            "stride": f"{field.stride[0]} x {field.stride[1]} px",
+            "starts at": f"{field.start[0]}, {field.start[1]}",
+            "status": field.status + (f": {field.cause}" if field.cause else ""),
+            "read by": ", ".join(self.readers) or "nobody",
+        }
+        rows = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items())
+        return f"<table><caption>{html.escape(self.name)}</caption>{rows}</table>"
 
     def _check(self, channel: int) -> None:
         if not 0 <= channel < self.channels:

@@ -35,7 +35,9 @@ def weight(*shape: int, dtype: torch.dtype) -> Tensor:
 
 def conv(x: Tensor, older: Tensor, *, out=4, kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1):
     groups = groups if x.shape[1] % groups == 0 else 1
-    dilation = tuple(d if d * (k - 1) < n + 2 * p else 1 for d, k, n, p in zip(dilation, kernel, x.shape[2:], padding, strict=True))
+    dilation = tuple(
+        d if d * (k - 1) < n + 2 * p else 1 for d, k, n, p in zip(dilation, kernel, x.shape[2:], padding, strict=True)
+    )
     kernel = tuple(min(k, n + 2 * p) for k, n, p in zip(kernel, x.shape[2:], padding, strict=True))
     shape = (out * groups, x.shape[1] // groups, *kernel)
     return F.conv2d(x, weight(*shape, dtype=x.dtype), None, stride, padding, dilation, groups), older
@@ -165,7 +167,22 @@ def drawn(seed: int, count: int) -> Scripted:
     return Scripted(steps)
 
 
-LOCAL = ["conv", "conv", "conv", "pool", "pad", "crop", "branch", "swap", "add", "cat", "shuffle", "chunked", "relu", "channels_last"]
+LOCAL = [
+    "conv",
+    "conv",
+    "conv",
+    "pool",
+    "pad",
+    "crop",
+    "branch",
+    "swap",
+    "add",
+    "cat",
+    "shuffle",
+    "chunked",
+    "relu",
+    "channels_last",
+]
 
 
 def random_step(chance: random.Random, kinds: Sequence[str]) -> Step:

@@ -67,7 +67,13 @@ def check_torchvision(name: str, size: int) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(seed=st.integers(0, 10**6), count=st.integers(1, 8), rows=st.integers(9, 22), cols=st.integers(9, 22), local=st.booleans())
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 8),
+    rows=st.integers(9, 22),
+    cols=st.integers(9, 22),
+    local=st.booleans(),
+)
 def test_random_graphs_of_all_operations(seed: int, count: int, rows: int, cols: int, local: bool):
     chance = random.Random(seed)
     kinds = LOCAL if local else [*STEPS, *["conv"] * 6]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.conftest import needs
 from unitscope.anatomy.sites import sites
-from unitscope.errors import BadInput
+from unitscope.errors import BadInput, UnknownName
 from unitscope.residual import resnet
 from unitscope.vocabulary import Box, Site
 
@@ -47,7 +47,12 @@ def test_sites_of_resnet34_know_their_place(resnet34):
     assert (site.channels, site.lattice, site.operation, site.channel_axis) == (64, (56, 56), "relu", 1)
     assert site.readers == ("conv2d", "add")
     assert not site.preactivation
-    assert [name for name, one in resnet34.items() if one.preactivation][:4] == ["bn1", "layer1.0.bn1", "layer1.0.add", "layer1.1.bn1"]
+    assert [name for name, one in resnet34.items() if one.preactivation][:4] == [
+        "bn1",
+        "layer1.0.bn1",
+        "layer1.0.add",
+        "layer1.1.bn1",
+    ]
     assert sum(one.preactivation for one in resnet34.values()) == 33
     assert list(resnet34)[:5] == ["conv1", "bn1", "relu", "maxpool", "layer1.0.conv1"]
     assert resnet34["avgpool"].field().status == "whole image"
@@ -182,7 +187,9 @@ def test_control_flow_may_depend_on_values():
 
 @pytest.mark.parametrize("inputs", [1, 12])
 def test_any_number_of_inputs_and_pictures_that_are_not_square(inputs: int):
-    found = sites(network(nn.Sequential(nn.Conv2d(inputs, 2, (3, 5), stride=(1, 2), dilation=(2, 1))), (31, 20), inputs))
+    found = sites(
+        network(nn.Sequential(nn.Conv2d(inputs, 2, (3, 5), stride=(1, 2), dilation=(2, 1))), (31, 20), inputs)
+    )
     field = found["0"].field()
     assert (field.size, field.stride, field.start) == ((5, 5), (1, 2), (0, 0))
     assert found["0"].lattice == (27, 8)
@@ -196,3 +203,102 @@ def test_sites_without_a_single_channel_axis_are_left_out():
     assert found["features.0.0"].channel_axis == 1
     assert found["features.1.0.add"].channel_axis == 3
     assert found["features.1.0.add"].lattice == (16, 16)
+
+
+def test_fields_on_the_lattice_of_an_earlier_site(resnet34_network):
+    """Two 3 x 3 convolutions further, the first with stride 2: 3 + 2 x 2 = 7."""
+    found = sites(resnet34_network)
+    site = found["layer3.0.relu_1"]
+    field = site.field(at="layer2.3.relu_1")
+    assert (field.size, field.stride, field.start, field.status) == ((7, 7), (2, 2), (-3, -3), "exact")
+    assert site.box(0, 0, at="layer2.3.relu_1").clip((28, 28)) == Box(0, 0, 4, 4)
+    assert found["layer2.3.relu_1"].field(at="layer2.3.relu_1").size == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def resnet34_network() -> SimpleNamespace:
+    return network(resnet("resnet34", width=2), 224)
+
+
+def test_sites_that_do_not_depend_on_the_other_are_refused(resnet34_network):
+    found = sites(resnet34_network)
+    with pytest.raises(BadInput, match=r"maxpool does not depend on layer1\.0\.conv1: it runs before it or on another branch"):
+        found["maxpool"].field(at="layer1.0.conv1")
+    with pytest.raises(UnknownName, match=r"has no site 'layer1\.0\.rely'. Close: 'layer1\.0\.relu'"):
+        found["fc"].field(at="layer1.0.rely")
+
+
+def test_the_projective_field_is_the_receptive_field_turned_round(resnet34_network):
+    site = sites(resnet34_network)["layer1.0.relu_1"]
+    reached = site.reached_by(100, 3)
+    sees = [
+        (row, col)
+        for row in range(56)
+        for col in range(56)
+        if (box := site.box(row, col)).top <= 100 < box.bottom and box.left <= 3 < box.right
+    ]
+    assert reached == Box(min(sees)[0], min(sees)[1], max(sees)[0] + 1, max(sees)[1] + 1)
+
+
+class Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.squeeze = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y * self.squeeze(F.adaptive_avg_pool2d(y, 1)).sigmoid()
+
+
+def test_squeeze_and_excitation_with_and_without_its_gates():
+    site = sites(network(Gated(), 16))["mul"]
+    assert site.field().status == "whole image"
+    assert site.box(5, 5) == Box(0, 0, 16, 16)
+    ungated = site.field(gating=False)
+    assert (ungated.size, ungated.start, ungated.status) == ((3, 3), (-1, -1), "exact")
+    assert site.box(0, 5, gating=False) == Box(-1, 4, 2, 7)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripted_modules_within_a_network():
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()))
+    module = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), scripted, nn.Conv2d(2, 2, 3))
+    found = sites(network(module, 16))
+    assert found["2"].field().size == (7, 7)
+    assert [name for name in found if name.startswith("1")] == ["1.conv2d", "1.relu"]
+    assert found["1.conv2d"].preactivation
+    assert found["1.relu"].field().size == (5, 5)
+
+
+def test_what_a_site_says_of_itself(resnet34):
+    site = resnet34["maxpool"]
+    assert repr(site) == (
+        "Site('maxpool': max_pool2d, 64 channels on 56 x 56, field ReceptiveField(size=(11, 11), stride=(4, 4), start=(-5, -5), "
+        "status='exact'))"
+    )
+    assert "<caption>maxpool</caption>" in site._repr_html_()
+    assert "<b>11 x 11</b> px, moving by 4 x 4" in site.field()._repr_html_()
+    assert resnet34["avgpool"].field()._repr_html_().endswith("whole image <small>(mean)</small>")
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_fields_behind_upsampling_are_upper_bounds_and_their_boxes_exact(mode: str):
+    class Up(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0, mode=mode)
+
+    site = sites(network(Up(), 8))["interpolate"]
+    assert site.field().status == "upper bound"
+    assert site.field().cause == "upsampling: fields differ along the lattice"
+    assert site.box(3, 3) == (Box(2, 2, 4, 4) if mode == "nearest" else Box(2, 2, 6, 6))
+
+
+def test_an_operation_without_a_rule_is_unknown_and_named():
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.matrix_exp(x)
+
+    site = sites(network(Odd(), 8))["linalg_matrix_exp"]
+    assert site.field().status == "unknown"
+    assert "matrix exp" in site.field().cause

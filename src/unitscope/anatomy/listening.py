@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, operation_of, paths_of
@@ -64,6 +65,7 @@ class Ear(TorchFunctionMode):
         self.root, self.heard, self.noted = root, heard, noted
         self.paths = paths_of(root)
         self.handles: list[Any] = []
+        self.script: ScriptEar | None = None
         self.inputs = tuple(inspect.signature(root.forward).parameters) if not is_scripted(root) else ()
         self.begin()
 
@@ -81,18 +83,25 @@ class Ear(TorchFunctionMode):
         """Put a hook before and after each module that has a name of its own."""
         hidden: set[nn.Module] = set()
         for module in self.paths:
-            if module in hidden or is_scripted(module):
+            if module in hidden:
                 continue
-            if is_leaf(module):
+            if is_leaf(module) or is_scripted(module):
                 hidden.update(part for part in module.modules() if part is not module)
-            self.handles.append(module.register_forward_pre_hook(self.enter, with_kwargs=True, prepend=True))
-            self.handles.append(module.register_forward_hook(self.exit, with_kwargs=True, always_call=True))
+            before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
+            self.handles.append(before(module, self.enter, with_kwargs=True, prepend=True))
+            self.handles.append(after(module, self.exit, with_kwargs=True, always_call=True))
 
     def leave(self) -> None:
         """Take all hooks away."""
         for handle in self.handles:
             handle.remove()
+        self.leave_script()
         self.begin()
+
+    def leave_script(self) -> None:
+        if self.script is not None:
+            script, self.script = self.script, None
+            script.__exit__(None, None, None)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.busy:
@@ -102,13 +111,17 @@ class Ear(TorchFunctionMode):
             for tensor in tensors((args, kwargs)):
                 self.derived[tensor] = True
         self.trail.append(module)
-        self.within = is_leaf(module)
+        self.within = is_leaf(module) or is_scripted(module)
+        if is_scripted(module):
+            self.script = ScriptEar(self)
+            self.script.__enter__()
 
     def exit(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or module not in self.trail:
             return None
         while self.trail.pop() is not module:
             pass
+        self.leave_script()
         self.within = bool(self.trail) and is_leaf(self.trail[-1])
         if self.within or output is None or not (is_leaf(module) or is_whole(module)):
             return None
@@ -176,6 +189,28 @@ class Ear(TorchFunctionMode):
         if self.within or self.busy or not self.trail:
             return value
         return self.named(self.counting.name(path, "getitem"), "getitem", tuple(tensors(whole)), value)
+
+
+class ScriptEar(TorchDispatchMode):
+    """Listens inside a scripted module, where Python sees nothing: its operations go by torch's own names for them."""
+
+    def __init__(self, ear: Ear) -> None:
+        super().__init__()
+        self.ear = ear
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        ear = self.ear
+        read = tuple(tensors((args, kwargs)))
+        if ear.busy or not any(tensor in ear.derived for tensor in read):
+            return result
+        word = operation_of(func._schema.name.split("::")[-1])
+        first = result[0] if isinstance(result, tuple) else result
+        if not isinstance(first, Tensor):
+            return result
+        value = ear.pass_on(ear.counting.name(ear.here, word), word, read, first)
+        return (value, *result[1:]) if isinstance(result, tuple) else value
 
 
 @contextmanager

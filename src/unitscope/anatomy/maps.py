@@ -62,19 +62,16 @@ def label_of(factors: Factors) -> str:
     return spatial.pop() if len(spatial) == 1 else "token"
 
 
-def origin(shape: tuple[int, ...], dims: tuple[Factors, ...], *, row: Sequence[int], col: Sequence[int]) -> Seen:
-    """The maps of a value in which every lattice position sees itself only: `row` and `col` name the dimensions that make the lattice.
+def origin(shape: tuple[int, ...], dims: tuple[Factors, ...], *, channel: int, lattice: tuple[int, int]) -> Seen:
+    """The maps of a value in which every lattice position sees itself only.
 
-    A lattice in one dimension (tokens) is numbered along its rows.
+    `channel` is the dimension of channels; the one or two others (but for the first, that of stimuli) make the lattice.
     """
-    maps = (itself(shape, row), itself(shape, col))
-    return Seen(shape, maps, maps, dims, (1, 1))
-
-
-def itself(shape: tuple[int, ...], along: Sequence[int]) -> Map:
-    extent = [size if dim in along else 1 for dim, size in enumerate(shape)]
-    index = np.arange(prod(extent), dtype=np.int32).reshape(extent)
-    return np.stack([index, -index])
+    places = [dim for dim in range(1, len(shape)) if dim != channel]
+    extent = [size if dim in places else 1 for dim, size in enumerate(shape)]
+    rows, cols = (index.astype(np.int32).reshape(extent) for index in np.indices(lattice))
+    maps = tuple(condensed(np.stack([index, -index])) for index in (rows, cols))
+    return Seen(shape, maps, maps, dims, (1, 1))  # type: ignore[arg-type]
 
 
 def nothing(shape: tuple[int, ...], dims: tuple[Factors, ...] | None = None) -> Seen:
@@ -204,8 +201,25 @@ def reduced(seen: Seen, dims: Sequence[int], *, keep: bool, why: str, spread: bo
 def spread_over(seen: Seen, shape: tuple[int, ...], dims: tuple[Factors, ...]) -> Seen:
     """The same maps for a broadcast shape: what changes along no dimension has maps of length 1 there already."""
     seen = at_rank(seen, len(shape))
-    dims = tuple(new if len(new) else old for new, old in zip(dims, seen.dims, strict=True))
+    dims = tuple(new or old for new, old in zip(dims or seen.dims, seen.dims, strict=True))
     return replace(seen, shape=shape, dims=dims)
+
+
+def accumulated(seen: Seen, dim: int, *, backwards: bool, why: str) -> Seen:
+    """Each element along one dimension sees itself and all before it (running sums, recurrent layers)."""
+    dim %= len(seen.shape)
+    seen = agree(seen)
+
+    def running(array: Map) -> Map:
+        if array.shape[dim + 1] == 1:
+            return array
+        array = np.flip(array, dim + 1) if backwards else array
+        array = np.minimum.accumulate(array, axis=dim + 1)
+        return np.flip(array, dim + 1) if backwards else array
+
+    moved = any(rule.shape[dim + 1] > 1 for rule in seen.rules)
+    seen = without_rule(seen, why) if moved else seen
+    return replace(seen, maps=(running(seen.maps[0]), running(seen.maps[1])))
 
 
 # windows

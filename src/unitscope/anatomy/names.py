@@ -36,7 +36,8 @@ PLAIN = {
     "si_lu": "silu", "gelu_tanh": "gelu", "quick_gelu": "gelu", "mish": "mish", "batch_norm1d": "batch_norm",
     "batch_norm2d": "batch_norm", "batch_norm3d": "batch_norm", "sync_batch_norm": "batch_norm", "frozen_batch_norm2d": "batch_norm",
     "instance_norm2d": "instance_norm", "local_response_norm": "local_response_norm", "dropout2d": "dropout",
-    "truediv": "div", "celu": "celu", "selu": "selu", "logsigmoid": "log_sigmoid", "conv_transpose2d": "conv_transpose2d",
+    "convolution": "conv2d", "native_batch_norm": "batch_norm", "native_layer_norm": "layer_norm", "addmm": "linear",
+    "max_pool2d_with_indices": "max_pool2d", "_convolution": "conv2d", "native_group_norm": "group_norm", "truediv": "div", "celu": "celu", "selu": "selu", "logsigmoid": "log_sigmoid", "conv_transpose2d": "conv_transpose2d",
 }  # fmt: skip
 """One word where classes and functions have several; everything else is the class or function name in snake case."""
 

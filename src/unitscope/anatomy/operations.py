@@ -15,8 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from unitscope.anatomy.maps import (
+    NO_RULE,
     Seen,
     Window,
+    accumulated,
     channels_mixed,
     hull,
     ranged,
@@ -31,6 +33,14 @@ from unitscope.anatomy.maps import (
 )
 
 
+@dataclass(slots=True)
+class Gates:
+    """Whether products with gates count (squeeze-and-excitation), and whether there were any."""
+
+    count: bool = True
+    met: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One operation as it ran: `arguments` by name, `result`, and `seen`, which gives a tensor's maps or None for a constant."""
@@ -40,6 +50,7 @@ class Call:
     arguments: dict[str, Any]
     result: Any
     seen: Callable[[Any], Seen | None]
+    gates: Gates
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -100,6 +111,27 @@ ELEMENTWISE = frozenset(
 
 def elementwise(call: Call) -> Seen:
     return hull(call.all_seen)
+
+
+@rule("mul")
+def multiplied(call: Call) -> Seen:
+    """Elementwise; but what one number per channel, taken from the whole image, does to a map is called gating."""
+    seens = call.all_seen
+    gate = next((seen for seen in seens if len(seens) == 2 and is_gate(seen)), None)
+    if gate is not None:
+        gated = next(seen for seen in seens if seen is not gate)
+        if not is_gate(gated) and any((rule != NO_RULE).all() for rule in gated.rules):
+            call.gates.met = True
+            if not call.gates.count:
+                return hull([gated])
+    return hull(seens)
+
+
+def is_gate(seen: Seen) -> bool:
+    """Whether a value is the same at all positions because it was taken from all of them."""
+    spatial = [dim for dim in range(len(seen.shape)) if seen.label(dim) not in ("stimulus", "channel")]
+    flat_maps = all(array.shape[dim + 1] == 1 for array in seen.maps for dim in spatial)
+    return flat_maps and bool(seen.lost) and all((rule == NO_RULE).all() for rule in seen.rules)
 
 
 # windows
@@ -387,26 +419,30 @@ def reduction(call: Call) -> Any:
     return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
 
 
-@rule(
-    "_softmax",
-    "softmax",
-    "_log_softmax",
-    "log_softmax",
-    "cumsum",
-    "cumprod",
-    "sort",
-    "_safe_softmax",
-    "logcumsumexp",
-    "cummax",
-    "cummin",
-    "flip_cumsum",
-)
+@rule("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax", "sort")
 def along_dimension(call: Call) -> Any:
     """All elements along a dimension see each other."""
     seen = reduced(call.maps, [call["dim"]], keep=True, why=call.name.strip("_"), spread=True)
-    if call.name.startswith(("cum", "logcum")):
-        seen = replace(seen, bounded=seen.bounded | {call.name})
     return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
+
+
+@rule("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
+def running(call: Call) -> Any:
+    seen = accumulated(call.maps, call["dim"], backwards=False, why=call.name)
+    return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
+
+
+@rule("mkldnn_rnn_layer")
+def recurrent(call: Call) -> Any:
+    """One direction of a recurrent layer: [time sequence feature], each moment sees those before it."""
+    seen = call.maps
+    if any(call.seen(call.get(name)) is not None for name in ("hx_", "cx_")):
+        return coarse(call)
+    seen = accumulated(seen, 0, backwards=bool(call["reverse"]), why="recurrent layer")
+    output = channels_mixed(seen, 2, groups=1, out=call.result[0].shape[2])
+    last = reduced(seen, [0, 2], keep=True, why="recurrent layer")
+    states = [spread_over(last, tuple(state.shape), ()) if state.ndim == 3 else None for state in call.result[1:]]
+    return (output, *(None if state is None else replace(state, dims=seen.dims) for state in states))
 
 
 @rule("topk")
@@ -479,7 +515,6 @@ def fourier(call: Call) -> Seen:
     "gru",
     "rnn_tanh",
     "rnn_relu",
-    "mkldnn_rnn_layer",
     "_cudnn_rnn",
     "grid_sampler_2d",
     "cudnn_grid_sampler",

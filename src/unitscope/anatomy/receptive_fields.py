@@ -128,10 +128,10 @@ def field_of(seen: Seen, maps: OnLattice, lattice: Size, picture: Size) -> Recep
     row = along(maps.rows, maps.row_rule, 0, lattice, picture, seen.steps)
     col = along(maps.cols, maps.col_rule, 1, lattice, picture, seen.steps)
     size, stride, start = (row.size, col.size), (row.stride, col.stride), (row.start, col.start)
-    if (size, stride, start) == (picture, (0, 0), (0, 0)) and seen.lost:
-        return ReceptiveField(size, stride, start, "whole image", listed(seen.lost))
     if seen.bounded:
         return ReceptiveField(size, stride, start, "upper bound", listed(seen.bounded))
+    if (size, stride, start) == (picture, (0, 0), (0, 0)) and seen.lost:
+        return ReceptiveField(size, stride, start, "whole image", listed(seen.lost))
     if not (row.fits and col.fits):
         cause = f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice"
         return ReceptiveField(size, stride, start, "upper bound", cause)
@@ -162,7 +162,8 @@ def along(exact: Map, rule: Map, kind: int, lattice: Size, picture: Size, steps:
     first, last = exact[0][live], -exact[1][live]
     if (first == first[0]).all() and (last == last[0]).all():
         return Line(int(last[0] - first[0]) + 1, 0, int(first[0]), True)
-    return fitted(exact, live, axis, step or round(picture[kind] / count))
+    line = fitted(exact, live, axis, step or round(picture[kind] / count))
+    return line if line.size < picture[kind] else Line(picture[kind], 0, 0, False)
 
 
 def fitted(exact: Map, live: NDArray[np.bool_], axis: int, stride: int) -> Line:

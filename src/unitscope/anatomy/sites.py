@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.listening import listening
-from unitscope.anatomy.maps import Seen, origin
+from unitscope.anatomy.maps import Factors, Seen, origin
 from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, fields_of, layout
 from unitscope.anatomy.watching import Watching
-from unitscope.errors import BadInput
+from unitscope.errors import BadInput, unknown_name
 from unitscope.vocabulary import Site, Size
 
 
@@ -45,55 +45,100 @@ def sites(network: Network) -> dict[str, Site]:
     nn.DataParallel. The network is left as it was.
     """
     refuse_training(network.module)
-    run = Run.of(network, cheaply=True)
-    if run.looked:
-        run = Run.of(network, cheaply=False)
-    return run.finished()
+    return Views(network).sites()
+
+
+class Views:
+    """The sites as seen from the picture, from another site, or without gating; each is found out when it is first asked for."""
+
+    def __init__(self, network: Network) -> None:
+        self.module = network.module
+        self.size, self.inputs = network.size, network.inputs
+        self.cheaply = True
+        self.layouts: dict[str, tuple[tuple[Factors, ...], int, Size]] = {}
+        self.known: dict[tuple[str | None, bool], dict[str, Site]] = {}
+
+    def sites(self, at: str | None = None, *, gating: bool = True) -> dict[str, Site]:
+        """All sites that depend on the site `at` (None: the picture), with fields counted on its lattice."""
+        if (at, gating) not in self.known:
+            if at is not None and at not in self.layouts:
+                raise unknown_name("site", at, self.layouts, where="the network")
+            self.known[at, gating] = self.run(self.module, at, gating).finished(self)
+        return self.known[at, gating]
+
+    def run(self, module: nn.Module, at: str | None, gating: bool) -> Run:
+        run = Run(at, self.layouts)
+        run.through(module, self, cheaply=self.cheaply, gating=gating)
+        if run.looked and self.cheaply:  # values decide what is run: they must be real
+            self.cheaply = False
+            run = Run(at, self.layouts)
+            run.through(module, self, cheaply=False, gating=gating)
+        return run
+
+    def site(self, name: str, at: str | None, gating: bool) -> Site:
+        """One site as seen from `at`. Raises BadInput where it does not depend on it."""
+        found = self.sites(at, gating=gating)
+        if name not in found:
+            raise BadInput(f"{name} does not depend on {at}: it runs before it or on another branch.")
+        return found[name]
 
 
 @dataclass
 class Run:
     """One pass through the network: the sites found, in order, without their readers, who come later."""
 
+    at: str | None
+    layouts: dict[str, tuple[tuple[Factors, ...], int, Size]]
     sites: dict[str, Site] = field(default_factory=dict)
     readers: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     looked: set[str] = field(default_factory=set)
 
-    @classmethod
-    def of(cls, network: Network, *, cheaply: bool) -> Run:
-        run, watching = cls(), Watching(cheaply=cheaply)
+    def through(self, module: nn.Module, views: Views, *, cheaply: bool, gating: bool) -> None:
+        watching = Watching(cheaply=cheaply, gating=gating)
         makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         operations: dict[str, str] = {}
+        extent = views.size if self.at is None else self.layouts[self.at][2]
 
         def noted(name: str, operation: str, read: tuple[Tensor, ...], _: Tensor) -> None:
             for tensor in read:
                 if tensor in makers:
-                    run.readers[makers[tensor]][operation] = None
+                    self.readers[makers[tensor]][operation] = None
             operations[name] = operation
 
         def heard(name: str, value: Tensor) -> None:
             makers[value] = name
+            if name == self.at:
+                dims, axis, lattice = self.layouts[name]
+                watching.know(value, origin(tuple(value.shape), dims, channel=axis, lattice=lattice))
             seen = watching.seen(value)
-            if seen is not None and value.is_floating_point() and (place := layout(seen)) is not None:
-                run.sites[name] = site_of(name, operations[name], seen, place, network.size)
+            if seen is None or not value.is_floating_point() or (place := layout(seen)) is None:
+                return
+            if self.at is None:
+                self.layouts[name] = (seen.dims, *place)
+            self.sites[name] = site_of(name, operations[name], seen, place, extent)
 
-        picture = blank(network, value=0.0 if cheaply else 0.5)
-        watching.know(picture, picture_maps(tuple(picture.shape)))
-        with torch.no_grad(), listening(network.module, heard, noted=noted), watching:
-            show(network, picture)
-        run.looked = watching.looked
-        return run
+        picture = blank(module, (STIMULI, views.inputs, *views.size), value=0.0 if cheaply else 0.5)
+        if self.at is None:
+            dims = tuple(((word, size),) for word, size in zip(PICTURE, picture.shape, strict=True))
+            watching.know(picture, origin(tuple(picture.shape), dims, channel=1, lattice=views.size))
+        with torch.no_grad(), listening(module, heard, noted=noted), watching:
+            show(module, picture)
+        self.looked = watching.looked
 
-    def finished(self) -> dict[str, Site]:
+    def finished(self, views: Views) -> dict[str, Site]:
         """The sites with their readers."""
         return {
             name: replace(
                 site,
                 readers=tuple(self.readers[name]),
                 preactivation=any(reader in NONLINEARITIES for reader in self.readers[name]),
+                views=views,
             )
             for name, site in self.sites.items()
         }
+
+
+PICTURE = ("stimulus", "channel", "row", "col")
 
 
 def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], picture: Size) -> Site:
@@ -113,29 +158,23 @@ def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], pict
     )
 
 
-def blank(network: Network, *, value: float) -> Tensor:
+def blank(module: nn.Module, shape: tuple[int, ...], *, value: float) -> Tensor:
     """A picture with nothing on it, of the kind and on the device of the network's parameters."""
-    like = next((p for p in network.module.parameters() if p.is_floating_point()), torch.empty(0))
-    shape = (STIMULI, network.inputs, *network.size)
+    like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
     return torch.full(shape, value, dtype=like.dtype, device=like.device)
 
 
-def picture_maps(shape: tuple[int, ...]) -> Seen:
-    dims = tuple(((name, size),) for name, size in zip(("stimulus", "channel", "row", "col"), shape, strict=True))
-    return origin(shape, dims, row=[2], col=[3])
-
-
-def show(network: Network, picture: Tensor) -> Any:
+def show(module: nn.Module, picture: Tensor) -> Any:
     """Run the network; what it raises becomes a short story."""
     try:
-        return network.module(picture)
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        size = " x ".join(str(n) for n in network.size)
+        return module(picture)
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as error:
+        size = " x ".join(str(n) for n in picture.shape[2:])
         reason = str(error).strip().split("\n")[0][:200]
         raise BadInput(
-            f"{type(network.module).__name__} cannot be run on a picture of {size} pixels and {network.inputs} channels: "
-            f"{reason or type(error).__name__}. Another size or number of inputs may help; a network that needs more than a "
-            "picture has to be wrapped in a module that takes one."
+            f"{type(module).__name__} cannot be run on a picture of {size} pixels and {picture.shape[1]} channels: "
+            f"{reason or type(error).__name__}. Another size or number of inputs may help; a network that needs more "
+            "than a picture has to be wrapped in a module that takes one."
         ) from error
 
 

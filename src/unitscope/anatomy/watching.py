@@ -14,7 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 import unitscope.anatomy.rearrangements  # noqa: F401  enters its rules
 from unitscope.anatomy.maps import Map, Seen, condensed, expanded, nothing
-from unitscope.anatomy.operations import ELEMENTWISE, RULES, Call, Constant, coarse_like, elementwise, flat
+from unitscope.anatomy.operations import ELEMENTWISE, RULES, Call, Constant, Gates, coarse_like, elementwise, flat
 
 READS_VALUES = frozenset(
     ["_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "unique"]
@@ -28,9 +28,10 @@ class Watching(TorchDispatchMode):
     values. `looked` tells whether the network has looked at a value in order to decide something, in which case they may, after all.
     """
 
-    def __init__(self, *, cheaply: bool = True) -> None:
+    def __init__(self, *, cheaply: bool = True, gating: bool = True) -> None:
         super().__init__()
         self.cheaply = cheaply
+        self.gates = Gates(count=gating)
         self.looked: set[str] = set()
         self.known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.holders: dict[int, list[Any]] = {}
@@ -45,12 +46,12 @@ class Watching(TorchDispatchMode):
         kwargs = kwargs or {}
         arguments = named(func, args, kwargs)
         before = {id(tensor): seen for tensor in flat(arguments.values()) if (seen := self.seen(tensor)) is not None}
-        cheap = CHEAP.get(plain_name(func)) if self.cheaply and before else None
+        cheap = CHEAP.get(plain_name(func)) if self.cheaply else None
         result = cheap(arguments) if cheap is not None else func(*args, **kwargs)
         if before:
             if plain_name(func) in READS_VALUES:
                 self.looked.add(plain_name(func))
-            call = Call(plain_name(func), func, arguments, result, lambda tensor: before.get(id(tensor)))
+            call = Call(plain_name(func), func, arguments, result, lambda tensor: before.get(id(tensor)), self.gates)
             self.keep(call, outcome(call))
         elif func._schema.is_mutable:
             for tensor in written(func, arguments):
@@ -258,7 +259,12 @@ def cheap_product(arguments: dict[str, Any]) -> Tensor:
     return first.new_zeros((*first.shape[:-1], second.shape[-1]))
 
 
+def cheap_softmax(arguments: dict[str, Any]) -> Tensor:
+    return torch.zeros_like(arguments["self"], memory_format=torch.contiguous_format)
+
+
 CHEAP: dict[str, Callable[[dict[str, Any]], Tensor]] = {
+    "_softmax": cheap_softmax,
     "convolution": cheap_convolution,
     "addmm": cheap_product,
     "mm": cheap_product,

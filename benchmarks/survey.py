@@ -46,12 +46,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("images")
+    parser.add_argument("model", nargs="?", default="resnet34")
+    parser.add_argument("images", nargs="?", default="builtin")
     parser.add_argument("--weights")
     parser.add_argument("--mean", type=float)
     parser.add_argument("--std", type=float)
-    parser.add_argument("--count", type=int)
+    parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--threads", type=int)

@@ -95,8 +95,8 @@ def test_accuracy_counts_labels_among_the_first_logits():
 
 def test_training_learns_red_from_blue_and_leaves_weights_that_load(pictures, tmp_path):
     weights = train(
-        tiny_network(), open_images(pictures), to=tmp_path, recipe=Recipe(epochs=8, batch=5, learning_rate=0.05, size=32),
-        validation=open_images(pictures), workers=0,
+        tiny_network(), open_images(pictures), to=tmp_path,
+        recipe=Recipe(epochs=8, batch=5, learning_rate=0.05, size=32), validation=open_images(pictures), workers=0,
     )  # fmt: skip
     network = load("resnet18", weights=weights)
     assert network.classes == ("blue", "red")
@@ -118,7 +118,8 @@ def progress(fact):
     if len(told) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 train(load("resnet18", width=4, classes=2, size=32, seed=0), open_images(sys.argv[1]), to=sys.argv[2],
-      recipe=Recipe(epochs=2, batch=4, learning_rate=0.05, size=32, seed=3), workers=0, checkpoint_every=2, progress=progress)
+      recipe=Recipe(epochs=2, batch=4, learning_rate=0.05, size=32, seed=3), workers=0,
+      checkpoint_every=2, progress=progress)
 """
 
 

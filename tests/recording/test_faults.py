@@ -150,7 +150,7 @@ def test_images_that_vanish_meanwhile_are_noted(folder, tmp_path):
 
 def test_responses_that_are_not_finite_are_counted_and_enter_nothing(tmp_path):
     class Overflow(torch.nn.Module):
-        """Unit 0 is the brightness; unit 1 overflows where it is bright; unit 2 divides zero by zero where it is dark."""
+        """Unit 0 is the brightness; unit 1 overflows in the light; unit 2 divides zero by zero in the dark."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -22,7 +22,8 @@ ROWS = ("peak", "trough", "mean", "positive_positions", "center")
 """What is read of each response map."""
 
 RENEWED = 64
-"""Lists up to this length are renewed after each batch, longer ones (whose renewal would cost more) after each block."""
+"""Lists up to this length are renewed after each batch, longer ones (whose renewal would cost more) after each block.
+"""
 
 HANDFUL = 1 << 20
 """How many responses are taken in at a time: few enough to stay in the processor's cache while they are read several

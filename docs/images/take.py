@@ -20,7 +20,7 @@ def take(page: Path, to: Path, *, width: int = 1200, height: int = 760) -> None:
         browser = play.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": width, "height": height})
         tab.goto(page.resolve().as_uri(), wait_until="networkidle")
-        tab.wait_for_timeout(1000)
+        tab.wait_for_timeout(3000)
         tab.screenshot(path=to)
         browser.close()
     with Image.open(to) as picture:

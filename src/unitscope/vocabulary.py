@@ -216,9 +216,9 @@ class Site:
     def field(self, channel: int | None = None, *, at: str | None = None, gating: bool = True) -> ReceptiveField:
         """The receptive field of the site's neurons; of one channel where channels differ, else the hull of all.
 
-        With `at`, the field on the lattice of another, earlier site. Without `gating`, numbers taken from the whole image that
-        only scale channels (squeeze-and-excitation) do not count. Raises BadInput for a channel that the site does not have, and
-        for a site `at` that it does not depend on.
+        With `at`, the field on the lattice of another, earlier site. Without `gating`, numbers taken from the whole
+        image that only scale channels (squeeze-and-excitation) do not count. Raises BadInput for a channel that the
+        site does not have, and for a site `at` that it does not depend on.
         """
         site = self.seen_from(at, gating=gating)
         if channel is not None:
@@ -229,9 +229,10 @@ class Site:
     def box(self, row: int, col: int, channel: int = 0, *, at: str | None = None, gating: bool = True) -> Box:
         """The exact box of one neuron. It hangs over the picture's edge where the field does.
 
-        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer; a side
-        follows the field's rule where the picture alone cuts it off, and is the exact one otherwise. With `at`, the box of lattice
-        positions of an earlier site. Raises BadInput for a channel or a position that the site does not have.
+        Its part on the picture (`box.clip(site.picture)`) is what the neuron can see when borders count in every layer;
+        a side follows the field's rule where the picture alone cuts it off, and is the exact one otherwise. With `at`,
+        the box of lattice positions of an earlier site. Raises BadInput for a channel or a position that the site does
+        not have.
         """
         self._check(channel)
         rows, cols = self.lattice
@@ -250,9 +251,7 @@ class Site:
         clipped = rule.clip(site.picture)
         return Box(*(wide if cut == true else true for wide, cut, true in zip(rule, clipped, exact, strict=True)))
 
-    def boxes(
-        self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def boxes(self, rows: NDArray[np.int64], cols: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
         """`box` of many neurons at once, [neuron 4] as (top, left, bottom, right).
 
         The survey asks for hundreds of thousands. Positions are taken to be on the lattice.
@@ -271,7 +270,8 @@ class Site:
         return np.where((clipped == exact) & ruled[:, None], rule, exact)
 
     def reached_by(self, row: int, col: int, *, at: str | None = None) -> Box:
-        """The projective field: the smallest box of lattice positions of this site that holds all neurons that see one pixel.
+        """The projective field: the smallest box of lattice positions of this site that holds all neurons that see one
+        pixel.
 
         With `at`, all that see the neuron at (row, col) of an earlier site. Empty, at (0, 0), where there is none.
         """
@@ -297,7 +297,8 @@ class Site:
 
     def __repr__(self) -> str:
         rows, cols = self.lattice
-        return f"Site({self.name!r}: {self.operation}, {self.channels} channels on {rows} x {cols}, field {self.field()!r})"
+        what = f"{self.operation}, {self.channels} channels on {rows} x {cols}"
+        return f"Site({self.name!r}: {what}, field {self.field()!r})"
 
     def _repr_html_(self) -> str:
         field = self.field()

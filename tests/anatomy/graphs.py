@@ -69,7 +69,7 @@ def crop(x, older, *, top=0, left=0, step=1):
     return (y if min(y.shape[2:]) > 0 else x), older
 
 
-def branch(x, older):
+def branch(x, _):
     return x, x
 
 
@@ -153,8 +153,10 @@ def turned(x, older):
 
 
 STEPS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-    "conv": conv, "conv_transpose": conv_transpose, "pool": pool, "pad": pad, "crop": crop, "branch": branch, "swap": swap,
-    "add": add, "add_in_place": add_in_place, "cat": cat, "shuffle": shuffle, "chunked": chunked, "relu": relu, "upsample": upsample,
+    "conv": conv, "conv_transpose": conv_transpose, "pool": pool, "pad": pad, "crop": crop, "branch": branch,
+    "swap": swap,
+    "add": add, "add_in_place": add_in_place, "cat": cat, "shuffle": shuffle, "chunked": chunked, "relu": relu,
+    "upsample": upsample,
     "channels_last": channels_last, "pixel_shuffle": pixel_shuffle, "adaptive": adaptive, "roll": roll, "gate": gate,
     "local_norm": local_norm, "stripe": stripe, "turned": turned,
 }  # fmt: skip
@@ -189,12 +191,17 @@ def random_step(chance: random.Random, kinds: Sequence[str]) -> Step:
     kind = chance.choice(kinds)
     pair = lambda low, high: (chance.randint(low, high), chance.randint(low, high))  # noqa: E731
     facts = {
-        "conv": lambda: {"kernel": pair(1, 4), "stride": pair(1, 2), "padding": pair(0, 4), "dilation": pair(1, 2), "groups": chance.choice([1, 1, 2])},
-        "conv_transpose": lambda: {"kernel": chance.randint(1, 4), "stride": chance.randint(1, 3), "padding": chance.randint(0, 2), "output_padding": chance.randint(0, 1)},
-        "pool": lambda: {"kernel": chance.randint(1, 3), "stride": chance.randint(1, 3), "padding": chance.randint(0, 1), "ceil": chance.random() < 0.5, "how": chance.choice(["max", "avg"])},
-        "pad": lambda: {"amounts": [chance.randint(-1, 3) for _ in range(4)], "how": chance.choice(["constant", "reflect", "replicate"])},
+        "conv": lambda: {"kernel": pair(1, 4), "stride": pair(1, 2), "padding": pair(0, 4), "dilation": pair(1, 2),
+        "groups": chance.choice([1, 1, 2])},
+        "conv_transpose": lambda: {"kernel": chance.randint(1, 4), "stride": chance.randint(1, 3),
+        "padding": chance.randint(0, 2), "output_padding": chance.randint(0, 1)},
+        "pool": lambda: {"kernel": chance.randint(1, 3), "stride": chance.randint(1, 3), "padding": chance.randint(0,
+        1), "ceil": chance.random() < 0.5, "how": chance.choice(["max", "avg"])},
+        "pad": lambda: {"amounts": [chance.randint(-1, 3) for _ in range(4)], "how": chance.choice(["constant",
+        "reflect", "replicate"])},
         "crop": lambda: {"top": chance.randint(0, 2), "left": chance.randint(0, 2), "step": chance.randint(1, 2)},
-        "upsample": lambda: {"factor": chance.choice([2, 1.5]), "mode": chance.choice(["nearest", "bilinear", "bicubic"])},
+        "upsample": lambda: {"factor": chance.choice([2, 1.5]), "mode": chance.choice(["nearest", "bilinear",
+        "bicubic"])},
         "adaptive": lambda: {"out": pair(1, 6)},
         "roll": lambda: {"by": chance.randint(-2, 2)},
     }.get(kind, dict)()  # fmt: skip

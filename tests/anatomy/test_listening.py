@@ -36,7 +36,8 @@ def traced_names(module: nn.Module) -> list[str]:
 NO_TENSORS = {"size", "getitem", "floordiv", "chunk", "getattr", "eq", "_assert", "dim"}
 
 ZOO = {
-    "resnet18": 64, "vgg11_bn": 64, "alexnet": 96, "squeezenet1_1": 64, "googlenet": 64, "mobilenet_v2": 64, "inception_v3": 96,
+    "resnet18": 64, "vgg11_bn": 64, "alexnet": 96, "squeezenet1_1": 64, "googlenet": 64, "mobilenet_v2": 64,
+    "inception_v3": 96,
     "densenet121": 64, "shufflenet_v2_x0_5": 64, "mnasnet0_5": 64, "efficientnet_b0": 64, "regnet_y_400mf": 64,
 }  # fmt: skip
 

@@ -91,7 +91,9 @@ def test_random_graphs_of_all_operations(seed: int, count: int, rows: int, cols:
 
 
 def agrees_with_its_rule(site: Site, *, contains: bool, interior: bool) -> None:
-    """What a neuron sees lies in its field, unless it sees a mirror image; with windows only, inner neurons see all of it."""
+    """What a neuron sees lies in its field, unless it sees a mirror image; with windows only, inner neurons see all of
+    it.
+    """
     for channel in range(min(site.channels, 3)):
         field = site.field(channel)
         for row, col in {(0, 0), site.center, (site.lattice[0] - 1, site.lattice[1] - 1)}:

@@ -222,7 +222,9 @@ def resnet34_network() -> SimpleNamespace:
 
 def test_sites_that_do_not_depend_on_the_other_are_refused(resnet34_network):
     found = sites(resnet34_network)
-    with pytest.raises(BadInput, match=r"maxpool does not depend on layer1\.0\.conv1: it runs before it or on another branch"):
+    with pytest.raises(
+        BadInput, match=r"maxpool does not depend on layer1\.0\.conv1: it runs before it or on another branch"
+    ):
         found["maxpool"].field(at="layer1.0.conv1")
     with pytest.raises(UnknownName, match=r"has no site 'layer1\.0\.rely'. Close: 'layer1\.0\.relu'"):
         found["fc"].field(at="layer1.0.rely")
@@ -274,8 +276,8 @@ def test_scripted_modules_within_a_network():
 def test_what_a_site_says_of_itself(resnet34):
     site = resnet34["maxpool"]
     assert repr(site) == (
-        "Site('maxpool': max_pool2d, 64 channels on 56 x 56, field ReceptiveField(size=(11, 11), stride=(4, 4), start=(-5, -5), "
-        "status='exact'))"
+        "Site('maxpool': max_pool2d, 64 channels on 56 x 56, field ReceptiveField(size=(11, 11), stride=(4, 4), "
+        "start=(-5, -5), status='exact'))"
     )
     assert "<caption>maxpool</caption>" in site._repr_html_()
     assert "<b>11 x 11</b> px, moving by 4 x 4" in site.field()._repr_html_()

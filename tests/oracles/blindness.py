@@ -1,7 +1,8 @@
-"""The slow certain way to a receptive field: put NaN into one row or column of the picture and see which neurons turn NaN.
+"""The slow certain way to a receptive field: put NaN into one row or column of the picture and see which neurons turn
+NaN.
 
-It knows nothing of operations: no rule, no map, no shape arithmetic. A NaN passes through every product (0 x NaN is NaN), sum,
-maximum and nonlinearity, so a neuron that can see the row does turn NaN, and one that cannot does not.
+It knows nothing of operations: no rule, no map, no shape arithmetic. A NaN passes through every product (0 x NaN is
+NaN), sum, maximum and nonlinearity, so a neuron that can see the row does turn NaN, and one that cannot does not.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 from unitscope.anatomy.listening import listening
 
 
-def seen_by(module: nn.Module, size: tuple[int, int], sites: dict, *, inputs: int = 3, batch: int = 32) -> dict[str, np.ndarray]:
-    """For each site int64 [4 unit row col]: first and last row, first and last column that each neuron sees (last inclusive).
+def seen_by(
+    module: nn.Module, size: tuple[int, int], sites: dict, *, inputs: int = 3, batch: int = 32
+) -> dict[str, np.ndarray]:
+    """For each site int64 [4 unit row col]: first and last row, first and last column that each neuron sees (last
+    inclusive).
 
     A neuron that sees nothing has (size, -1). The module is run in float64.
     """

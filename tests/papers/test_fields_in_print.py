@@ -24,7 +24,9 @@ def padding(site: Site) -> int:
 @pytest.mark.parametrize("name", ["resnet34", "plainnet34"])
 @pytest.mark.parametrize(("site", "size"), [("maxpool", 11), ("layer1.0.conv2", 27), ("layer1.2.conv2", 59)])
 def test_sizes_of_kobayashi2020(name: str, site: str, size: int):
-    """Section 3.4: 11 x 11 in the first max-pooling layer, 27 x 27 in layer 3, 59 x 59 in layer 7; the same for the plain twin."""
+    """Section 3.4: 11 x 11 in the first max-pooling layer, 27 x 27 in layer 3, 59 x 59 in layer 7; the same for the
+    plain twin.
+    """
     assert fields(resnet(name, width=4), 224)[site].field().size == (size, size)
 
 
@@ -45,21 +47,28 @@ def test_sizes_and_paddings_of_residual_networks(name: str, layers: dict[str, tu
 
 
 TORCHVISION = [
-    ("vgg16", 64, {"features.4": (6, 2, 2), "features.9": (16, 4, 6), "features.16": (44, 8, 18), "features.23": (100, 16, 42), "features.30": (212, 32, 90)}),
-    ("alexnet", 96, {"features.0": (11, 4, 2), "features.2": (19, 8, None), "features.3": (51, 8, None), "features.6": (99, 16, None), "features.8": (131, 16, None), "features.10": (163, 16, None), "features.12": (195, 32, 66)}),
+    ("vgg16", 64, {"features.4": (6, 2, 2), "features.9": (16, 4, 6), "features.16": (44, 8, 18),
+    "features.23": (100, 16, 42), "features.30": (212, 32, 90)}),
+    ("alexnet", 96, {"features.0": (11, 4, 2), "features.2": (19, 8, None), "features.3": (51, 8, None),
+    "features.6": (99, 16, None), "features.8": (131, 16, None), "features.10": (163, 16, None), "features.12": (195,
+    32, 66)}),
     ("mobilenet_v2", 64, {"features.18.2": (491, 32, 245)}),
     (
         "inception_v3", 128,
         {
-            "Conv2d_1a_3x3.relu": (3, 2, None), "Conv2d_2b_3x3.relu": (11, 2, None), "maxpool1": (15, 4, None), "Conv2d_4a_3x3.relu": (23, 4, None),
-            "maxpool2": (31, 8, None), "Mixed_5b.cat": (63, 8, None), "Mixed_6e.cat": (927, 16, None), "Mixed_7a.cat": (1055, 32, None), "Mixed_7c.cat_2": (1311, 32, 618),
+            "Conv2d_1a_3x3.relu": (3, 2, None), "Conv2d_2b_3x3.relu": (11, 2, None), "maxpool1": (15, 4, None),
+            "Conv2d_4a_3x3.relu": (23, 4, None),
+            "maxpool2": (31, 8, None), "Mixed_5b.cat": (63, 8, None), "Mixed_6e.cat": (927, 16, None),
+            "Mixed_7a.cat": (1055, 32, None), "Mixed_7c.cat_2": (1311, 32, 618),
         },
     ),
     (
         "googlenet", 64,
         {
-            "inception3a.cat": (43, 8, None), "inception3b.cat": (59, 8, None), "inception4a.cat": (107, 16, None), "inception4b.cat": (139, 16, None),
-            "inception4c.cat": (171, 16, None), "inception4d.cat": (203, 16, None), "inception4e.cat": (235, 16, None), "inception5a.cat": (315, 32, None),
+            "inception3a.cat": (43, 8, None), "inception3b.cat": (59, 8, None), "inception4a.cat": (107, 16, None),
+            "inception4b.cat": (139, 16, None),
+            "inception4c.cat": (171, 16, None), "inception4d.cat": (203, 16, None), "inception4e.cat": (235, 16,
+            None), "inception5a.cat": (315, 32, None),
             "inception5b.cat": (379, 32, None),
         },
     ),
@@ -70,7 +79,9 @@ TORCHVISION = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "wanted"), TORCHVISION, ids=[row[0] for row in TORCHVISION])
 def test_sizes_strides_and_paddings_of_torchvision(name: str, size: int, wanted: dict):
-    """Sizes and strides of araujo2019 where its padding is torchvision's (VGG16, Inception v3; AlexNet but for the padding)."""
+    """Sizes and strides of araujo2019 where its padding is torchvision's (VGG16, Inception v3; AlexNet but for the
+    padding).
+    """
     import torchvision.models
 
     more = {"init_weights": False} if name in ("googlenet", "inception_v3", "vgg16") else {}

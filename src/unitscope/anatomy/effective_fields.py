@@ -18,7 +18,9 @@ from unitscope.vocabulary import Box, Site, Size
 
 @dataclass(frozen=True, eq=False)
 class EffectiveField:
-    """Mean absolute gradient of one neuron per unit: `energy` [unit height width], summed over colors, 0 where nothing matters."""
+    """Mean absolute gradient of one neuron per unit: `energy` [unit height width], summed over colors, 0 where nothing
+    matters.
+    """
 
     site: Site
     channels: tuple[int, ...]
@@ -26,10 +28,12 @@ class EffectiveField:
     energy: NDArray[np.float64]
 
     def side(self, share: float) -> NDArray[np.int64]:
-        """For each unit the side, in pixels, of the smallest square around the field's center that holds `share` (0..1) of the
-        energy; 0 where there is none. The center is that of the receptive field, not the largest gradient.
+        """For each unit the side, in pixels, of the smallest square around the field's center that holds `share` (0..1)
+        of the energy; 0 where there is none. The center is that of the receptive field, not the largest gradient.
         """
-        return np.array([side_of(energy, self.center(c), share) for energy, c in zip(self.energy, self.channels, strict=True)])
+        return np.array(
+            [side_of(energy, self.center(c), share) for energy, c in zip(self.energy, self.channels, strict=True)]
+        )
 
     def center(self, channel: int) -> tuple[float, float]:
         """The center of a unit's receptive field, in pixels from the center of the upper left pixel."""
@@ -37,7 +41,9 @@ class EffectiveField:
         return (box.top + box.bottom - 1) / 2, (box.left + box.right - 1) / 2
 
     def participation(self) -> NDArray[np.float64]:
-        """The area, in pixels, over which the energy spreads: (sum e)^2 / sum e^2; 1 for a single pixel, NaN for none."""
+        """The area, in pixels, over which the energy spreads: (sum e)^2 / sum e^2; 1 for a single pixel, NaN for
+        none.
+        """
         total, squares = self.energy.sum((1, 2)), (self.energy**2).sum((1, 2))
         return np.divide(total**2, squares, out=np.full_like(total, np.nan), where=squares > 0)
 
@@ -53,13 +59,20 @@ def side_of(energy: NDArray[np.float64], center: tuple[float, float], share: flo
 
 
 def effective_field(
-    network: Network, pictures: Tensor, *, sites: Mapping[str, Site], site: str, channels: Sequence[int], place: Size | None = None
+    network: Network,
+    pictures: Tensor,
+    *,
+    sites: Mapping[str, Site],
+    site: str,
+    channels: Sequence[int],
+    place: Size | None = None,
 ) -> EffectiveField:
     """The effective fields of several units at one lattice place (the center, unless given), over `pictures`.
 
-    E |df/dx|, the mean over pictures of the absolute gradient at the network's own input, summed over its channels (luo2016, methods 1.7).
-    All units of a picture go through the network in one batch, which ends at the site. Ask for pre-activations: a silent ReLU has no gradient.
-    `pictures` [stimulus color height width] are what the module takes. Raises BadInput for an unknown site, channel or place.
+    E |df/dx|, the mean over pictures of the absolute gradient at the network's own input, summed over its channels
+    (luo2016, methods 1.7). All units of a picture go through the network in one batch, which ends at the site. Ask for
+    pre-activations: a silent ReLU has no gradient. `pictures` [stimulus color height width] are what the module takes.
+    Raises BadInput for an unknown site, channel or place.
     """
     if site not in sites:
         raise unknown_name("site", site, sites, where="the network")
@@ -79,7 +92,9 @@ class Reached(Exception):
     """The site was reached; nothing behind it is needed."""
 
 
-def gradients(network: Network, picture: Tensor, site: Site, channels: tuple[int, ...], place: Size) -> NDArray[np.float64]:
+def gradients(
+    network: Network, picture: Tensor, site: Site, channels: tuple[int, ...], place: Size
+) -> NDArray[np.float64]:
     """Absolute gradients of one neuron of each channel, [unit height width]."""
     batch = picture.detach().expand(len(channels), *picture.shape).clone().requires_grad_(True)
     responses: list[Tensor] = []

@@ -1,7 +1,7 @@
 """Listening to a network: each operation's value, by name, as it comes to be.
 
-The only file that touches a network while it runs. Python functions are overheard by a TorchFunctionMode, modules by hooks that
-are gone when the `with` block ends, whatever happened inside it. Names are torchvision's (see names.py).
+The only file that touches a network while it runs. Python functions are overheard by a TorchFunctionMode, modules by
+hooks that are gone when the `with` block ends, whatever happened inside it. Names are torchvision's (see names.py).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Noted = Callable[[str, str, tuple[Tensor, ...], Tensor], None]
 def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) -> Iterator[None]:
     """While open, `heard(name, value)` is called for each value that `module` computes, in the order of execution.
 
-    The value is handed over before anything can overwrite it, and must be reduced or copied at once: in-place operations will
-    change it. A tensor returned by `heard` takes the value's place from there on (with gradients, where they are enabled). An
-    exception raised by `heard` ends the forward pass and comes out of it.
+    The value is handed over before anything can overwrite it, and must be reduced or copied at once: in-place
+    operations will change it. A tensor returned by `heard` takes the value's place from there on (with gradients, where
+    they are enabled). An exception raised by `heard` ends the forward pass and comes out of it.
 
-    Values that do not depend on the network's input or parameters have no name; what the modules of torch.nn do inside is theirs.
-    Raises BadInput for nn.DataParallel, whose replicas run in other threads.
+    Values that do not depend on the network's input or parameters have no name; what the modules of torch.nn do inside
+    is theirs. Raises BadInput for nn.DataParallel, whose replicas run in other threads.
     """
     for part in module.modules():
         if isinstance(part, nn.DataParallel):
@@ -215,7 +215,8 @@ class ScriptEar(TorchDispatchMode):
 
 @contextmanager
 def wrapped_functions(ear: Ear) -> Iterator[None]:
-    """While open, functions under `torch.fx.wrap` (Swin's `shifted_window_attention`) are operations, as they are for torch.fx.
+    """While open, functions under `torch.fx.wrap` (Swin's `shifted_window_attention`) are operations, as they are for
+    torch.fx.
 
     They are replaced where torch.fx replaces them while it traces: in the globals of the module that wrapped them.
     """
@@ -273,7 +274,8 @@ def tensors(values: Any) -> Iterator[Tensor]:
 def overwrite(value: Tensor, replacement: Tensor) -> None:
     """After an in-place operation those who hold the tensor itself must find the replacement, too.
 
-    With gradients the operation may still need its result, and the replacement counts where the value is used by its new name.
+    With gradients the operation may still need its result, and the replacement counts where the value is used by its
+    new name.
     """
     if not (torch.is_grad_enabled() and value.requires_grad):
         value.copy_(replacement)

@@ -1,10 +1,11 @@
 """Maps: for each element of a tensor, the first and the last picture row and column that it can see.
 
 A map is an int32 array [2, *shape] of (first, -last); because the last one is negated, the hull of two maps is their
-elementwise minimum. `maps` are exact on the picture: borders count at every operation. `rules` say where the element would
-look if neither the picture nor any lattice ended anywhere; fields are read off them, and they become `NO_RULE` for good where
-neurons do not look through equal windows at equal distances. Elements that see nothing (padding, constants) hold `NOTHING`. A
-dimension along which nothing changes has length 1, so that the maps of an ordinary network are a few numbers per site.
+elementwise minimum. `maps` are exact on the picture: borders count at every operation. `rules` say where the element
+would look if neither the picture nor any lattice ended anywhere; fields are read off them, and they become `NO_RULE`
+for good where neurons do not look through equal windows at equal distances. Elements that see nothing (padding,
+constants) hold `NOTHING`. A dimension along which nothing changes has length 1, so that the maps of an ordinary network
+are a few numbers per site.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ NO_RULE = -(1 << 28)
 
 Map = NDArray[np.int32]
 Factors = tuple[tuple[str, int], ...]
-"""What a dimension is made of, outermost first: ("stimulus", 2), ("row", 56), ... A view multiplies and divides them."""
+"""What a dimension is made of, outermost first: ("stimulus", 2), ("row", 56), ... A view multiplies and divides
+them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the elements of one tensor can see: maps of rows and columns, and the meaning of the tensor's dimensions.
 
-    `steps` are the distances, in picture rows and columns, between neighbors on the lattice (None where unknown). `lost` names the
-    operations at which the rule was lost, `bounded` those for which only an upper bound is known, `unknown` those of which nothing is.
+    `steps` are the distances, in picture rows and columns, between neighbors on the lattice (None where unknown).
+    `lost` names the operations at which the rule was lost, `bounded` those for which only an upper bound is known,
+    `unknown` those of which nothing is.
     """
 
     shape: tuple[int, ...]
@@ -227,7 +231,9 @@ def accumulated(seen: Seen, dim: int, *, backwards: bool, why: str) -> Seen:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How an operation reads along one dimension: taps, stride, padding before, dilation, and how many positions come out."""
+    """How an operation reads along one dimension: taps, stride, padding before, dilation, and how many positions come
+    out.
+    """
 
     taps: int
     stride: int
@@ -270,9 +276,9 @@ def gathered_windows(exact: Map, dim: int, positions: NDArray[np.int64], inside:
     if exact.shape[axis] == 1:
         if inside.any(1).all():
             return exact
-        blind = ~inside.any(1)
+        blind = np.asarray(~inside.any(1))
         shape = [1] * exact.ndim
-        shape[axis] = len(blind)
+        shape[axis] = blind.size
         return np.where(blind.reshape(shape), NOTHING, exact).astype(np.int32)
     padded = np.concatenate([exact, np.full_like(exact.take([0], axis), NOTHING)], axis)
     places = np.where(inside, positions, exact.shape[axis])
@@ -463,7 +469,7 @@ def joined(seens: Sequence[Seen], dim: int) -> Seen:
     named = max(seens, key=lambda seen: sum(len(factors) for factors in seen.dims))
     shape = (*named.shape[:dim], total, *named.shape[dim + 1 :])
     lost, bounded, unknown = common_doubts(seens)
-    return Seen(shape, maps, rules, resized(named.dims, dim, total), common_steps(seens), lost, bounded, unknown)  # type: ignore[arg-type]
+    return Seen(shape, maps, rules, resized(named.dims, dim, total), common_steps(seens), lost, bounded, unknown)
 
 
 def joined_maps(parts: Sequence[tuple[Map, int]], axis: int) -> Map:
@@ -479,7 +485,9 @@ def joined_maps(parts: Sequence[tuple[Map, int]], axis: int) -> Map:
 
 
 def reshaped(seen: Seen, shape: tuple[int, ...]) -> Seen:
-    """The same elements in another shape. Dimensions that only merge or split among themselves stay as small as they were."""
+    """The same elements in another shape. Dimensions that only merge or split among themselves stay as small as they
+    were.
+    """
     groups = matching(seen.shape, shape)
 
     def change(array: Map) -> Map:
@@ -521,7 +529,9 @@ def matching(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int]
 
 
 def regrouped(factors: Sequence[tuple[str, int]], sizes: Sequence[int]) -> list[Factors]:
-    """Deal the factors of a run of dimensions out to its new dimensions; a factor is split where a new dimension ends within it."""
+    """Deal the factors of a run of dimensions out to its new dimensions; a factor is split where a new dimension ends
+    within it.
+    """
     waiting = list(factors)
     if prod(size for _, size in waiting) != prod(sizes):
         return [() if size == 1 else (("mixed", size),) for size in sizes]

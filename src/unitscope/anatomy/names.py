@@ -1,8 +1,8 @@
 """What the operations of a network are called: torchvision's node names, and a plain word for each operation.
 
-A site is named as torchvision's `feature_extraction` names the node: the path of the module that runs the operation, and, for
-what is no leaf module, the function's name; a repeated name gets `_1`, `_2`, ... The rules are those of torchvision's
-NodePathTracer and of torch.fx, on whose tracer it stands.
+A site is named as torchvision's `feature_extraction` names the node: the path of the module that runs the operation,
+and, for what is no leaf module, the function's name; a repeated name gets `_1`, `_2`, ... The rules are those of
+torchvision's NodePathTracer and of torch.fx, on whose tracer it stands.
 """
 
 from __future__ import annotations
@@ -33,46 +33,24 @@ OPERATORS = {
 
 PLAIN = {
     "re_lu": "relu", "re_lu6": "relu6", "p_re_lu": "prelu", "leaky_re_lu": "leaky_relu", "r_re_lu": "rrelu",
-    "si_lu": "silu", "gelu_tanh": "gelu", "quick_gelu": "gelu", "mish": "mish", "batch_norm1d": "batch_norm",
-    "batch_norm2d": "batch_norm", "batch_norm3d": "batch_norm", "sync_batch_norm": "batch_norm", "frozen_batch_norm2d": "batch_norm",
-    "instance_norm2d": "instance_norm", "local_response_norm": "local_response_norm", "dropout2d": "dropout",
+    "si_lu": "silu", "gelu_tanh": "gelu", "quick_gelu": "gelu", "batch_norm1d": "batch_norm",
+    "batch_norm2d": "batch_norm", "batch_norm3d": "batch_norm",
+    "sync_batch_norm": "batch_norm", "frozen_batch_norm2d": "batch_norm",
+    "instance_norm2d": "instance_norm", "dropout2d": "dropout",
     "convolution": "conv2d", "native_batch_norm": "batch_norm", "native_layer_norm": "layer_norm", "addmm": "linear",
-    "max_pool2d_with_indices": "max_pool2d", "_convolution": "conv2d", "native_group_norm": "group_norm", "truediv": "div", "celu": "celu", "selu": "selu", "logsigmoid": "log_sigmoid", "conv_transpose2d": "conv_transpose2d",
+    "max_pool2d_with_indices": "max_pool2d", "_convolution": "conv2d", "native_group_norm": "group_norm",
+    "truediv": "div", "logsigmoid": "log_sigmoid",
 }  # fmt: skip
 """One word where classes and functions have several; everything else is the class or function name in snake case."""
 
 NONLINEARITIES = frozenset(
     [
-        "relu",
-        "relu6",
-        "prelu",
-        "leaky_relu",
-        "rrelu",
-        "elu",
-        "celu",
-        "selu",
-        "gelu",
-        "silu",
-        "mish",
-        "hardswish",
+        "relu", "relu6", "prelu", "leaky_relu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish",
         "hardsigmoid",
-        "hardtanh",
-        "sigmoid",
-        "tanh",
-        "softplus",
-        "softsign",
-        "softshrink",
-        "hardshrink",
-        "tanhshrink",
-        "threshold",
-        "log_sigmoid",
-        "glu",
-        "clamp",
-        "clamp_min",
-        "relu_",
-        "hard_sigmoid",
+        "hardtanh", "sigmoid", "tanh", "softplus", "softsign", "softshrink", "hardshrink", "tanhshrink", "threshold",
+        "log_sigmoid", "glu", "clamp", "clamp_min", "hard_sigmoid", "hard_swish", "swish", "log_sigmoid_forward",
     ]
-)
+)  # fmt: skip
 """The operations whose input is a pre-activation. Softmax is not among them: it compares units."""
 
 NUMBERED = re.compile(r".+_[0-9]+$")
@@ -85,10 +63,11 @@ class Counting:
         self.times = Counter(taken)
 
     def name(self, path: str, function: str = "") -> str:
-        """The name of the next operation at module `path`; `function` is empty where the module itself is the operation.
+        """The name of the next operation at module `path`; `function` is empty where the module itself is the
+        operation.
 
-        Like torchvision, a number at the end of a name is taken for a counter and dropped before counting (`conv_2` alone is
-        `conv`).
+        Like torchvision, a number at the end of a name is taken for a counter and dropped before counting (`conv_2`
+        alone is `conv`).
         """
         name = f"{path}.{function}" if path and function else path or function
         if NUMBERED.match(name):
@@ -137,7 +116,10 @@ AMBIGUOUS = {"add_", "sub_", "mul_", "div_", "div", "pow_", "remainder", "floor_
 """Names that torch hands over for a method call and for Python's operator alike."""
 
 BINARY_OP = dis.opmap.get("BINARY_OP", -1)
-BINARY = {"ADD": "add", "SUBTRACT": "sub", "MULTIPLY": "mul", "TRUE_DIVIDE": "truediv", "POWER": "pow", "REMAINDER": "mod", "FLOOR_DIVIDE": "floordiv"}  # fmt: skip
+BINARY = {
+    "ADD": "add", "SUBTRACT": "sub", "MULTIPLY": "mul", "TRUE_DIVIDE": "truediv", "POWER": "pow", "REMAINDER": "mod",
+    "FLOOR_DIVIDE": "floordiv",
+}  # fmt: skip
 
 
 def operator_at(frame: FrameType) -> str:
@@ -150,8 +132,10 @@ def operator_at(frame: FrameType) -> str:
 
 
 def caller() -> FrameType | None:
-    """The frame whose operation is being listened to: the nearest one outside this chapter and what checks its signatures."""
-    frame = sys._getframe(1)
+    """The frame whose operation is being listened to: the nearest one outside this chapter and what checks its
+    signatures.
+    """
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
         "unitscope",
         "jaxtyping",

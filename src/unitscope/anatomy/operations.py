@@ -1,8 +1,9 @@
 """What each operation of torch lets its output see: one rule per operation, none of them guessed.
 
-An operation is a `Call`: its plain name, its arguments by name, its result, and the maps of its tensors before it ran. Elementwise
-operations, which torch marks as such, need no rule: they see the hull of their operands. Windows are here, views and
-rearrangements in rearrangements.py. Sources: methods of araujo2019 for windows, the operations' own definitions otherwise.
+An operation is a `Call`: its plain name, its arguments by name, its result, and the maps of its tensors before it ran.
+Elementwise operations, which torch marks as such, need no rule: they see the hull of their operands. Windows are here,
+views and rearrangements in rearrangements.py. Sources: methods of araujo2019 for windows, the operations' own
+definitions otherwise.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Gates:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operation as it ran: `arguments` by name, `result`, and `seen`, which gives a tensor's maps or None for a constant."""
+    """One operation as it ran: `arguments` by name, `result`, and `seen`, which gives a tensor's maps or None for a
+    constant.
+    """
 
     name: str
     function: Any
@@ -104,7 +107,13 @@ def flat(values: Any) -> list[Tensor]:
 
 
 ELEMENTWISE = frozenset(
-    ["hardswish", "hardtanh", "relu6", "copy", "clone", "alias", "detach", "lift_fresh", "contiguous", "_to_copy", "to", "dropout", "log_sigmoid_forward", "rrelu_with_noise", "prelu", "_prelu_kernel", "masked_fill", "where", "clamp", "hardsigmoid", "leaky_relu", "elu", "celu", "selu", "softplus", "threshold", "softshrink", "hardshrink", "nan_to_num", "pow", "lerp", "view_as", "_conj", "real", "imag", "positive", "isnan", "isinf", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "fake_quantize_per_tensor_affine", "data", "requires_grad", "pin_memory", "_fused_dropout", "glu_jvp", "view_as_real_copy"]
+    [
+        "alias", "clamp", "clone", "contiguous", "copy", "detach", "dropout", "hardsigmoid", "hardswish", "hardtanh",
+        "lift_fresh",
+        "log_sigmoid_forward", "masked_fill", "nan_to_num", "_prelu_kernel", "prelu", "relu6", "rrelu_with_noise",
+        "_to_copy", "to",
+        "where", "_conj", "real", "imag", "fake_quantize_per_tensor_affine",
+    ]
 )  # fmt: skip
 """Elementwise operations that torch does not mark as pointwise (or does so only in some versions)."""
 
@@ -174,7 +183,9 @@ def convolution(call: Call) -> Seen:
 
 
 def transposed(seen: Seen, dim: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> Seen:
-    """Transposed convolution along one dimension: output o reads the inputs i with o = i stride - padding + tap dilation."""
+    """Transposed convolution along one dimension: output o reads the inputs i with o = i stride - padding + tap
+    dilation.
+    """
     if stride == 1:
         return slid(seen, dim, Window(taps, 1, dilation * (taps - 1) - padding, dilation, out), why="conv_transpose")
     size = seen.shape[dim]
@@ -310,7 +321,7 @@ def product(call: Call) -> Seen:
     """Matrix products: rows of the first, columns of the second factor, and all that they are summed over."""
     factors = [value for key, value in call.arguments.items() if isinstance(value, Tensor) and key not in ("bias",)]
     extra = factors[:-2] if call.name.startswith(("add", "badd")) else []
-    first, second = factors[-2:] if not call.name == "linear" else (call["input"], call["weight"])
+    first, second = factors[-2:] if call.name != "linear" else (call["input"], call["weight"])
     if first.ndim < 2 or second.ndim < 2:
         return coarse(call)
     seen = [at for at in (self_or_none(call, value) for value in extra) if at is not None]
@@ -352,9 +363,8 @@ def attention(call: Call) -> Any:
         seen = call.seen(call[name])
         if seen is not None:
             parts.append(reduced(seen, dims, keep=True, why="attention"))
-    for name in ("attn_mask", "attn_bias"):
-        if isinstance(call.get(name), Tensor) and (mask := call.seen(call[name])) is not None:
-            parts.append(reduced(mask, [-1], keep=True, why="attention"))
+    masks = [self_or_none(call, call.get(name)) for name in ("attn_mask", "attn_bias")]
+    parts += [reduced(mask, [-1], keep=True, why="attention") for mask in masks if mask is not None]
     result = call.result[0] if isinstance(call.result, tuple) else call.result
     seen = hull(parts)
     seen = spread_over(seen, tuple(result.shape), seen.dims)
@@ -484,7 +494,9 @@ def group_norm(call: Call) -> Any:
     "_batch_norm_no_update",
 )
 def batch_norm(call: Call) -> Any:
-    """With its running statistics elementwise; with those of the batch (instance norm calls it so) all but the channel."""
+    """With its running statistics elementwise; with those of the batch (instance norm calls it so) all but the
+    channel.
+    """
     seen = call.maps
     trains = call.get("training", call.get("train", "legit_no" not in call.name and "no_update" not in call.name))
     if trains:
@@ -529,7 +541,9 @@ def fourier(call: Call) -> Seen:
     "deform_conv2d",
 )
 def coarse(call: Call) -> Any:
-    """An upper bound: every output sees all that any input of its stimulus sees, or of all stimuli where they cannot be told apart."""
+    """An upper bound: every output sees all that any input of its stimulus sees, or of all stimuli where they cannot
+    be told apart.
+    """
     seens = call.all_seen
     return coarse_like(seens, call.result, why=call.name)
 

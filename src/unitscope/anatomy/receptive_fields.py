@@ -18,8 +18,8 @@ Layout = tuple[int, Size]
 def layout(seen: Seen) -> Layout | None:
     """Where the channels of a value are and what its lattice is; None for what has no stimulus or no channel axis.
 
-    A value [stimulus channel row col], [stimulus row col channel], [stimulus token channel], [stimulus channel token] or
-    [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
+    A value [stimulus channel row col], [stimulus row col channel], [stimulus token channel], [stimulus channel token]
+    or [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
     """
     ndim = len(seen.shape)
     if (
@@ -98,7 +98,9 @@ def bounds_of(maps: OnLattice, picture: Size, *, unknown: bool) -> Bounds:
 def fields_of(
     seen: Seen, maps: OnLattice, lattice: Size, picture: Size
 ) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
-    """The different fields of a site's channels, and for each channel the index of its field (empty where all share one)."""
+    """The different fields of a site's channels, and for each channel the index of its field (empty where all share
+    one).
+    """
     channels = max(array.shape[1] for array in maps)
     if channels == 1:
         return (field_of(seen, maps, lattice, picture),), ()

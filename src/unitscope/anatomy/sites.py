@@ -38,8 +38,8 @@ STIMULI = 2
 def sites(network: Network) -> dict[str, Site]:
     """All sites of a network by name, in the order of execution, with their exact receptive fields.
 
-    The network's own operations run once on a blank picture, convolutions and products left out, and maps of what each element
-    sees run along. A network that looks at values in order to decide what to do is run again in full, on gray.
+    The network's own operations run once on a blank picture, convolutions and products left out, and maps of what each
+    element sees run along. A network that looks at values in order to decide what to do is run again in full, on gray.
 
     Raises BadInput where the network cannot be run on a picture of its size, trains its normalization, or is wrapped in
     nn.DataParallel. The network is left as it was.
@@ -49,7 +49,9 @@ def sites(network: Network) -> dict[str, Site]:
 
 
 class Views:
-    """The sites as seen from the picture, from another site, or without gating; each is found out when it is first asked for."""
+    """The sites as seen from the picture, from another site, or without gating; each is found out when it is first
+    asked for.
+    """
 
     def __init__(self, network: Network) -> None:
         self.module = network.module
@@ -187,6 +189,6 @@ def refuse_training(module: nn.Module) -> None:
             and not isinstance(part, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
         ):
             raise BadInput(
-                f"{name or type(part).__name__} normalizes by the statistics of the batch (training mode), so that a response "
-                "depends on all pictures shown with it. Call `module.eval()` first."
+                f"{name or type(part).__name__} normalizes by the statistics of the batch (training mode), "
+                "so that a response depends on all pictures shown with it. Call `module.eval()` first."
             )

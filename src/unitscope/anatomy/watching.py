@@ -24,8 +24,9 @@ READS_VALUES = frozenset(
 class Watching(TorchDispatchMode):
     """Keeps the maps of every tensor that depends on the picture while the network runs.
 
-    With `cheaply`, products and convolutions are not computed but answered by zeros of the right shape: fields do not depend on
-    values. `looked` tells whether the network has looked at a value in order to decide something, in which case they may, after all.
+    With `cheaply`, products and convolutions are not computed but answered by zeros of the right shape: fields do not
+    depend on values. `looked` tells whether the network has looked at a value in order to decide something, in which
+    case they may, after all.
     """
 
     def __init__(self, *, cheaply: bool = True, gating: bool = True) -> None:
@@ -190,7 +191,13 @@ def outcome(call: Call) -> Any:
     return doubted(call)
 
 
-BLIND = frozenset(["zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "rand_like", "randn_like", "new_empty_strided", "_local_scalar_dense", "sym_size", "is_nonzero", "bernoulli", "_has_compatible_shallow_copy_type", "resize", "set", "equal"])  # fmt: skip
+BLIND = frozenset(
+    [
+        "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones",
+        "new_empty",
+        "new_full", "new_empty_strided", "_local_scalar_dense", "is_nonzero", "equal", "resize", "set", "bernoulli",
+    ]
+)  # fmt: skip
 """Operations whose result does not depend on the tensor's values."""
 
 
@@ -211,8 +218,7 @@ def of_tensors(result: Any, seen: Any) -> list[Seen | None]:
     """One entry of `seen` per tensor of the result."""
     count = len(flat([result]))
     if isinstance(seen, tuple):
-        kept = [maps for value, maps in zip(result, seen, strict=True) if isinstance(value, Tensor)]
-        return kept
+        return [maps for value, maps in zip(result, seen, strict=True) if isinstance(value, Tensor)]
     return [seen] * count
 
 
@@ -249,11 +255,8 @@ def picked(value: Any, axis: int) -> int:
 
 
 def cheap_product(arguments: dict[str, Any]) -> Tensor:
-    first, second = (
-        (arguments.get("mat1"), arguments.get("mat2"))
-        if "mat1" in arguments
-        else (arguments.get("self"), arguments.get("mat2"))
-    )
+    first: Tensor = arguments["mat1"] if "mat1" in arguments else arguments["self"]
+    second: Tensor = arguments["mat2"]
     if first.shape[-1] != second.shape[-2]:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({first.shape} and {second.shape})")
     return first.new_zeros((*first.shape[:-1], second.shape[-1]))

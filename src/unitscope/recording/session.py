@@ -4,18 +4,19 @@ how two are merged.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 import torch
 from torch import Tensor
 
 from unitscope.errors import Failure
-from unitscope.record import write_whole
 from unitscope.recording.block import Hearing
 from unitscope.recording.center import CenterSums, center_sums
 from unitscope.recording.positions import WHERE, PositionSums, position_sums
@@ -185,8 +186,16 @@ class Session:
 
 
 def save(session: Session, path: Path) -> None:
-    """Put a session aside, whole or not at all."""
-    write_whole(path, safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in session.arrays().items()}))
+    """Put a session aside, whole or not at all: under a temporary name, synced, renamed."""
+    temporary = path.with_name(path.name + ".tmp")
+    arrays = {name: np.ascontiguousarray(array) for name, array in session.arrays().items()}
+    try:
+        safetensors.numpy.save_file(arrays, temporary)
+    except safetensors.SafetensorError as error:  # a full disk, mostly
+        raise OSError(str(error)) from error
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def resume(session: Session, path: Path) -> None:

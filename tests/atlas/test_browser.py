@@ -155,6 +155,14 @@ def test_walking_with_the_keyboard(page, atlas):
     page.wait_for_url("**/index.html")
 
 
+def test_two_steps_at_once_are_two_steps(page, atlas):
+    page.goto(f"{atlas}/resnet34/maxpool.html#1")
+    wait_for_unit(page, "maxpool:1")
+    step = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"
+    page.evaluate(f"{step}; {step}")
+    wait_for_unit(page, "maxpool:3")
+
+
 def test_walking_over_the_sheet_with_the_keyboard(page, atlas):
     page.goto(f"{atlas}/resnet34/layer4.relu.html")
     page.wait_for_selector(".unit-tile")

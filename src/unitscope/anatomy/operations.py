@@ -1,125 +1,35 @@
-"""What each operation of torch lets its output see: one rule per operation, none of them guessed.
-
-An operation is a `Call`: its plain name, its arguments by name, its result, and the maps of its tensors before it ran.
-Elementwise operations, which torch marks as such, need no rule: they see the hull of their operands. Windows are here,
-views and rearrangements in rearrangements.py. Sources: methods of araujo2019 for windows, the operations' own
-definitions otherwise.
-"""
+"""Operations that read through windows or sum over channels: convolution, pooling, interpolation, products."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from unitscope.anatomy.calls import (
+    Call,
+    Constant,
+    coarse,
+    each_of,
+    rule,
+    self_or_none,
+)
 from unitscope.anatomy.maps import (
     NO_RULE,
     Seen,
-    Window,
-    accumulated,
-    channels_mixed,
     hull,
-    ranged,
     reduced,
     relabeled,
-    reshaped,
-    slid,
     spread_over,
-    squeezed,
-    taken,
-    without_rule,
 )
-
-
-@dataclass(slots=True)
-class Gates:
-    """Whether products with gates count (squeeze-and-excitation), and whether there were any."""
-
-    count: bool = True
-    met: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One operation as it ran: `arguments` by name, `result`, and `seen`, which gives a tensor's maps or None for a
-    constant.
-    """
-
-    name: str
-    function: Any
-    arguments: dict[str, Any]
-    result: Any
-    seen: Callable[[Any], Seen | None]
-    gates: Gates
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.arguments.get(name, default)
-
-    @property
-    def subject(self) -> Tensor:
-        """The first argument."""
-        return next(iter(self.arguments.values()))
-
-    @property
-    def maps(self) -> Seen:
-        """What the first argument sees; raises Constant where it is one."""
-        seen = self.seen(self.subject)
-        if seen is None:
-            raise Constant
-        return seen
-
-    @property
-    def all_seen(self) -> list[Seen]:
-        """What all tensors among the arguments see, constants left out."""
-        return [seen for tensor in flat(self.arguments.values()) if (seen := self.seen(tensor)) is not None]
-
-
-class Constant(Exception):
-    """A rule expects maps where the operation has a constant; the operation is then taken as unknown."""
-
-
-Rule = Callable[[Call], Any]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    def enter(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
-
-
-def flat(values: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += flat(value)
-    return found
-
-
-ELEMENTWISE = frozenset(
-    [
-        "alias", "clamp", "clone", "contiguous", "copy", "detach", "dropout", "hardsigmoid", "hardswish", "hardtanh",
-        "lift_fresh",
-        "log_sigmoid_forward", "masked_fill", "nan_to_num", "_prelu_kernel", "prelu", "relu6", "rrelu_with_noise",
-        "_to_copy", "to",
-        "where", "_conj", "real", "imag", "fake_quantize_per_tensor_affine",
-    ]
-)  # fmt: skip
-"""Elementwise operations that torch does not mark as pointwise (or does so only in some versions)."""
-
-
-def elementwise(call: Call) -> Seen:
-    return hull(call.all_seen)
+from unitscope.anatomy.windows import (
+    Window,
+    channels_mixed,
+    ranged,
+    slid,
+)
 
 
 @rule("mul")
@@ -141,15 +51,6 @@ def is_gate(seen: Seen) -> bool:
     spatial = [dim for dim in range(len(seen.shape)) if seen.label(dim) not in ("stimulus", "channel")]
     flat_maps = all(array.shape[dim + 1] == 1 for array in seen.maps for dim in spatial)
     return flat_maps and bool(seen.lost) and all((rule == NO_RULE).all() for rule in seen.rules)
-
-
-# windows
-
-
-def each_of(value: Any, count: int) -> list[int]:
-    """A scalar or a list of one or `count` numbers, as `count` numbers."""
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    return values * count if len(values) == 1 else values
 
 
 @rule(
@@ -313,9 +214,6 @@ def scale_of(call: Call, axis: int) -> float | None:
     return float(given) if given else None
 
 
-# mixing channels and positions
-
-
 @rule("mm", "bmm", "matmul", "addmm", "addbmm", "baddbmm", "linear", "mv", "dot", "addmv")
 def product(call: Call) -> Seen:
     """Matrix products: rows of the first, columns of the second factor, and all that they are summed over."""
@@ -340,10 +238,6 @@ def product(call: Call) -> Seen:
     result = hull(seen)
     result = replace(result, shape=shape)
     return relabeled(result, -1, "channel") if right is None else result
-
-
-def self_or_none(call: Call, value: Any) -> Seen | None:
-    return call.seen(value) if isinstance(value, Tensor) else None
 
 
 @rule(
@@ -384,190 +278,3 @@ def encoder(call: Call) -> Any:
     result = call.result[0] if isinstance(call.result, tuple) else call.result
     seen = spread_over(seen, tuple(result.shape), like.dims)
     return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
-
-
-# reductions and normalizations
-
-
-@rule(
-    "mean",
-    "sum",
-    "amax",
-    "amin",
-    "prod",
-    "var",
-    "std",
-    "var_mean",
-    "std_mean",
-    "linalg_vector_norm",
-    "norm",
-    "logsumexp",
-    "max",
-    "min",
-    "argmax",
-    "argmin",
-    "any",
-    "all",
-    "median",
-    "nansum",
-    "nanmean",
-    "aminmax",
-    "mode",
-    "count_nonzero",
-    "kthvalue",
-    "frobenius_norm",
-    "sum_to_size",
-)
-def reduction(call: Call) -> Any:
-    if isinstance(call.get("other"), Tensor):  # the larger of two tensors
-        return elementwise(call)
-    seen = call.maps
-    dims = call.get("dim")
-    dims = list(range(len(seen.shape))) if dims is None or dims == [] else each_of(dims, 1)
-    keep = bool(call.get("keepdim", False))
-    seen = reduced(seen, dims, keep=keep, why=call.name)
-    return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
-
-
-@rule("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax", "sort")
-def along_dimension(call: Call) -> Any:
-    """All elements along a dimension see each other."""
-    seen = reduced(call.maps, [call["dim"]], keep=True, why=call.name.strip("_"), spread=True)
-    return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
-
-
-@rule("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
-def running(call: Call) -> Any:
-    seen = accumulated(call.maps, call["dim"], backwards=False, why=call.name)
-    return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
-
-
-@rule("mkldnn_rnn_layer")
-def recurrent(call: Call) -> Any:
-    """One direction of a recurrent layer: [time sequence feature], each moment sees those before it."""
-    seen = call.maps
-    if any(call.seen(call.get(name)) is not None for name in ("hx_", "cx_")):
-        return coarse(call)
-    seen = accumulated(seen, 0, backwards=bool(call["reverse"]), why="recurrent layer")
-    output = channels_mixed(seen, 2, groups=1, out=call.result[0].shape[2])
-    last = reduced(seen, [0, 2], keep=True, why="recurrent layer")
-    states = [spread_over(last, tuple(state.shape), ()) if state.ndim == 3 else None for state in call.result[1:]]
-    return (output, *(None if state is None else replace(state, dims=seen.dims) for state in states))
-
-
-@rule("topk")
-def highest(call: Call) -> Any:
-    seen = reduced(call.maps, [call["dim"]], keep=True, why="topk")
-    shape = tuple(call.result[0].shape)
-    return (replace(seen, shape=shape),) * 2
-
-
-@rule("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm")
-def layer_norm(call: Call) -> Any:
-    dims = [-1 - axis for axis in range(len(call["normalized_shape"]))]
-    seen = reduced(call.maps, dims, keep=True, why="layer norm", spread=True)
-    return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
-
-
-@rule("native_group_norm", "group_norm")
-def group_norm(call: Call) -> Any:
-    seen = call.maps
-    groups = call.get("group") or call.get("num_groups")
-    shape = seen.shape
-    split = reshaped(seen, (shape[0], groups, shape[1] // groups, *shape[2:]))
-    mixed = reduced(split, range(2, len(shape) + 1), keep=True, why="group norm", spread=True)
-    result = replace(reshaped(mixed, shape), dims=seen.dims)
-    return (result, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else result
-
-
-@rule(
-    "native_batch_norm",
-    "batch_norm",
-    "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training",
-    "_native_batch_norm_legit_functional",
-    "cudnn_batch_norm",
-    "miopen_batch_norm",
-    "_batch_norm_with_update",
-    "batch_norm_with_update",
-    "_batch_norm_impl_index",
-    "_batch_norm_no_update",
-)
-def batch_norm(call: Call) -> Any:
-    """With its running statistics elementwise; with those of the batch (instance norm calls it so) all but the
-    channel.
-    """
-    seen = call.maps
-    trains = call.get("training", call.get("train", "legit_no" not in call.name and "no_update" not in call.name))
-    if trains:
-        dims = [0, *range(2, len(seen.shape))]
-        seen = reduced(seen, dims, keep=True, why="normalization", spread=True)
-    return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
-
-
-@rule("glu")
-def gated_half(call: Call) -> Seen:
-    """The first half times the sigmoid of the second."""
-    seen, dim = call.maps, call["dim"] % len(call.maps.shape)
-    half = seen.shape[dim] // 2
-    result = hull([taken(seen, dim, np.arange(half)), taken(seen, dim, np.arange(half, 2 * half))])
-    return replace(
-        result, dims=tuple(f if i != dim else tuple((n, half) for n, _ in f[:1]) for i, f in enumerate(result.dims))
-    )
-
-
-@rule("_fft_r2c", "_fft_c2r", "_fft_c2c")
-def fourier(call: Call) -> Seen:
-    seen = reduced(call.maps, call["dim"], keep=True, why="Fourier transform")
-    return spread_over(seen, tuple(call.result.shape), call.maps.dims)
-
-
-@rule(
-    "lstm",
-    "gru",
-    "rnn_tanh",
-    "rnn_relu",
-    "_cudnn_rnn",
-    "grid_sampler_2d",
-    "cudnn_grid_sampler",
-    "gather",
-    "index_put",
-    "_index_put_impl",
-    "scatter",
-    "scatter_add",
-    "scatter_reduce",
-    "embedding",
-    "col2im",
-    "deform_conv2d",
-)
-def coarse(call: Call) -> Any:
-    """An upper bound: every output sees all that any input of its stimulus sees, or of all stimuli where they cannot
-    be told apart.
-    """
-    seens = call.all_seen
-    return coarse_like(seens, call.result, why=call.name)
-
-
-def coarse_like(seens: Sequence[Seen], result: Any, *, why: str) -> Any:
-    whole = hull([squeezed(every(seen), range(len(seen.shape))) for seen in seens])
-    whole = without_rule(whole, why)
-    whole = replace(whole, bounded=whole.bounded | {why})
-    stimulus = next((seen.shape[0] for seen in seens if seen.shape and seen.label(0) == "stimulus"), None)
-
-    def one(value: Any) -> Seen | None:
-        if not isinstance(value, Tensor):
-            return None
-        shape = tuple(value.shape)
-        known = next((seen.dims for seen in seens if len(seen.shape) == len(shape)), None)
-        dims = tuple(
-            tuple((name, shape[i]) for name, _ in factors[:1]) for i, factors in enumerate(known or ((),) * len(shape))
-        )
-        if shape and shape[0] == stimulus and not dims[0]:
-            dims = ((("stimulus", shape[0]),), *dims[1:])
-        return spread_over(whole, shape, dims)
-
-    return tuple(one(value) for value in result) if isinstance(result, (tuple, list)) else one(result)
-
-
-def every(seen: Seen) -> Seen:
-    return reduced(seen, range(len(seen.shape)), keep=True, why="")

@@ -9,6 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unitscope.anatomy.calls import (
+    Call,
+    coarse,
+    each_of,
+    rule,
+)
 from unitscope.anatomy.maps import (
     NOTHING,
     Factors,
@@ -16,18 +22,21 @@ from unitscope.anatomy.maps import (
     Seen,
     condensed,
     each,
-    expanded,
-    joined,
     nothing,
-    padded,
-    permuted,
-    reshaped,
     resized,
     squeezed,
+)
+from unitscope.anatomy.views import (
+    expanded,
+    joined,
+    permuted,
+    reshaped,
     taken,
     unsqueezed,
 )
-from unitscope.anatomy.operations import Call, coarse, each_of, rule
+from unitscope.anatomy.windows import (
+    padded,
+)
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "_reshape_copy", "view_copy")

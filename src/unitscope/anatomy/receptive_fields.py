@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unitscope.anatomy.maps import NO_RULE, NOTHING, Map, Seen, step_along
+from unitscope.anatomy.maps import NO_RULE, NOTHING, Map, Seen
+from unitscope.anatomy.windows import step_along
 from unitscope.vocabulary import Bounds, ReceptiveField, Size
 
 Layout = tuple[int, Size]

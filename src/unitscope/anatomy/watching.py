@@ -12,9 +12,28 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-import unitscope.anatomy.rearrangements  # noqa: F401  enters its rules
-from unitscope.anatomy.maps import Map, Seen, condensed, expanded, nothing
-from unitscope.anatomy.operations import ELEMENTWISE, RULES, Call, Constant, Gates, coarse_like, elementwise, flat
+import unitscope.anatomy.normalizations
+import unitscope.anatomy.operations
+import unitscope.anatomy.rearrangements  # noqa: F401  these enter their rules
+from unitscope.anatomy.calls import (
+    ELEMENTWISE,
+    RULES,
+    Call,
+    Constant,
+    Gates,
+    coarse_like,
+    elementwise,
+    flat,
+)
+from unitscope.anatomy.maps import (
+    Map,
+    Seen,
+    condensed,
+    nothing,
+)
+from unitscope.anatomy.views import (
+    expanded,
+)
 
 READS_VALUES = frozenset(
     ["_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "unique"]

@@ -304,3 +304,10 @@ def test_an_operation_without_a_rule_is_unknown_and_named():
     site = sites(network(Odd(), 8))["linalg_matrix_exp"]
     assert site.field().status == "unknown"
     assert "matrix exp" in site.field().cause
+
+
+def test_what_reads_a_flattened_map_sees_the_whole_image():
+    module = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Flatten(), nn.Linear(128, 4))
+    found = sites(network(module, 8))
+    assert found["1"].box(0, 0, channel=9) == Box(0, 0, 3, 3)
+    assert (found["2"].field().status, found["2"].field().size) == ("whole image", (8, 8))

@@ -52,6 +52,10 @@ class Seen:
     bounded: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
 
+    def channels_only(self, dim: int) -> bool:
+        """Whether a dimension holds nothing but channels (a flattened map holds places, too)."""
+        return all(name == "channel" for name, size in self.dims[dim] if size > 1) and bool(self.dims[dim])
+
     def label(self, dim: int) -> str:
         """ "stimulus", "channel", "row", "col", "token" (rows and columns in one), "mixed" or "" for a dimension."""
         return label_of(self.dims[dim])
@@ -187,7 +191,7 @@ def reduced(seen: Seen, dims: Sequence[int], *, keep: bool, why: str, spread: bo
         return array.min(axis=axes, keepdims=True) if axes else array
 
     def shrunk_rule(rule: Map) -> Map:
-        if not any(rule.shape[dim + 1] > 1 and seen.label(dim) != "channel" for dim in dims):
+        if not any(rule.shape[dim + 1] > 1 and not seen.channels_only(dim) for dim in dims):
             return shrunk(rule)
         lost.add(why)
         return filled(seen.shape, NO_RULE)

@@ -180,6 +180,8 @@ def channels_mixed(seen: Seen, dim: int, *, groups: int, out: int) -> Seen:
     """Each of the `out` channels reads all channels of its group."""
     dim %= len(seen.shape)
     seen = agree(seen)
+    if not seen.channels_only(dim) and any(rule.shape[dim + 1] > 1 for rule in seen.rules):
+        seen = without_rule(seen, "flatten")
 
     def change(array: Map) -> Map:
         axis = dim + 1

@@ -19,7 +19,7 @@ class UnknownName(BadInput):
 
 
 class Failure(UnitscopeError, RuntimeError):
-    """Something went wrong that was asked for rightly: a full disk, a foreign record. The command line exits with 1."""
+    """Something went wrong that was asked for rightly: a full disk, a foreign record. The exit code is 1."""
 
 
 def near(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

@@ -25,7 +25,7 @@ RENEWED = 64
 """Lists up to this length are renewed after each batch, longer ones (whose renewal would cost more) after each block.
 """
 
-HANDFUL = 1 << 20
+HANDFUL = 1 << 22
 """How many responses are taken in at a time: few enough to stay in the processor's cache while they are read several
 times.
 """

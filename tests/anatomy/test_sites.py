@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -170,19 +172,68 @@ def test_dictionaries_and_tuples_as_outputs_are_fine():
 
 
 class LooksAtValues(nn.Module):
-    def __init__(self) -> None:
+    """Two convolutions, the second chosen by what `look` finds in the first one's values."""
+
+    def __init__(self, look: Callable[[Tensor, nn.Module], object]) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 2, 3)
+        self.look = look
+        self.stem = nn.Conv2d(3, 2, 3)
+        self.narrow, self.wide = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 5, padding=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y.relu() if y.mean() > 1e9 else y.tanh()
+        y = self.stem(x)
+        y = self.wide(y) if self.look(y, self) else self.narrow(y)
+        return y.relu()
 
 
-def test_control_flow_may_depend_on_values():
-    found = sites(network(LooksAtValues()))
-    assert "tanh" in found
-    assert found["tanh"].field().size == (3, 3)
+def fails(_: object) -> bool:
+    raise ValueError
+
+
+CHOICES: dict[str, Callable[[Tensor, nn.Module], object]] = {
+    "gt": lambda y, _: y.mean() > 1e9,
+    "mean": lambda y, _: y.mean().item() > 1e9,
+    "max": lambda y, _: int(y.max()) > 10**6,
+    "flatten": lambda y, _: max(y.flatten().tolist()) > 1e9,
+    "sum": lambda y, _: np.asarray(y.sum()) > 1e9,
+    "nonzero": lambda y, _: len((y > 1e9).nonzero()),
+    "lt": lambda y, _: y.mean() > 1e9 if not y.mean() < 1e9 else False,
+    "le": lambda y, _: False if y.mean() <= 1e9 else True if y.mean() > 1e9 else fails(y),
+}
+
+
+@pytest.mark.parametrize("what", CHOICES)
+def test_nothing_is_claimed_of_what_runs_after_a_choice_by_the_picture(what: str):
+    found = sites(network(LooksAtValues(CHOICES[what]), 16))
+    assert (found["stem"].field().size, found["stem"].field().status) == ((3, 3), "exact")
+    for name in ("narrow", "relu"):
+        assert found[name].field().status == "unknown"
+        assert found[name].field(at="stem").status == "unknown"
+        assert found[name].field(gating=False).status == "unknown"
+        assert found[name].field().cause == (
+            f"the network looks at values ({what}) to choose its path; this is its path for a gray picture"
+        )
+        assert found[name].box(0, 0) == Box(0, 0, 16, 16)
+
+
+CHECKS: dict[str, Callable[[Tensor, nn.Module], object]] = {
+    "an assertion": lambda y, _: fails(y) if y.max() > 1e9 else False,
+    "two assertions": lambda y, _: fails(y) if y.max() > 1e9 or not (y > -1e9).all() else False,
+    "isnan": lambda y, _: y.isnan().any(),
+    "isfinite": lambda y, _: not torch.isfinite(y).all(),
+    "counted": lambda y, _: y.isinf().sum().item() > 3,
+    "a parameter": lambda _, module: module.stem.weight.sum() > 1e9,
+    "a shape": lambda y, _: y.shape[2] > 100,
+    "a constant": lambda y, _: torch.zeros_like(y).sum() > 1,
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_checks_and_constants_choose_nothing(check: str):
+    found = sites(network(LooksAtValues(CHECKS[check]), 16))
+    assert [(one.field().size, one.field().status) for one in (found["narrow"], found["relu"])] == [
+        ((5, 5), "exact")
+    ] * 2
 
 
 @pytest.mark.parametrize("inputs", [1, 12])

@@ -87,13 +87,18 @@ def shrunk(array: Map) -> Map:
 def bounds_of(maps: OnLattice, picture: Size, *, unknown: bool) -> Bounds:
     """Exact bounds [unit row col] on the picture, half-open; what sees nothing has an empty box at the origin."""
     if unknown:
-        zero = np.zeros((1, 1, 1), np.int32)
-        return Bounds(zero, zero, zero + np.int32(picture[0]), zero + np.int32(picture[1]))
+        return everything(picture)
     sides = (maps.rows[0], maps.cols[0], 1 - maps.rows[1], 1 - maps.cols[1])
     blind = (maps.rows[0] >= NOTHING) | (maps.cols[0] >= NOTHING)
     if blind.any():
         return Bounds(*(np.where(blind, 0, side).astype(np.int32) for side in sides))
     return Bounds(*sides)
+
+
+def everything(picture: Size) -> Bounds:
+    """The bounds of neurons of which nothing less than the whole picture can be claimed."""
+    zero = np.zeros((1, 1, 1), np.int32)
+    return Bounds(zero, zero, zero + np.int32(picture[0]), zero + np.int32(picture[1]))
 
 
 def fields_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.looks import Answered, Look, Looks, first_choice
 from unitscope.anatomy.maps import Factors, Seen, origin
 from unitscope.anatomy.names import NONLINEARITIES
-from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, fields_of, layout
-from unitscope.anatomy.watching import Watching
+from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, everything, fields_of, layout
+from unitscope.anatomy.watching import Watching, WatchingHands
 from unitscope.errors import BadInput, unknown_name
-from unitscope.vocabulary import Site, Size
+from unitscope.vocabulary import ReceptiveField, Site, Size
 
 
 @runtime_checkable
@@ -39,7 +41,8 @@ def sites(network: Network) -> dict[str, Site]:
     """All sites of a network by name, in the order of execution, with their exact receptive fields.
 
     The network's own operations run once on a blank picture, convolutions and products left out, and maps of what each
-    element sees run along. A network that looks at values in order to decide what to do is run again in full, on gray.
+    element sees run along. A network that looks at values in order to decide what to do is run again in full, on gray;
+    sites that run after a choice by the picture are of status "unknown", those before it, and behind mere checks, not.
 
     Raises BadInput where the network cannot be run on a picture of its size, trains its normalization, or is wrapped in
     nn.DataParallel. The network is left as it was.
@@ -57,6 +60,7 @@ class Views:
         self.module = network.module
         self.size, self.inputs = network.size, network.inputs
         self.cheaply = True
+        self.chosen: dict[str, str] = {}  # sites that run after a choice by the picture, and what it was made by
         self.layouts: dict[str, tuple[tuple[Factors, ...], int, Size]] = {}
         self.known: dict[tuple[str | None, bool], dict[str, Site]] = {}
 
@@ -71,11 +75,26 @@ class Views:
     def run(self, module: nn.Module, at: str | None, gating: bool) -> Run:
         run = Run(at, self.layouts)
         run.through(module, self, cheaply=self.cheaply, gating=gating)
-        if run.looked and self.cheaply:  # values decide what is run: they must be real
+        if run.looks and self.cheaply:  # values decide what is run: they must be real
             self.cheaply = False
             run = Run(at, self.layouts)
             run.through(module, self, cheaply=False, gating=gating)
+            choice = first_choice(run.looks, lambda number: self.fails(module, turned=number))
+            if choice is not None:
+                self.chosen = dict.fromkeys(run.after(choice), run.looks[choice].what)
         return run
+
+    def fails(self, module: nn.Module, *, turned: int) -> bool:
+        """Whether the network fails at once where the yes or no of one look is answered the other way."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                Run(None, {}).through(module, self, cheaply=False, gating=True, turned=turned)
+            except Answered:
+                return False
+            except Exception:  # whatever it is, no picture comes through
+                return True
+        return False
 
     def site(self, name: str, at: str | None, gating: bool) -> Site:
         """One site as seen from `at`. Raises BadInput where it does not depend on it."""
@@ -93,11 +112,16 @@ class Run:
     layouts: dict[str, tuple[tuple[Factors, ...], int, Size]]
     sites: dict[str, Site] = field(default_factory=dict)
     readers: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
-    looked: set[str] = field(default_factory=set)
+    looks: list[Look] = field(default_factory=list)
+    looked: dict[str, int] = field(default_factory=dict)
+    """For each site how many looks were taken before it."""
 
-    def through(self, module: nn.Module, views: Views, *, cheaply: bool, gating: bool) -> None:
-        watching = Watching(cheaply=cheaply, gating=gating)
+    def through(
+        self, module: nn.Module, views: Views, *, cheaply: bool, gating: bool, turned: int | None = None
+    ) -> None:
         makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        watching = Watching(cheaply=cheaply, gating=gating, looks=Looks(turned, makers.get))
+        self.looks = watching.looks.all
         operations: dict[str, str] = {}
         extent = views.size if self.at is None else self.layouts[self.at][2]
 
@@ -117,21 +141,25 @@ class Run:
                 return
             if self.at is None:
                 self.layouts[name] = (seen.dims, *place)
+            self.looked[name] = len(self.looks)
             self.sites[name] = site_of(name, operations[name], seen, place, extent)
 
         picture = blank(module, (STIMULI, views.inputs, *views.size), value=0.0 if cheaply else 0.5)
         if self.at is None:
             dims = tuple(((word, size),) for word, size in zip(PICTURE, picture.shape, strict=True))
             watching.know(picture, origin(tuple(picture.shape), dims, channel=1, lattice=views.size))
-        with torch.no_grad(), listening(module, heard, noted=noted), watching:
+        with torch.no_grad(), listening(module, heard, noted=noted), WatchingHands(watching), watching:
             show(module, picture)
-        self.looked = watching.looked
+
+    def after(self, look: int) -> list[str]:
+        """The sites that ran after a look."""
+        return [name for name, count in self.looked.items() if count > look]
 
     def finished(self, views: Views) -> dict[str, Site]:
         """The sites with their readers."""
         return {
             name: replace(
-                site,
+                on_one_path(site, views.chosen[name]) if name in views.chosen else site,
                 readers=tuple(self.readers[name]),
                 preactivation=any(reader in NONLINEARITIES for reader in self.readers[name]),
                 views=views,
@@ -158,6 +186,13 @@ def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], pict
         channel_axis=axis,
         groups=groups,
     )
+
+
+def on_one_path(site: Site, what: str) -> Site:
+    """A site that runs after a choice: for another picture it may be computed in another way, or not at all."""
+    cause = f"the network looks at values ({what}) to choose its path; this is its path for a gray picture"
+    unknown = ReceptiveField(site.picture, (0, 0), (0, 0), "unknown", cause)
+    return replace(site, fields=(unknown,), groups=(), bounds=everything(site.picture))
 
 
 def blank(module: nn.Module, shape: tuple[int, ...], *, value: float) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -25,6 +26,7 @@ from unitscope.anatomy.calls import (
     elementwise,
     flat,
 )
+from unitscope.anatomy.looks import HANDED_OUT, Looks
 from unitscope.anatomy.maps import (
     Map,
     Seen,
@@ -35,24 +37,19 @@ from unitscope.anatomy.views import (
     expanded,
 )
 
-READS_VALUES = frozenset(
-    ["_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "allclose", "masked_select", "unique"]
-)
-
 
 class Watching(TorchDispatchMode):
     """Keeps the maps of every tensor that depends on the picture while the network runs.
 
     With `cheaply`, products and convolutions are not computed but answered by zeros of the right shape: fields do not
-    depend on values. `looked` tells whether the network has looked at a value in order to decide something, in which
-    case they may, after all.
+    depend on values, unless the network looks at a value in order to decide something: `looks` follows what it reads.
     """
 
-    def __init__(self, *, cheaply: bool = True, gating: bool = True) -> None:
+    def __init__(self, *, cheaply: bool = True, gating: bool = True, looks: Looks | None = None) -> None:
         super().__init__()
         self.cheaply = cheaply
         self.gates = Gates(count=gating)
-        self.looked: set[str] = set()
+        self.looks = looks or Looks()
         self.known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.holders: dict[int, list[Any]] = {}
 
@@ -69,8 +66,8 @@ class Watching(TorchDispatchMode):
         cheap = CHEAP.get(plain_name(func)) if self.cheaply else None
         result = cheap(arguments) if cheap is not None else func(*args, **kwargs)
         if before:
-            if plain_name(func) in READS_VALUES:
-                self.looked.add(plain_name(func))
+            seeing = [tensor for tensor in flat(arguments.values()) if id(tensor) in before]
+            result = self.looks.through(plain_name(func), arguments, seeing, result)
             call = Call(plain_name(func), func, arguments, result, lambda tensor: before.get(id(tensor)), self.gates)
             self.keep(call, outcome(call))
         elif func._schema.is_mutable:
@@ -116,6 +113,21 @@ class Watching(TorchDispatchMode):
             else:
                 self.known[other] = overwritten(other, self.seen(other), tensor, seen)
         self.known[tensor] = seen
+
+
+class WatchingHands(TorchFunctionMode):
+    """Sees values leave torch for lists and numpy arrays, which operations do not tell."""
+
+    def __init__(self, watching: Watching) -> None:
+        super().__init__()
+        self.watching = watching
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in HANDED_OUT and self.watching.seen(args[0]) is not None:
+            return self.watching.looks.through(name, {"self": args[0]}, [args[0]], result)
+        return result
 
 
 def geometry(tensor: Tensor) -> tuple[Any, ...]:

@@ -73,7 +73,7 @@ def test_version(unitscope: Say) -> None:
     assert unitscope("--version") == Said(0, f"{__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["sites", "survey", "merge", "train", "atlas", "view", "demo"])
+@pytest.mark.parametrize("verb", ["sites", "survey", "merge", "measure", "train", "atlas", "view", "demo"])
 def test_every_verb_explains_itself_in_80_columns(unitscope: Say, verb: str) -> None:
     said = unitscope(verb, "--help")
     assert said.code == 0
@@ -87,6 +87,7 @@ def test_without_a_verb_the_verbs_are_listed(unitscope: Say) -> None:
     assert re.findall(r"^│ (\w+) ", said.out, re.MULTILINE) == [
         "atlas",
         "demo",
+        "measure",
         "merge",
         "sites",
         "survey",
@@ -371,3 +372,20 @@ def test_progress_is_shown_on_a_terminal_only(
     assert out == ""
     assert "looking: 100%" in err
     assert "drawing:  50%" in err
+
+
+def test_measure_prints_and_keeps_the_table(unitscope: Say, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (70, 70), (200, 30, 30)).save(tmp_path / "one.png")
+    made = unitscope(
+        "survey", "resnet18", str(tmp_path), "--to", str(tmp_path / "r"), "--sites", "maxpool", "--width", "4"
+    )
+    assert made.code == 0, made.err
+    said = unitscope("measure", str(tmp_path / "r"))
+    assert (said.code, said.err) == (0, "")
+    assert re.search(r"^maxpool +4 +\d+ +\d+ +\d+ ", said.out, re.MULTILINE)
+    assert "certified dead: not known from a record alone." in said.out
+    assert max(map(len, said.out.splitlines()[:-1])) <= 80
+    assert (tmp_path / "r" / "measures" / "activity.parquet").exists()
+    assert unitscope("measure", str(tmp_path)).code == 2

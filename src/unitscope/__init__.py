@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unitscope.analysis.measures import measure
     from unitscope.anatomy.sites import sites
     from unitscope.atlas.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from unitscope.record import Record
     from unitscope.record import open_record as open
     from unitscope.recording.electrode import read
+    from unitscope.recording.merging import merge
     from unitscope.recording.patches import neuron_feature, patches
     from unitscope.recording.survey import survey
     from unitscope.stimuli.builtin import builtin_images
@@ -39,6 +41,8 @@ _HOMES = {
     "UnknownName": "errors.UnknownName",
     "builtin_images": "stimuli.builtin.builtin_images",
     "load": "networks.load",
+    "measure": "analysis.measures.measure",
+    "merge": "recording.merging.merge",
     "neuron_feature": "recording.patches.neuron_feature",
     "open": "record.open_record",
     "open_images": "stimuli.images.open_images",
@@ -65,6 +69,8 @@ __all__ = [
     "atlas",
     "builtin_images",
     "load",
+    "measure",
+    "merge",
     "neuron_feature",
     "open",
     "open_images",

@@ -20,7 +20,7 @@ from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 from unitscope import __version__
 from unitscope.errors import BadInput, Failure, UnitscopeError
 from unitscope.options import ModelOptions, choose_device, one_or_many, open_network
-from unitscope.terminal import epoch_line, paragraph, site_table, survey_facts, survey_table
+from unitscope.terminal import epoch_line, measure_table, paragraph, site_table, survey_facts, survey_table
 
 if TYPE_CHECKING:
     from unitscope.record import Record
@@ -123,6 +123,22 @@ def merge(parts: list[Path], /, *, to: Path) -> None:
     from unitscope.recording.merging import merge as merge_shards
 
     print_record(merge_shards(parts, to=to))
+
+
+@app.command
+def measure(record: Path, /) -> None:
+    """Make all measures that a record's summaries allow, and keep them in it as tables.
+
+    Neither the network nor the images are needed.
+
+    Args:
+        record: A folder that a survey left.
+    """
+    from unitscope.analysis.measures import measure as measure_record
+
+    for name, table in measure_record(record).items():
+        print(measure_table(name, table, width=columns()))
+        print(f"\nThe table is {record / 'measures' / f'{name}.parquet'}.")
 
 
 def print_record(record: Record) -> None:

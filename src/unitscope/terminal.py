@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from unitscope.errors import few
 
 if TYPE_CHECKING:
+    import pandas
+
     from unitscope.networks import Network
     from unitscope.record import Record
     from unitscope.vocabulary import Site, Size
@@ -122,6 +124,40 @@ def survey_table(record: Record, *, width: int = 80) -> str:
 def _number(value: float) -> str:
     """Two decimals, so that points stand below each other; very large and very small ones otherwise."""
     return f"{value:.2f}" if value == 0 or 0.01 <= abs(value) < 10000 else f"{value:.1e}"
+
+
+def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str:
+    """A table of measures in short: for each site how many units a column holds for, or its median; what it says."""
+    from unitscope.analysis.measures import tables
+
+    said = {column.name: column for column in tables()[name].columns}
+    shown = [column for column in said if not table[column].isna().all()]
+    headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]
+    rows = []
+    for site, units in table.groupby("site", sort=False):
+        cells = [_in_short(units[column], yes_or_no=said[column].range is None) for column in shown]
+        rows.append((str(site), str(len(units)), *cells))
+    legend = [
+        f"{column.replace('_', ' ')}: {said[column].says}"
+        + (" (units)." if said[column].range is None else " (median).")
+        for column in shown
+    ]
+    empty = [column for column in said if column not in shown]
+    legend += [f"{column.replace('_', ' ')}: not known from a record alone." for column in empty]
+    return "\n".join([_table_on_lines(headings, rows, width), "", *(paragraph(text, width=width) for text in legend)])
+
+
+def _table_on_lines(headings: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> str:
+    """A table whose headings are broken over several lines, a word a line."""
+    words = [heading.split() for heading, _ in headings]
+    height = max(map(len, words))
+    top = [tuple(([""] * (height - len(w)) + w)[i] for w in words) for i in range(height)]
+    columns = [(cell, side) for cell, (_, side) in zip(top[0], headings, strict=True)]
+    return table(columns, [*top[1:], *rows], width=width)
+
+
+def _in_short(values: pandas.Series, *, yes_or_no: bool) -> str:
+    return str(int(values.fillna(False).sum())) if yes_or_no else f"{values.median():.3g}"
 
 
 def survey_facts(record: Record, *, width: int = 80) -> str:

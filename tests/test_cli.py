@@ -319,9 +319,16 @@ def test_view_finds_the_atlas_of_a_demonstration(
     assert unitscope("view", tmp_path).out.strip().endswith("/atlas/index.html")
 
 
+LISTENING = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("unitscope", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    """A command in a process of its own."""
-    command = [sys.executable, "-m", "unitscope", *map(str, arguments)]
+    """A command in a process of its own, which listens to Ctrl-C also where the tests were started deaf to it."""
+    command = [sys.executable, "-c", LISTENING, *map(str, arguments)]
     paths = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
     environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "80"}
     return subprocess.Popen(

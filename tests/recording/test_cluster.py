@@ -6,11 +6,10 @@ import threading
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.conftest import needs
+from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
 from unitscope.errors import Failure
 from unitscope.networks import load
@@ -28,12 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,300 small pictures: six blocks."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for number in range(1300):
-        coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"{number:04d}.png")
-    return folder
+    return write_many(tmp_path_factory.mktemp("pictures"), 1300)
 
 
 def test_a_cluster_of_two_nodes_that_loses_one_gives_the_same_bytes(folder, tmp_path, monkeypatch):

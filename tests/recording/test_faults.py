@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
 from unitscope.errors import Failure
 from unitscope.networks import Network, load
@@ -66,12 +67,7 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for number in range(600):
-        coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"{number:04d}.png")
-    return folder
+    return write_many(tmp_path_factory.mktemp("pictures"), 600)
 
 
 @pytest.fixture(scope="module")

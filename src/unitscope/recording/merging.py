@@ -43,10 +43,9 @@ def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
     )
     sessions = [load(path / "part.safetensors", facts["sites"], settings) for path, _ in shards]
     images = pa.concat_tables(pyarrow.parquet.read_table(path / "images.parquet") for path, _ in shards)
-    folder = Path(to)
-    with parts_of(folder, {name: value for name, value in facts.items() if name != "shard"}):
-        whole = reduce(Session.merge, sessions)
-        finish(folder, whole, {name: value for name, value in facts.items() if name != "shard"}, images)
+    folder, whole = Path(to), {name: value for name, value in facts.items() if name != "shard"}
+    with parts_of(folder, whole):
+        finish(folder, reduce(Session.merge, sessions), whole, images)
     shutil.rmtree(folder / "parts")
     return open_record(folder)
 

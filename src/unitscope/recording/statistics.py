@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -217,6 +218,7 @@ class Ladder:
         }
 
 
+@cache
 def bin_edges() -> Float32[Array, " edge"]:
     """Edges of the histograms' bins: -2^16 ... -2^-16 and 2^-16 ... 2^16 in steps of half an octave. The outer bins
     are open.

@@ -191,9 +191,9 @@ def show_blocks(
     progress: Progress | None = None,
 ) -> None:
     """Show what has not been shown of the plan's blocks, and let the session take it in, block by block."""
-    code = {label: number for number, label in enumerate(plan.settings.labels)}
-    labels = np.array([code.get(str(item.label), -1) if item.label is not None else -1 for item in images.items])
     first, last = session.blocks * BLOCK, min(plan.last * BLOCK, len(images))
+    code: dict[str | None, int] = {label: number for number, label in enumerate(plan.settings.labels)}
+    labels = np.array([code.get(item.label, -1) for item in images.items[first:last]], dtype=np.int64)
     heard, shown = session.hearings(network.device), list[Batch]()
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
@@ -203,7 +203,7 @@ def show_blocks(
         done = int(part.images[-1]) + 1
         if done % BLOCK == 0 or done == last:
             readable = torch.cat([batch.readable for batch in shown]).numpy()
-            here = labels[done - len(readable) : done]
+            here = labels[done - first - len(readable) : done - first]
             facts = [fact for batch in shown for fact in batch.shown]
             session.take(heard, [batch.pictures for batch in shown], readable, here, facts)
             heard, shown = session.hearings(network.device), []

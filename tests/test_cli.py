@@ -21,6 +21,7 @@ from PIL import Image
 from tests.conftest import PROJECT
 from unitscope import __version__, cli
 from unitscope.errors import BadInput, Failure
+from unitscope.verbs import manners, recording, training
 
 TINY = "tests.tiny:network"
 
@@ -101,7 +102,7 @@ def test_the_options_of_training_are_those_of_the_recipe() -> None:
 
     from unitscope.training import Recipe
 
-    options = inspect.signature(cli.train).parameters
+    options = inspect.signature(training.train).parameters
     for field in dataclasses.fields(Recipe):
         assert options[field.name].default == field.default, field.name
 
@@ -280,7 +281,7 @@ def test_what_becomes_of_errors(
     def stumble(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "open_network", stumble)
+    monkeypatch.setattr(recording, "open_network", stumble)
     said = unitscope("sites", "resnet18")
     assert (said.code, said.out) == (code, "")
     assert " ".join(said.err.split()).startswith(words)
@@ -371,7 +372,7 @@ def test_progress_is_shown_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with cli.bars() as tell:
+    with manners.bars() as tell:
         tell("looking", 10, 100)
         tell("looking", 100, 100)
         tell("drawing", 1, 2)

@@ -34,6 +34,9 @@ class ModelOptions:
     "Number of logits, where the weights do not say it."
 
 
+DEFAULT_MODEL = ModelOptions()
+
+
 def open_network(model: str, options: ModelOptions) -> Network:
     """The network that was asked for. Text is understood here."""
     from unitscope.networks import load

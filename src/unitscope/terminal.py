@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from unitscope.networks import Network
     from unitscope.record import Record
+    from unitscope.report import Report
     from unitscope.vocabulary import Site, Size
 
 Column = tuple[str, str]
@@ -188,6 +189,17 @@ def _columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, lis
 
 def _several(count: int, what: str) -> str:
     return f"{count:,} {what}" + "s" * (count != 1)
+
+
+def report_table(report: Report, *, width: int = 80) -> str:
+    """What a paper says and what we find, claim by claim."""
+    lines = [paragraph(report.title, width=width), paragraph(report.circumstances, width=width)]
+    for claim in report.claims:
+        where = f" ({claim.where})" if claim.where else ""
+        told = [f"{claim.what}{where}", f"  the paper says: {claim.paper}", f"  we find: {claim.found}"]
+        told += [f"  {claim.verdict}"] if claim.verdict else []
+        lines += ["", *(paragraph(line, width=width) for line in told)]
+    return "\n".join([*lines, "", paragraph(report.conclusion, width=width)])
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitscope.atlas.exhibition import overviews, scripts_of_exhibits, styles_of_exhibits
 from unitscope.atlas.pairing import aligned
 from unitscope.atlas.scripts import as_script, write_script
 from unitscope.atlas.sprites import PER_FILE
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 SMALLEST = 5
 """A field in the small drawings is at least so large, in percent of the picture, that it can be seen."""
 
-ASSETS = ("atlas.css", "atlas.js", "sheet.js", "unit.js")
+ASSETS = ("atlas.css", "atlas.js", "exhibits.js", "sheet.js", "unit.js")
 
 
 def write_assets(folder: Path) -> None:
-    """Copy style and scripts into the atlas."""
+    """Copy style and scripts into the atlas, also those of the exhibits."""
     (folder / "assets").mkdir(parents=True, exist_ok=True)
-    for name in ASSETS:
+    for name in (*ASSETS, *scripts_of_exhibits(), *styles_of_exhibits()):
         with resources.as_file(resources.files("unitscope.atlas") / "static" / name) as path:
             shutil.copyfile(path, folder / "assets" / name)
 
@@ -46,7 +47,7 @@ def write_pages(shelves: Sequence[Shelf], folder: Path) -> Path:
                 _site_page(shelves, shelf, number),
             )
     index = folder / "index.html"
-    _write(index, "index.html.j2", _first_page(shelves))
+    _write(index, "index.html.j2", _first_page(shelves, folder))
     return index
 
 
@@ -67,6 +68,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["script"] = as_script
+    environment.globals["exhibits"] = {"scripts": scripts_of_exhibits(), "styles": styles_of_exhibits()}
     environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return environment
 
@@ -117,12 +119,13 @@ def _classes(shelf: Shelf, site: SiteFacts) -> list[str] | None:
     return classes if classes and len(classes) == site.channels else None
 
 
-def _first_page(shelves: Sequence[Shelf]) -> dict[str, Any]:
+def _first_page(shelves: Sequence[Shelf], folder: Path) -> dict[str, Any]:
     return {
         "title": " & ".join(shelf.title for shelf in shelves),
         "records": [_record_facts(shelf) for shelf in shelves],
         "strip": shelves[0].strip,
         "rows": [_row(row, shelves) for row in _rows(shelves)],
+        "overviews": overviews(shelves, folder),
         "demonstration": any("demonstration" in _note(shelf).lower() for shelf in shelves),
         "notes": sorted({_note(shelf) for shelf in shelves} - {""}),
         "units": sum(len(shelf.units) for shelf in shelves),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.atlas import figures, means, pages, photographs, sprites
+from unitscope.atlas.exhibition import exhibits_of
 from unitscope.atlas.photographs import Cut
 from unitscope.atlas.scripts import as_script, rounded, write_script
 from unitscope.atlas.shelves import POLES, Shelf, shelves_of
@@ -153,6 +154,7 @@ def _write_site(shelf: Shelf, site: SiteFacts, folder: Path) -> None:
         "further": means.write_further_means(shelf.record, site, stem=stem),
         "map": means.write_response_maps(shelf.record, site, stem=stem),
         "kernel": means.write_kernels(shelf.record, site, stem=stem),
+        "exhibits": exhibits_of(shelf, site, stem=stem),
     }
     write_script(home / "data" / f"{slug}.js", f"unitscope.sites[{as_script(f'{shelf.slug}/{slug}')}]", value)
 

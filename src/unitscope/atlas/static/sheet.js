@@ -21,6 +21,7 @@ const Sheet = (() => {
     ways.push([title.replaceAll(/\W+/g, "-"), title, absolute, `Each unit by its mean preferred stimulus: ${title.replace("mean, ", "")}.`]);
   if (data.map) ways.push(["map", "by position", data.map, "The mean response of each unit at each position of its lattice, from black (lowest) to white (highest)."]);
   if (data.kernel) ways.push(["kernel", "kernel", data.kernel, `First-layer kernels (${data.kernel.of}) around middle gray; contrast × ${number(data.kernel.gain)} for all units alike.`]);
+  ways.push(...Exhibits.ways(data));
 
   const inactive = columns.inactive ? columns.inactive.values : [];
   const sortable = data.columns.filter((column) => new Set(column.values).size > 1);
@@ -40,6 +41,8 @@ const Sheet = (() => {
       link.classList.add("inactive");
       link.title = "inactive: never responded above 0";
     }
+    const tint = Exhibits.tint(data, channel);
+    if (tint) link.style.setProperty("--tint", tint);
     if (site.classes) link.title = `${site.classes[channel]}${inactive[channel] ? " (inactive)" : ""}`;
     return el("div", { role: "listitem" }, link);
   }

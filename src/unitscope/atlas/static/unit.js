@@ -90,6 +90,7 @@ const Unit = (() => {
       el("div", { class: "closeup" }, view.stage, means(view)),
       gallery(view, "preferred", "Preferred", "highest responses, one patch per photograph"),
       gallery(view, "antipreferred", "Antipreferred", "lowest responses"),
+      Exhibits.units(view.data, channel, view),
       numbers(view),
       listing(view),
     );

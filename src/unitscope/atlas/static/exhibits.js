@@ -1,0 +1,23 @@
+// What the chapters beyond the survey add to sheets and unit pages. Each exhibit's script calls Exhibits.add once.
+"use strict";
+
+const Exhibits = (() => {
+  const all = [];
+
+  /**
+   * `name` is the key under which the exhibit's data come. Any of:
+   *   unit(data, channel, view)  what the unit page shows, a node or null; view.home is the folder of its sprites, view.one the record
+   *   ways(data)                 further ways of showing the units of a sheet: [[key, label, sprite, meaning], ...]
+   *   tint(data, channel)        a CSS color for the frame of the unit's tile in the sheet, or null
+   */
+  function add(name, exhibit) {
+    all.push({ name, unit: () => null, ways: () => [], tint: () => null, ...exhibit });
+  }
+
+  const shown = (site) => all.filter(({ name }) => site.exhibits[name] !== undefined);
+  const units = (site, channel, view) => shown(site).map((each) => each.unit(site.exhibits[each.name], channel, view));
+  const ways = (site) => shown(site).flatMap((each) => each.ways(site.exhibits[each.name]));
+  const tint = (site, channel) => shown(site).reduce((color, each) => color ?? each.tint(site.exhibits[each.name], channel), null);
+
+  return { add, units, ways, tint };
+})();

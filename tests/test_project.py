@@ -34,7 +34,13 @@ LAYERS = (
     "errors",
 )
 HEIGHT = {chapter: height for height, row in enumerate(reversed(LAYERS)) for chapter in row.split()}
-WRITTEN_IN = {"residual": "networks", "weights": "networks", "preprocessing": "networks", "zoos": "networks"}
+WRITTEN_IN = {
+    "residual": "networks",
+    "weights": "networks",
+    "preprocessing": "networks",
+    "zoos": "networks",
+    "company": "training",
+}
 """Files that belong to the chapter of another name."""
 
 LIGHT = ("unitscope", "unitscope.record", "unitscope.recording.patches", "unitscope.stimuli.images", "unitscope.cli")
@@ -217,7 +223,7 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
     places = re.compile(r"(?<![\w.~/-])/(?:home|root|work|Users)/\w")
     folders = [PROJECT / name for name in ("src", "tests", "docs", "benchmarks", "reproductions", ".ci")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += [path for path in PROJECT.iterdir() if path.is_file()]
+    files += [path for path in PROJECT.iterdir() if path.is_file() and path.name != ".git"]
     for path in files:
         if path.suffix in {".py", ".md", ".toml", ".txt", ".js", ".css", ".j2", ".csv", ".json", ".cff", ""}:
             found = places.search(path.read_text(encoding="utf-8", errors="replace"))

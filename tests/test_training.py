@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from unitscope.company import Company
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
 from unitscope.stimuli.images import open_images
-from unitscope.training import Crops, Recipe, accuracy, szegedy_crop, train
+from unitscope.training import Crops, Recipe, _steps, accuracy, szegedy_crop, train
 
 TINY = Recipe(epochs=2, batch=4, learning_rate=0.05, size=32, seed=3)
 
@@ -96,12 +98,12 @@ def test_accuracy_counts_labels_among_the_first_logits():
 def test_training_learns_red_from_blue_and_leaves_weights_that_load(pictures, tmp_path):
     weights = train(
         tiny_network(), open_images(pictures), to=tmp_path,
-        recipe=Recipe(epochs=8, batch=5, learning_rate=0.05, size=32), validation=open_images(pictures), workers=0,
+        recipe=Recipe(epochs=16, batch=5, learning_rate=0.01, size=32), validation=open_images(pictures), workers=0,
     )  # fmt: skip
     network = load("resnet18", weights=weights)
     assert network.classes == ("blue", "red")
     rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
-    assert [int(row["epoch"]) for row in rows] == list(range(8))
+    assert [int(row["epoch"]) for row in rows] == list(range(16))
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     assert float(rows[-1]["val_top1"]) == 1.0
 
@@ -154,3 +156,47 @@ def test_labels_and_logits_must_be_as_many(pictures, tmp_path):
 def test_a_recipe_that_cannot_be_is_refused():
     with pytest.raises(BadInput, match="is no schedule; choose"):
         Recipe(schedule="linear")
+
+
+TOGETHER = """
+import sys, torch
+from torch import nn
+from unitscope.networks import Network
+from unitscope.stimuli.images import open_images
+from unitscope.training import Recipe, train
+torch.set_num_threads(1)
+torch.manual_seed(0)
+module = nn.Sequential(nn.Conv2d(3, 4, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+train(Network(module, size=32, mean=(0.5,) * 3, std=(0.5,) * 3), open_images(sys.argv[1]), to=sys.argv[2], workers=0,
+      recipe=Recipe(epochs=2, batch=5, learning_rate=0.5, size=32, seed=3), validation=open_images(sys.argv[1]),
+      progress=lambda fact: print(sorted(fact)))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_steps_as_one(pictures, tmp_path):
+    """Without batch normalization: gradients of all parts of a batch, also of unequal ones, add up to that of one."""
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    told = {}
+    for name, start in (("alone", alone), ("together", [*torchrun, "--nproc-per-node", "2"])):
+        command = [*start, str(script), str(pictures), str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == 0, done.stderr
+        told[name] = done.stdout
+    assert told["alone"] == told["together"]  # the second process is silent
+    whole, shared = (load_file(tmp_path / name / "weights.safetensors") for name in told)
+    for name in whole:
+        torch.testing.assert_close(shared[name], whole[name], rtol=1e-4, atol=1e-6)
+    rows = [list(csv.DictReader((tmp_path / name / "log.csv").read_text().splitlines())) for name in told]
+    for mine, theirs in zip(*rows, strict=True):
+        for column in ("train_loss", "train_top1", "val_loss"):
+            assert float(mine[column]) == pytest.approx(float(theirs[column]), rel=1e-4)
+
+
+def test_a_last_batch_too_small_for_all_processes_is_left_out():
+    recipe = Recipe(batch=4)
+    assert [_steps(count, recipe, Company()) for count in (8, 9, 10)] == [2, 2, 3]
+    assert [_steps(count, recipe, Company(0, 2)) for count in (8, 11, 12)] == [2, 2, 3]

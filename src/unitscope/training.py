@@ -2,6 +2,9 @@
 
 Everything random is derived from (seed, epoch, image), nothing from what happened before. So a training that was
 killed and resumed walks the same path as one that was not, whatever the number of decoding workers.
+
+`torchrun --nproc-per-node N -m unitscope train ...` shares every batch out among N processes. They take the same steps
+as one process would, except that each normalizes its own part of a batch, and that sums are rounded otherwise.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from unitscope.company import Company, company
 from unitscope.errors import BadInput, Failure, few
 
 if TYPE_CHECKING:
@@ -102,49 +106,74 @@ def train(
 
     Raises BadInput where labels and logits do not fit; Failure where the folder belongs to another training.
     """
+    with company(device) as (team, own_device):
+        network.to(own_device)
+        return _train(network, images, Path(to), recipe, validation, workers, checkpoint_every, progress, team)
+
+
+def _train(
+    network: Network,
+    images: Images,
+    folder: Path,
+    recipe: Recipe,
+    validation: Images | None,
+    workers: int,
+    checkpoint_every: int,
+    progress: Callable[[dict[str, Any]], None] | None,
+    team: Company,
+) -> Path:
+    """What each process does. The first of them writes and tells."""
     from unitscope.networks import save
 
-    folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)
-    network.to(device)
     classes = _classes(images, network)
     module = network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(module, recipe, images.fingerprint)
+    run = _Run(module, recipe, images.fingerprint, team)
     run.resume(folder / "checkpoint.pt")
-    shown = _validation_set(validation, network, classes) if validation is not None else None
+    shown = _validation_set(validation, network, classes) if validation is not None and team.first else None
     labels = torch.tensor([classes.index(str(item.label)) for item in images.items])
+    steps = _steps(len(images), recipe, team)
+    tell = progress if progress is not None and team.first else _silence
     for epoch in range(run.epoch, recipe.epochs):
         started, began_at = time.monotonic(), run.step
-        for pictures, targets in _batches(images, labels, recipe, epoch=epoch, skip=run.step, workers=workers):
-            loss = run.learn(
-                network.prepare(pictures.to(device).float() / 255),
-                targets.to(device),
-                steps=_steps(len(images), recipe),
-            )
-            if progress is not None:
-                progress({"epoch": epoch, "step": run.step, "steps": _steps(len(images), recipe), **loss})
+        for pictures, targets in _batches(
+            images, labels, recipe, epoch=epoch, skip=run.step, workers=workers, team=team
+        ):
+            x = network.prepare(pictures.to(network.device).float() / 255)
+            loss = run.learn(x, targets.to(network.device), steps=steps, among=_in_batch(len(images), recipe, run.step))
+            tell({"epoch": epoch, "step": run.step, "steps": steps, **loss})
             if run.step % checkpoint_every == 0:
                 run.keep(folder / "checkpoint.pt")
         seconds = time.monotonic() - started
-        row = run.close_epoch(seen=len(images), speed=(run.step - began_at) * recipe.batch / seconds)
+        row = run.close_epoch(
+            seen=_seen(len(images), recipe, team), speed=(run.step - began_at) * recipe.batch / seconds
+        )
         if shown is not None:
             row |= accuracy(network, *shown, bf16=recipe.bf16)
         run.keep(folder / "checkpoint.pt")
-        _write_log(folder / "log.csv", run.log)
-        if progress is not None:
-            progress(row)
+        if team.first:
+            _write_log(folder / "log.csv", run.log)
+        tell(row)
+        team.wait()
     network.module.eval()
     network.classes = tuple(classes)
     weights = folder / "weights.safetensors"
-    save(network, weights)
+    if team.first:
+        save(network, weights)
+    team.wait()
     return weights
+
+
+def _silence(_: dict[str, Any]) -> None:
+    """Told by all processes but the first."""
 
 
 class _Run:
     """The state of a training: what a checkpoint keeps."""
 
-    def __init__(self, module: nn.Module, recipe: Recipe, images: str) -> None:
-        self.module, self.recipe, self.images = module, recipe, images
+    def __init__(self, module: nn.Module, recipe: Recipe, images: str, team: Company) -> None:
+        self.module, self.recipe, self.images, self.team = module, recipe, images, team
+        self.joined = team.together(module)
         self.optimizer = torch.optim.SGD(
             module.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
@@ -152,27 +181,28 @@ class _Run:
         self.log: list[dict[str, Any]] = []
 
     def learn(
-        self, x: Float[Tensor, "stimulus color height width"], y: Int[Tensor, " stimulus"], *, steps: int
+        self, x: Float[Tensor, "stimulus color height width"], y: Int[Tensor, " stimulus"], *, steps: int, among: int
     ) -> dict[str, float]:
-        """One step of stochastic gradient descent."""
-        self.module.train()
+        """One step of stochastic gradient descent, of this process's part of a batch `among` all of its images."""
+        self.joined.train()
         rate = self.recipe.rate(self.epoch + self.step / steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            logits = self.module(x.contiguous(memory_format=torch.channels_last))
-        loss = nn.functional.cross_entropy(logits.float(), y)
+            logits = self.joined(x.contiguous(memory_format=torch.channels_last))
+        loss = nn.functional.cross_entropy(logits.float(), y, reduction="sum") / among
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * self.team.size).backward()  # the processes' gradients are averaged
         self.optimizer.step()
         self.step += 1
-        self.loss += loss.item() * len(y)
-        self.right += int((logits.argmax(1) == y).sum())
+        mean, right = self.team.sum(loss.item(), float((logits.argmax(1) == y).sum()))
+        self.loss += mean * among
+        self.right += int(right)
         if not math.isfinite(self.loss):
             raise Failure(
                 f"the loss became {self.loss} in epoch {self.epoch}, step {self.step}; a lower learning rate may help."
             )
-        return {"loss": loss.item(), "rate": rate}
+        return {"loss": mean, "rate": rate}
 
     def close_epoch(self, *, seen: int, speed: float) -> dict[str, Any]:
         """Write the epoch's row of the log, and begin the next."""
@@ -192,6 +222,8 @@ class _Run:
         """Write the checkpoint: to a temporary name, synced, then renamed, so that there is a whole one at any
         time.
         """
+        if not self.team.first:
+            return
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             torch.save(
@@ -301,20 +333,38 @@ def szegedy_crop(size: tuple[int, int], rng: np.random.Generator, *, smallest_ar
     return left, upper, left + w, upper + h
 
 
-def _steps(count: int, recipe: Recipe) -> int:
-    """Steps in an epoch. A last batch of a single picture, from which batch normalization learns nothing, is left
-    out.
+def _steps(count: int, recipe: Recipe, team: Company) -> int:
+    """Steps in an epoch. A last batch of which a process would see a single picture, or none, from which batch
+    normalization learns nothing, is left out.
     """
-    return count // recipe.batch + (count % recipe.batch > 1)
+    return count // recipe.batch + (count % recipe.batch >= 2 * team.size)
+
+
+def _in_batch(count: int, recipe: Recipe, step: int) -> int:
+    """How many images a step of an epoch shows, in all processes."""
+    return min(recipe.batch, count - step * recipe.batch)
+
+
+def _seen(count: int, recipe: Recipe, team: Company) -> int:
+    """How many images an epoch shows."""
+    return min(count, _steps(count, recipe, team) * recipe.batch)
 
 
 def _batches(
-    images: Images, labels: Int[Tensor, " stimulus"], recipe: Recipe, *, epoch: int, skip: int, workers: int
+    images: Images,
+    labels: Int[Tensor, " stimulus"],
+    recipe: Recipe,
+    *,
+    epoch: int,
+    skip: int,
+    workers: int,
+    team: Company,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images)).tolist()
-    batches = [order[i * recipe.batch : (i + 1) * recipe.batch] for i in range(_steps(len(images), recipe))]
+    steps = range(skip, _steps(len(images), recipe, team))
+    batches = [team.share(order[i * recipe.batch : (i + 1) * recipe.batch]) for i in steps]
     crops = Crops(images, labels, recipe, epoch=epoch)
-    return iter(torch.utils.data.DataLoader(crops, batch_sampler=batches[skip:], num_workers=workers))
+    return iter(torch.utils.data.DataLoader(crops, batch_sampler=batches, num_workers=workers))
 
 
 def _classes(images: Images, network: Network) -> list[str]:

@@ -46,6 +46,8 @@ def train(
 ) -> None:
     """Train a network from random weights. The same command resumes a training that was interrupted, exactly.
 
+    Several processes share every batch out: torchrun --nproc-per-node 8 -m unitscope train ...
+
     Args:
         network: resnet34, plainnet34, or another of 18, 34, 50, 101 and 152.
         data: Labeled images: a folder with a sub-folder per class, a list, or tar shards.

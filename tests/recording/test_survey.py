@@ -131,6 +131,8 @@ def test_maps_labels_and_histograms_equal_brute_force(record, truth, site):
         peaks = responses[readable & (labels == label)].max((2, 3))
         assert record.array("label_images")[label] == len(peaks)
         np.testing.assert_allclose(record.array("label_peak_mean")[units, label], peaks.mean(0), rtol=1e-5, atol=1e-7)
+        rectified = peaks.clip(min=0).mean(0)
+        np.testing.assert_allclose(record.array("label_rectified_mean")[units, label], rectified, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(record.array("label_positive_share")[units, label], (peaks > 0).mean(0), rtol=1e-6)
     edges = np.concatenate([[-np.inf], record.array("histogram_edges")[...], [np.inf]])
     for pole, values in enumerate((responses[readable].max((2, 3)), responses[readable].min((2, 3)))):
@@ -140,9 +142,29 @@ def test_maps_labels_and_histograms_equal_brute_force(record, truth, site):
 
 @pytest.fixture(scope="module")
 def further(network, folder, tmp_path_factory) -> Record:
-    """A record with all means that are kept on request."""
-    to = tmp_path_factory.mktemp("records") / "further"
-    return survey(network, folder, to=to, sites=SITES[:4], top=5, means=["best", "all", "full", "halves"])
+    """A record with all that is kept on request."""
+    to, means = tmp_path_factory.mktemp("records") / "further", ["best", "all", "full", "halves"]
+    return survey(network, folder, to=to, sites=SITES[:4], top=5, means=means, responses=True)
+
+
+@pytest.mark.parametrize("site", SITES[:4])
+def test_kept_responses_equal_brute_force(further, truth, site):
+    facts, responses = further.sites[site], truth["responses"][site]
+    units = slice(facts.first_unit, facts.first_unit + facts.channels)
+    for kind, of_map in (("peak", np.max), ("trough", np.min), ("mean", np.mean)):
+        expected = of_map(responses.astype(np.float64), axis=(2, 3))
+        expected[~truth["readable"]] = np.nan
+        kept = further.array(f"responses/{kind}")
+        np.testing.assert_allclose(kept[units], expected.T, rtol=1e-4 if kind == "mean" else 0, atol=1e-6)
+    assert "responses" not in further.to_xarray()
+
+
+def test_kept_responses_do_not_depend_on_shards(network, folder, tmp_path):
+    for name, shard in (("whole", None), ("1", "1/2"), ("2", "2/2")):
+        survey(network, folder, to=tmp_path / name, sites=SITES[:2], top=5, responses=True, shard=shard)
+    merged = merge([tmp_path / "1", tmp_path / "2"], to=tmp_path / "merged")
+    assert contents(merged.path) == contents(tmp_path / "whole")
+    assert merged.facts["settings"]["responses"] is True
 
 
 @pytest.mark.parametrize("site", SITES[:3])

@@ -39,7 +39,12 @@ def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
         )
     kept = facts["settings"]
     settings = Settings(
-        kept["top"], kept["per_image"], tuple(kept["labels"]), facts["network"]["inputs"], tuple(kept["means"])
+        kept["top"],
+        kept["per_image"],
+        tuple(kept["labels"]),
+        facts["network"]["inputs"],
+        tuple(kept["means"]),
+        kept.get("responses", False),
     )
     sessions = [load(path / "part.safetensors", facts["sites"], settings) for path, _ in shards]
     images = pa.concat_tables(pyarrow.parquet.read_table(path / "images.parquet") for path, _ in shards)

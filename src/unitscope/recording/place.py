@@ -75,6 +75,7 @@ def describe(
             "per_image": settings.per_image,
             "labels": list(settings.labels),
             "means": list(settings.means),
+            **({"responses": True} if settings.responses else {}),
             "batch": batch,
             "block": BLOCK,
         },

@@ -20,6 +20,7 @@ from unitscope.errors import Failure
 from unitscope.recording.block import Hearing
 from unitscope.recording.center import CenterSums, center_sums
 from unitscope.recording.positions import WHERE, PositionSums, position_sums
+from unitscope.recording.responses import Responses
 from unitscope.recording.showing import Shown
 from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
 from unitscope.recording.views import View
@@ -32,7 +33,7 @@ BLOCK = 256
 @dataclass(frozen=True)
 class Settings:
     """What is kept: `top` responses per pole, at most `per_image` of one image, sums for each of `labels`, pictures
-    of `colors`.
+    of `colors`; with `responses` every unit's answer to every image.
     """
 
     top: int
@@ -40,6 +41,7 @@ class Settings:
     labels: tuple[str, ...]
     colors: int
     means: tuple[str, ...] = ()
+    responses: bool = False
 
 
 @dataclass
@@ -65,6 +67,8 @@ class SiteState:
         }
         if settings.labels:
             statistics["labels"] = LabelSums.empty(units, labels=len(settings.labels))
+        if settings.responses:
+            statistics["responses"] = Responses(units)
         for name, kept in mean_sums(site, settings).items():
             statistics |= {f"{name}_{number}": sums for number, sums in enumerate(kept)}
         return cls(site, settings, statistics)

@@ -252,8 +252,8 @@ class Histogram(Fields):
 
 @dataclass
 class LabelSums(Fields):
-    """Per label and unit: sums of peaks and troughs in fixed point, and images with a positive response. `n` [label]
-    counts images.
+    """Per label and unit: sums of peaks, of troughs and of peaks above zero in fixed point, and images with a positive
+    response. `n` [label] counts images.
 
     A unit with a response that is not finite has no means per label; the table says so.
     """
@@ -261,12 +261,14 @@ class LabelSums(Fields):
     n: Array
     peak: Array
     trough: Array
+    rectified: Array
     positive: Array
 
     @classmethod
     def empty(cls, units: int, *, labels: int) -> LabelSums:
-        peak, trough, positive = (np.zeros((labels, units), dtype=kind) for kind in (np.int64, np.int64, np.int32))
-        return cls(np.zeros(labels, dtype=np.int64), peak, trough, positive)
+        peak, trough, rectified = (np.zeros((labels, units), dtype=np.int64) for _ in range(3))
+        positive = np.zeros((labels, units), dtype=np.int32)
+        return cls(np.zeros(labels, dtype=np.int64), peak, trough, rectified, positive)
 
     def take(self, block: Block) -> None:
         for label in np.unique(block.labels[block.readable & (block.labels >= 0)]):
@@ -274,10 +276,12 @@ class LabelSums(Fields):
             self.n[label] += of_label.sum()
             self.peak[label] += fixed(np.where(block.counted, block.peak, 0)[of_label]).sum(0)
             self.trough[label] += fixed(np.where(block.counted, block.trough, 0)[of_label]).sum(0)
+            self.rectified[label] += fixed(np.where(block.counted, block.peak.clip(min=0), 0)[of_label]).sum(0)
             self.positive[label] += ((block.peak > 0) & block.counted)[of_label].sum(0, dtype=np.int32)
 
     def merge(self, other: LabelSums) -> LabelSums:
-        return LabelSums(*(getattr(self, name) + getattr(other, name) for name in ("n", "peak", "trough", "positive")))
+        names = ("n", "peak", "trough", "rectified", "positive")
+        return LabelSums(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 @dataclass

@@ -45,6 +45,7 @@ def survey(
     top: int = 16,
     per_image: int = 1,
     means: Iterable[str] = (),
+    responses: bool = False,
     resize: int | Size | None = None,
     batch: int = 32,
     workers: int | None = None,
@@ -61,7 +62,8 @@ def survey(
     Sites are given by name or glob; by default all pre-activations and max-poolings. Of each unit are kept the `top`
     highest and lowest responses (`per_image` of one image) with position and exact box, extremes, means, counts,
     histograms, the mean response at each position and for each label, and the mean preferred stimulus of its center
-    neuron (kobayashi2020, eq. 4 and 5). Memory does not grow with the number of images. The session is put aside
+    neuron (kobayashi2020, eq. 4 and 5). Memory does not grow with the number of images, unless with `responses` peak,
+    trough and mean of every unit's response to every image are kept, 12 bytes each. The session is put aside
     every `put_aside_every` seconds; the same call resumes it, and the record does not depend, bit for bit, on
     `workers`, shards or interruptions. An image that cannot be read is noted in `images.parquet` and skipped; with
     `strict` it ends the survey. `shard` ("2/8") shows one part of the images only; `merge` makes a record of all
@@ -72,8 +74,9 @@ def survey(
     """
     images = open_images(images)
     plan = Plan.of(
-        network, images, sites=sites, resize=resize, batch=batch, top=top, per_image=per_image, means=means, shard=shard
-    )
+        network, images, sites=sites, resize=resize, batch=batch, top=top, per_image=per_image, means=means,
+        responses=responses, shard=shard,
+    )  # fmt: skip
     folder = Path(to)
     if finished(folder, plan.facts):
         shutil.rmtree(folder / "parts", ignore_errors=True)
@@ -121,6 +124,7 @@ class Plan:
         top: int,
         per_image: int,
         means: Iterable[str],
+        responses: bool,
         shard: str | None,
     ) -> Plan:
         if network.inputs != 3:
@@ -137,7 +141,7 @@ class Plan:
         presentation = Presentation(network.size, resize)
         part, of = parse_shard(shard)
         blocks = -(-len(images) // BLOCK)
-        settings = Settings(top, per_image, images.labels, network.inputs, known_means(means))
+        settings = Settings(top, per_image, images.labels, network.inputs, known_means(means), responses)
         facts = describe(network, images, chosen, presentation, settings, batch=batch)
         facts["kernels"] = kernel_sites(network, everything, chosen)
         if shard:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from unitscope.record import Pieces, write_arrays, write_facts, write_table
 from unitscope.recording.center import mean_stimuli, reliability
 from unitscope.recording.positions import WHERE, PositionSums
+from unitscope.recording.responses import KINDS
 from unitscope.recording.session import BLOCK, Session, SiteState, save
 from unitscope.recording.statistics import POINT, Extremes, bin_edges
 from unitscope.recording.views import EXACT
@@ -47,7 +48,7 @@ def write_results(folder: Path, session: Session) -> None:
         folder / "stimuli.parquet", pa.concat_tables(stimuli_table(s, f) for s, f in zip(states, firsts, strict=False))
     )
     arrays = center_arrays(states) | position_arrays(states) | further_center_arrays(states)
-    arrays |= histogram_arrays(states) | label_arrays(states) | map_arrays(states)
+    arrays |= histogram_arrays(states) | label_arrays(states) | map_arrays(states) | response_arrays(states)
     if session.kernels is not None:
         arrays["kernels"] = (session.kernels, ("channel", "input", "row", "col"))
     write_arrays(folder / "arrays.zarr", arrays)
@@ -219,8 +220,8 @@ def histogram_arrays(states: list[SiteState]) -> Arrays:
 
 
 def label_arrays(states: list[SiteState]) -> Arrays:
-    """Per unit and label (in the order of record.json's settings): means of peaks and troughs, share of images with a
-    positive response.
+    """Per unit and label (in the order of record.json's settings): means of peaks, of troughs and of peaks above zero
+    (those below count as zero), share of images with a positive response.
 
     NaN for a label without any readable image, and for a unit that gave a response that is not finite.
     """
@@ -240,8 +241,21 @@ def label_arrays(states: list[SiteState]) -> Arrays:
         "label_images": (states[0]["labels"].n, ("label",)),
         "label_peak_mean": column("peak", POINT),
         "label_trough_mean": column("trough", POINT),
+        "label_rectified_mean": column("rectified", POINT),
         "label_positive_share": column("positive", 1),
     }
+
+
+def response_arrays(states: list[SiteState]) -> Arrays:
+    """Where they were asked for, peak, trough and mean of each unit's response to each image, in the images' order."""
+    if "responses" not in states[0].statistics:
+        return {}
+    units, images = sum(state.site.channels for state in states), len(states[0]["responses"].all(KINDS[0]))
+
+    def of_kind(kind: str) -> Pieces:
+        return Pieces((units, images), np.dtype(np.float32), (state["responses"].all(kind).T for state in states))
+
+    return {f"responses/{kind}": (of_kind(kind), ("unit", "image")) for kind in KINDS}
 
 
 def map_arrays(states: list[SiteState]) -> Arrays:

@@ -40,6 +40,7 @@ def survey(
     top: PositiveInt = 16,
     per_image: PositiveInt = 1,
     means: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    responses: bool = False,
     shard: str | None = None,
     engine: Literal["local", "ray"] = "local",
     resize: PositiveInt | None = None,
@@ -61,6 +62,7 @@ def survey(
         top: How many highest and lowest responses are kept of each unit.
         per_image: How many of these may come from one image.
         means: Further mean stimuli to keep, beside that of the center neuron: best, all, full, halves.
+        responses: Keep every unit's answer to every image, 12 bytes each; some measures need them.
         shard: Show one part of the images only, such as 2/8. `unitscope merge` makes a record of all parts.
         engine: Show them here, or on the Ray cluster that is there.
         resize: Shorter side in pixels before the center crop. By default 256/224 of the network's size.
@@ -76,7 +78,7 @@ def survey(
     with resumable(kept), bars() as tell:
         record = survey_images(
             network, one_or_many(images), to=to, sites=sites, top=top, per_image=per_image, means=means or (),
-            shard=shard, engine=engine, resize=resize, batch=batch, workers=workers, strict=strict,
+            responses=responses, shard=shard, engine=engine, resize=resize, batch=batch, workers=workers, strict=strict,
             progress=lambda done, total: tell(network.name, done, total),
         )  # fmt: skip
     if shard:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unitscope.atlas.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
     from unitscope.networks import Network, load, save
+    from unitscope.perturbation.experiment import perturb
     from unitscope.record import Record
     from unitscope.record import open_record as open
     from unitscope.recording.electrode import read
@@ -47,6 +48,7 @@ _HOMES = {
     "open": "record.open_record",
     "open_images": "stimuli.images.open_images",
     "patches": "recording.patches.patches",
+    "perturb": "perturbation.experiment.perturb",
     "read": "recording.electrode.read",
     "save": "networks.save",
     "sites": "anatomy.sites.sites",
@@ -75,6 +77,7 @@ __all__ = [
     "open",
     "open_images",
     "patches",
+    "perturb",
     "read",
     "save",
     "sites",

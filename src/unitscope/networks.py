@@ -85,7 +85,7 @@ class Network:
             )
         if max(self.mean) <= 1:
             _check_range(pictures)
-        return _logits(self.module(self.prepare(pictures)), self.name)
+        return logits_of(self.module(self.prepare(pictures)), self.name)
 
     def prepare(
         self, pictures: Float[Tensor, "stimulus color height width"]
@@ -325,7 +325,7 @@ def _check_range(pictures: Tensor) -> None:
         raise BadInput(f"the pictures reach {highest:g}, which looks like 0..255; expected 0..1: divide them by 255.")
 
 
-def _logits(output: Any, name: str) -> Tensor:
+def logits_of(output: Any, name: str) -> Tensor:
     """The first tensor of what a module returned, or what it calls its logits."""
     if isinstance(output, Tensor):
         return output
@@ -336,7 +336,7 @@ def _logits(output: Any, name: str) -> Tensor:
     values = output.values() if isinstance(output, Mapping) else output if isinstance(output, Sequence) else ()
     for value in values:
         if isinstance(value, Tensor | Mapping | Sequence) and not isinstance(value, str):
-            return _logits(value, name)
+            return logits_of(value, name)
     raise BadInput(f"{name} returned a {type(output).__name__} without a tensor; expected logits.")
 
 

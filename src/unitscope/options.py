@@ -30,17 +30,24 @@ class ModelOptions:
     "Order of the network's input channels."
     width: int | None = None
     "Channels of the first stage (own networks only)."
-    classes: int | None = None
-    "Number of logits, where the weights do not say it."
+    classes: str | None = None
+    "Number of logits, where the weights do not say it. For perturb also a CSV file: label, class (the logit)."
+
+    @property
+    def table_of_classes(self) -> str | None:
+        """The CSV file that `classes` names, or None where it is a number, or not given."""
+        return None if self.classes is None or self.classes.isdecimal() else self.classes
 
 
 DEFAULT_MODEL = ModelOptions()
 
 
-def open_network(model: str, options: ModelOptions) -> Network:
+def open_network(model: str, options: ModelOptions, *, table_of_classes: bool = False) -> Network:
     """The network that was asked for. Text is understood here."""
     from unitscope.networks import load
 
+    if options.table_of_classes and not table_of_classes:
+        raise BadInput(f"--classes was {options.classes!r}; expected the number of logits, such as 1000.")
     return load(
         model,
         options.weights,
@@ -49,7 +56,7 @@ def open_network(model: str, options: ModelOptions) -> Network:
         std=parse_numbers("std", options.std),
         order=options.order,
         width=options.width,
-        classes=options.classes,
+        classes=int(options.classes) if options.classes and options.classes.isdecimal() else None,
     )
 
 

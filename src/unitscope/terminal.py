@@ -202,6 +202,60 @@ def report_table(report: Report, *, width: int = 80) -> str:
     return "\n".join([*lines, "", paragraph(report.conclusion, width=width)])
 
 
+PERTURBED: tuple[Column, ...] = (
+    ("what", "<"), ("which", "<"), ("path", "<"), ("units", ">"), ("change of loss", ">"), ("95 % interval", ">"),
+    ("top-1, %", ">"), ("flips, %", ">"),
+)  # fmt: skip
+
+
+def perturbation_table(table: pandas.DataFrame, *, width: int = 80) -> str:
+    """A line per condition: the change of loss with its interval over images, of accuracy, and flipped predictions."""
+    first = table.iloc[0]
+    chosen = table[table["target"] == "chosen"]
+    head = (
+        f"{_several(int(chosen['units'].max() if len(chosen) else first['units']), 'unit')} of {first['site']} "
+        f"({first['chosen']}), {_several(int(first['images']), 'image')}; undisturbed the loss is {first['loss']:.4f}, "
+        f"top-1 {100 * first['top1']:.1f} %. Random conditions: {_several(int(table['seeds'].max()), 'seed')}."
+    )
+    lines = []
+    for target, rows in table.groupby("target", sort=False):
+        title = "the chosen units" if target == "chosen" else "as many active units, drawn anew for each seed"
+        lines += ["", title, _perturbed(rows, width)]
+    foot = (
+        "Changes are means over images of paired differences (float64), averaged over seeds; intervals are "
+        "bootstrapped over images, or over batches for 'one per batch'. A change whose interval "
+        "holds 0 is none that could be seen."
+    )
+    return "\n".join([paragraph(head, width=width), *lines, "", paragraph(foot, width=width)])
+
+
+def _perturbed(rows: pandas.DataFrame, width: int) -> str:
+    cells = [
+        (
+            f"noise x {row.dose:g}" if row.what == "noise" else row.what,
+            row.which,
+            row.path,
+            str(row.units),
+            change_text(row.delta_loss),
+            interval_text(row.ci_low, row.ci_high),
+            f"{100 * row.delta_top1:+.2f}",
+            f"{100 * row.flips:.1f}",
+        )
+        for row in rows.itertuples()
+    ]
+    return table(PERTURBED, cells, width=width)
+
+
+def change_text(value: float) -> str:
+    """A change with its sign: "+0.0123", "-1.7e-06", "0"."""
+    return "0" if value == 0 else f"{value:+.4f}" if abs(value) >= 0.001 else f"{value:+.1e}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """Both ends of an interval, or "unknown"."""
+    return "unknown" if low != low or high != high else f"{change_text(low)} ... {change_text(high)}"
+
+
 def epoch_line(row: Mapping[str, Any]) -> str:
     """A row of the training log, in words."""
     line = f"epoch {row['epoch']:>3}  loss {row['train_loss']:.3f}  top-1 {100 * row['train_top1']:5.1f} %"

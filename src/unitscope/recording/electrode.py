@@ -79,6 +79,37 @@ def as_responses(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row 
     return value.reshape(value.shape[0], value.shape[1], *site.lattice)
 
 
+Alter = Callable[[Tensor], None]
+"""Changes responses [stimulus unit row col] in place."""
+
+
+@contextmanager
+def inject(network: Network, site: Site, alter: Alter) -> Iterator[None]:
+    """While open, whatever the network computes behind `site` goes on from altered responses.
+
+    Each forward pass is a full one; `recording.tape` repeats only what lies behind the site.
+    """
+
+    def heard(name: str, value: Tensor) -> Tensor | None:
+        if name != site.name:
+            return None
+        altered = value.detach().clone()
+        alter_responses(altered, site, alter)
+        return altered
+
+    with listening(network.module, heard):
+        yield
+
+
+def alter_responses(value: Tensor, site: Site, alter: Alter) -> None:
+    """Let `alter` change the network's own tensor, whatever its axes."""
+    responses = as_responses(value, site)
+    alter(responses)
+    if responses.data_ptr() != value.data_ptr():  # a copy, since the axes could not be viewed in the laboratory's order
+        moved = value.movedim(site.channel_axis, 1)
+        moved.copy_(responses.reshape(moved.shape))
+
+
 def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[str, Site]:
     """The sites that match any of the globs, in the order of execution; the default set where `patterns` is None.
 

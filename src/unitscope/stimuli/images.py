@@ -16,7 +16,7 @@ from unitscope.stimuli.folders import Files, entries, image_alone, images_of_fol
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
 from unitscope.stimuli.shards import images_of_shards
 
-__all__ = ["Images", "Item", "Source", "Unreadable", "chosen", "digest", "open_images", "reopen"]
+__all__ = ["Images", "Item", "Source", "Unreadable", "chosen", "digest", "open_images", "reopen", "reordered"]
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,12 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
         return Images(tuple(items), sizes, Files(root, [item.uri for item in items]), source)
     now = open_images(path_of(source) if isinstance(source, str) else [path_of(path) for path in source])
     return chosen(now, items)
+
+
+def reordered(images: Images, places: Sequence[int]) -> Images:
+    """Some of the images, in the order of their numbers `places`."""
+    items = tuple(images.items[place] for place in places)
+    return Images(items, [images.sizes[place] for place in places], Chosen(images, places), images.source, images.note)
 
 
 def chosen(images: Images, items: Sequence[Item]) -> Images:

@@ -1,0 +1,360 @@
+"""The experiment: every image shown once to the front of the network, and once per condition to what lies behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.errors import BadInput, Failure
+from unitscope.networks import logits_of
+from unitscope.perturbation.conditions import Condition, alteration, conditions_of, protocol, rectified_noise
+from unitscope.perturbation.estimates import change, class_changes
+from unitscope.perturbation.results import Answers, Result
+from unitscope.perturbation.units import Chosen, choose_units
+from unitscope.record import Record, open_record, write_table
+from unitscope.recording.electrode import Alter, inject, show
+from unitscope.recording.showing import Batch, batches, default_workers
+from unitscope.recording.tape import Tape, no_skip, record_tape
+from unitscope.stimuli.classes import logits_of_labels
+from unitscope.stimuli.images import Images, Source, open_images, reordered
+from unitscope.stimuli.presentation import Presentation
+from unitscope.vocabulary import Size
+
+if TYPE_CHECKING:
+    import pandas
+
+    from unitscope.networks import Network
+    from unitscope.vocabulary import Site
+
+BATCH = 256
+"""Images for which "one per batch" keeps its channel (kobayashi2020)."""
+
+AT_ONCE = 64
+"""At most so many images go through the network at a time."""
+
+Progress = Callable[[int, int], None]
+"""Told how many images are done, and of how many."""
+
+
+def perturb(
+    network: Network,
+    images: Source,
+    *,
+    units: str | Sequence[str] | None = None,
+    record: Record | str | PathLike[str] | None = None,
+    site: str | None = None,
+    what: str | Sequence[str] = "noise",
+    which: str | Sequence[str] = "all",
+    path: str | Sequence[str] = "both",
+    dose: float | Sequence[float] = 1.0,
+    target: str | Sequence[str] = "chosen",
+    conditions: str | Sequence[Condition] | None = None,
+    seeds: int = 20,
+    count: int | None = None,
+    classes: str | PathLike[str] | Mapping[str, int] | None = None,
+    batch: int = BATCH,
+    resize: int | Size | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    to: str | PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> pandas.DataFrame:
+    """What the network loses when some units are disturbed: a row per condition.
+
+    The units are `units` ("maxpool:18", "maxpool:3-7", "maxpool:*"), or those that `record` found inactive at `site`
+    (by default its first max-pooling). Conditions are all combinations of `what`, `which`, `path`, `dose` and `target`
+    (see `Condition`), or "protocol": everything that tells whether a change means anything. The images (labeled; of
+    them `count`, drawn at random) are shown in an order drawn from `seed`, in batches of `batch`; random conditions are
+    repeated with `seeds` seeds. The same seed gives the same noise in all conditions.
+
+    Columns: `delta_loss` is the mean over images of the paired change of cross-entropy, in float64 and averaged over
+    seeds; `se`, `ci_low`, `ci_high` are over images (over batches for "one per batch"); `seed_sd` is the standard
+    deviation over seeds. Further `delta_top1` and `delta_top5`, `flips` (share of images whose prediction changes),
+    `kl` (of the disturbed prediction from the intact one), `classes_changed` (of the classes, at a false discovery
+    rate of 0.05), `worst_class` with `worst_delta_loss`, `units_answering` (how many of the units ever answered above 0
+    here), `loss` and `top1` undisturbed. With `to`, the table and that of the classes are written there, as
+    `perturbation.parquet` and `perturbation_classes.parquet`.
+
+    Source: kobayashi2020, section 3.5 and table 1. Unlike the paper, differences are paired and in float64; its values
+    for the plain network are 14 and 7 units of 2^-23, the rounding of a loss in float32.
+
+    Raises BadInput for units, sites, labels or conditions that do not fit, Failure for a record of other weights.
+    """
+    record = open_record(Path(record)) if isinstance(record, str | PathLike) else record
+    sites = sites_of(network)
+    chosen = choose_units(network, sites, units=units, record=record, site=site)
+    images = labeled(open_images(images), count=count, seed=seed)
+    trial = Trial.begin(network, images, chosen, classes=classes, batch=batch, resize=resize, seed=seed)
+    if seeds < 1:
+        raise BadInput(f"seeds was {seeds}; expected 1 or more, and 20 or more to report.")
+    wanted = conditions
+    if isinstance(wanted, str):
+        if wanted != "protocol":
+            raise BadInput(f"conditions was {wanted!r}; expected 'protocol', or a sequence of Condition.")
+        wanted = protocol(chosen.channels, skip=trial.skip, active=bool(chosen.active))
+    if wanted is None:
+        wanted = conditions_of(what=what, which=which, path=path, dose=dose, target=target, channels=chosen.channels)
+    trial.refuse(wanted)
+    results = trial.run(list(wanted), seeds=seeds, workers=workers or default_workers(), progress=progress)
+    table, by_class = trial.tables(results)
+    if to is not None:
+        write(Path(to), table, by_class)
+    return table
+
+
+def labeled(images: Images, *, count: int | None, seed: int) -> Images:
+    """Those images that have a label, in an order drawn from `seed`; at most `count`. Raises BadInput for none."""
+    if count is not None and count < 1:
+        raise BadInput(f"count was {count}; expected 1 or more images.")
+    places = [number for number, item in enumerate(images.items) if item.label is not None]
+    if not places:
+        raise BadInput(
+            "none of the images has a label, so that no loss can be computed: put the images of each class into a "
+            "folder, or give a list (CSV) with the columns uri and label."
+        )
+    order = np.random.default_rng(seed).permutation(places)[:count]
+    return reordered(images, order.tolist())
+
+
+@dataclass
+class Trial:
+    """One network, one site, some of its units, and the images that they are tried on."""
+
+    network: Network
+    images: Images
+    chosen: Chosen
+    codes: dict[str, int]
+    presentation: Presentation
+    batch: int
+    seed: int
+    skip: bool
+    """Whether the paths "branch" and "skip" are to be had."""
+    slow: bool
+    """Whether each condition needs a full forward pass, since the tape does not give the same."""
+
+    @classmethod
+    def begin(
+        cls,
+        network: Network,
+        images: Images,
+        chosen: Chosen,
+        *,
+        classes: Any,
+        batch: int,
+        resize: int | Size | None,
+        seed: int,
+    ) -> Trial:
+        if batch < 1:
+            raise BadInput(f"batch was {batch}; expected 1 or more images.")
+        logits = logits_count(network)
+        codes = logits_of_labels(list(images.labels), logits=logits, names=network.classes, classes=classes)
+        tape = record_tape(network, grey(network), chosen.site)
+        if tape.end is None and not tape.obstacle:
+            raise BadInput(f"the logits of {network.name} do not depend on {chosen.site.name}.")
+        slow = not faithful(tape, network)
+        presentation = Presentation(network.size, resize)
+        return cls(network, images, chosen, codes, presentation, batch, seed, tape.has_skip and not slow, slow)
+
+    @property
+    def at_once(self) -> int:
+        """The largest divisor of the batch that is not too much for one forward pass."""
+        return next(n for n in range(min(self.batch, AT_ONCE), 0, -1) if self.batch % n == 0)
+
+    def refuse(self, conditions: Sequence[Condition]) -> None:
+        """Raises BadInput where a condition cannot be had here."""
+        if not conditions:
+            raise BadInput("no condition came; there must be one at least.")
+        paths = sorted({one.path for one in conditions} - {"both"})
+        if paths and not self.skip:
+            raise no_skip(self.chosen.site, paths[0])
+        if any(one.target == "active" for one in conditions) and not self.chosen.active:
+            raise BadInput(f"{self.chosen.site.name} has no other active units to compare with.")
+
+    def run(self, conditions: list[Condition], *, seeds: int, workers: int, progress: Progress | None) -> list[Result]:
+        """All conditions over all images."""
+        means = self.means(workers) if any(one.what == "mean" for one in conditions) else None
+        results = [Result(one, seeds if one.random else 1) for one in conditions]
+        for part in self.shown(workers):
+            self.show(part, results, means)
+            if progress is not None:
+                progress(int(part.images[-1]) + 1, len(self.images))
+        return results
+
+    def shown(self, workers: int) -> Iterator[Batch]:
+        last = len(self.images)
+        yield from batches(self.images, self.presentation, first=0, last=last, batch=self.at_once, workers=workers)
+
+    def means(self, workers: int) -> Float[Tensor, " unit"]:
+        """The mean response of each unit over all images and positions."""
+        total, count, site = torch.zeros(self.chosen.site.channels, dtype=torch.float64), 0, self.chosen.site
+
+        def keep(_: Site, responses: Tensor) -> None:
+            total.add_(responses.double().mean((2, 3)).sum(0).cpu())
+
+        for part in self.shown(workers):
+            with torch.no_grad():
+                show(self.network, self.prepared(part), {site.name: site}, keep)
+            count += int(part.readable.sum())
+        return total / max(count, 1)
+
+    def prepared(self, part: Batch) -> Tensor:
+        """The readable pictures of a batch, as the module takes them."""
+        pictures = part.pictures[part.readable].to(self.network.device).float().div_(255)
+        return self.network.prepare(pictures).contiguous(memory_format=torch.channels_last)
+
+    def show(self, part: Batch, results: list[Result], means: Tensor | None) -> None:
+        """Show one part of a batch under all conditions."""
+        places = part.images[part.readable].numpy()
+        if not len(places):
+            return
+        labels = [self.images.items[place].label or "" for place in places.tolist()]
+        codes = torch.tensor([self.codes[label] for label in labels])
+        x = self.prepared(part)
+        tape = record_tape(self.network, x, self.chosen.site)
+        with torch.no_grad():
+            intact = Answers.of(tape.logits, codes)
+            answering = (tape.heard.amax((0, 2, 3)) > 0).cpu().numpy()
+            for result in results:
+                for number in range(result.seeds):
+                    channels, alter = self.deed(result.condition, number, int(places[0]), means)
+                    logits = self.played(tape, x, alter, result.condition)
+                    result.take(number, intact, Answers.of(logits, codes), [c for c in channels if answering[c]])
+                result.close(intact, places // self.batch, labels)
+
+    def played(self, tape: Tape, x: Tensor, alter: Alter, condition: Condition) -> Tensor:
+        """The logits under a condition: played from the tape, unless that must not be relied on."""
+        if self.slow:
+            with inject(self.network, self.chosen.site, alter):
+                return logits_for(self.network, x)
+        return tape.play(alter, path=condition.path)
+
+    def deed(self, condition: Condition, number: int, first: int, means: Tensor | None) -> tuple[list[int], Alter]:
+        """What is done under a condition with seed `number` to the images from `first` on, and to which channels."""
+        channels = self.drawn(condition, number, first // self.batch)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, number, first))
+        return channels, alteration(condition, channels, generator=generator, means=means)
+
+    def drawn(self, condition: Condition, number: int, batch: int) -> list[int]:
+        """The channels of a condition. What is drawn stays for the whole batch; active ones for the whole pass."""
+        channels = list(self.chosen.channels)
+        if condition.target == "active":
+            draw = np.random.default_rng([self.seed, number])
+            size = min(len(channels), len(self.chosen.active))
+            channels = sorted(draw.choice(self.chosen.active, size=size, replace=False).tolist())
+        if condition.which == "one per batch":
+            return [channels[int(np.random.default_rng([self.seed, number, batch]).integers(len(channels)))]]
+        if condition.which.startswith("channel"):
+            return [int(condition.which.partition(" ")[2])]
+        return channels
+
+    def tables(self, results: list[Result]) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+        """A row per condition, and a row per condition and class."""
+        import pandas
+
+        rows = [self.row(result) for result in results]
+        by_class = [
+            self.about(result) | asdict(one)
+            for result in results
+            for one in class_changes(result["loss"], result["top1"], np.array(result.labels))
+        ]
+        return pandas.DataFrame(rows), pandas.DataFrame(by_class)
+
+    def about(self, result: Result) -> dict[str, Any]:
+        one, chosen = result.condition, self.chosen
+        count = len(chosen.channels) if one.target == "chosen" else min(len(chosen.channels), len(chosen.active))
+        return {
+            "site": chosen.site.name,
+            "units": count if one.which == "all" else 1,
+            "what": one.what,
+            "which": one.which,
+            "path": one.path,
+            "dose": one.dose,
+            "target": one.target,
+        }
+
+    def row(self, result: Result) -> dict[str, Any]:
+        clusters = result.clusters if result.condition.which == "one per batch" else None
+        found = change(result["loss"], clusters=clusters, generator=np.random.default_rng(self.seed))
+        by_class = class_changes(result["loss"], result["top1"], np.array(result.labels))
+        worst = max(by_class, key=lambda one: one.delta_loss)
+        return self.about(result) | {
+            "images": len(result["loss"]),
+            "seeds": result.seeds,
+            "delta_loss": found.mean,
+            "se": found.se,
+            "ci_low": found.low,
+            "ci_high": found.high,
+            "seed_sd": result.seed_sd(),
+            "delta_top1": float(result["top1"].mean()),
+            "delta_top5": float(result["top5"].mean()),
+            "flips": float(result["flips"].mean()),
+            "kl": float(result["kl"].mean()),
+            "classes_changed": sum(one.q < 0.05 for one in by_class),
+            "worst_class": worst.label,
+            "worst_delta_loss": worst.delta_loss,
+            "units_answering": len(result.answering),
+            "loss": float(result["intact_loss"].mean()),
+            "top1": float(result["intact_top1"].mean()),
+            "chosen": self.chosen.how,
+            "channels": list(self.chosen.channels) if result.condition.target == "chosen" else [],
+        }
+
+
+def faithful(tape: Tape, network: Network) -> bool:
+    """Whether the tape of a gray picture, played with noise, gives the bits of a full forward pass with that noise."""
+    if tape.obstacle:
+        return False
+
+    def alter(responses: Tensor) -> None:
+        responses += rectified_noise(responses.shape, generator=torch.Generator().manual_seed(0)).to(responses)
+
+    with torch.no_grad(), inject(network, tape.site, alter):
+        full = logits_for(network, grey(network))
+    return torch.equal(tape.play(alter), full)
+
+
+def grey(network: Network) -> Tensor:
+    """A gray picture, as the module takes it."""
+    return network.prepare(torch.full((1, network.inputs, *network.size), 0.5))
+
+
+def logits_count(network: Network) -> int:
+    """How many logits the network has. Raises BadInput where its output is no row of them per picture."""
+    with torch.no_grad():
+        logits = logits_for(network, grey(network))
+    if logits.ndim != 2:
+        raise BadInput(f"{network.name} gives {list(logits.shape)} for one picture; a loss needs a row of logits.")
+    return logits.shape[1]
+
+
+def logits_for(network: Network, x: Tensor) -> Tensor:
+    return logits_of(network.module(x), network.name)
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed made of several numbers, always the same."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def write(folder: Path, table: pandas.DataFrame, by_class: pandas.DataFrame) -> None:
+    """Write both tables. Raises Failure where the folder cannot be written."""
+    import pyarrow
+
+    for name, rows in (("perturbation", table), ("perturbation_classes", by_class)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_table(
+                folder / f"{name}.parquet",
+                pyarrow.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None),
+            )
+        except OSError as error:
+            raise Failure(f"{folder / name}.parquet cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,84 @@
+"""What was found under a condition: per image, averaged over seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from unitscope.perturbation.conditions import Condition
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network makes of some pictures: `log_p` [stimulus logit], the loss, whether the label is among the best
+    one and five, and the best.
+    """
+
+    log_p: Float64[Tensor, "stimulus logit"]
+    loss: Float64[np.ndarray, " stimulus"]
+    top1: Float64[np.ndarray, " stimulus"]
+    top5: Float64[np.ndarray, " stimulus"]
+    best: Int[np.ndarray, " stimulus"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "stimulus logit"], codes: Int[Tensor, " stimulus"]) -> Answers:
+        log_p = logits.detach().cpu().double().log_softmax(1)
+        own = log_p.gather(1, codes[:, None])
+        rank = (log_p > own).sum(1).numpy()
+        best = log_p.argmax(1)
+        top1 = (best == codes).double().numpy()
+        return cls(log_p, -own[:, 0].numpy(), top1, (rank < 5).astype(np.float64), best.numpy())
+
+
+@dataclass
+class Result:
+    """What a condition did so far: per image, averaged over seeds; `per_seed` the sums over images."""
+
+    condition: Condition
+    seeds: int
+    per_seed: list[float] = field(default_factory=list)
+    clusters: Int[np.ndarray, " stimulus"] = field(default_factory=lambda: np.empty(0, np.int64))
+    labels: list[str] = field(default_factory=list)
+    answering: set[int] = field(default_factory=set)
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def take(self, number: int, intact: Answers, disturbed: Answers, answering: list[int]) -> None:
+        """Take in the answers under the condition with seed `number`."""
+        loss = disturbed.loss - intact.loss
+        found = {
+            "loss": loss,
+            "top1": disturbed.top1 - intact.top1,
+            "top5": disturbed.top5 - intact.top5,
+            "flips": (disturbed.best != intact.best).astype(np.float64),
+            "kl": (intact.log_p.exp() * (intact.log_p - disturbed.log_p)).sum(1).numpy(),
+        }
+        for name, values in found.items():
+            self.sums[name] = self.sums.get(name, 0) + values
+        self.per_seed += [0.0] * (number + 1 - len(self.per_seed))
+        self.per_seed[number] += math.fsum(loss)
+        self.answering |= set(answering)
+
+    def close(self, intact: Answers, clusters: np.ndarray, labels: list[str]) -> None:
+        """The part has been shown with all seeds."""
+        whole = {name: values / self.seeds for name, values in self.sums.items()}
+        whole |= {"intact_loss": intact.loss, "intact_top1": intact.top1}
+        for name, values in whole.items():
+            self.parts.setdefault(name, []).append(values)
+        self.sums = {}
+        self.clusters = np.concatenate([self.clusters, clusters])
+        self.labels += labels
+
+    def __getitem__(self, name: str) -> Float64[np.ndarray, " stimulus"]:
+        """One number per image: "loss", "top1", "top5", "flips", "kl", "intact_loss" or "intact_top1"."""
+        return np.concatenate(self.parts[name])
+
+    def seed_sd(self) -> float:
+        """The standard deviation over seeds of the mean change of loss; NaN for a single seed."""
+        if self.seeds < 2:
+            return math.nan
+        return float(np.std(np.array(self.per_seed) / len(self.labels), ddof=1))

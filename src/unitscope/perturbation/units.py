@@ -1,0 +1,151 @@
+"""Which units are disturbed: those that were asked for, or those that a record found to be inactive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from unitscope.anatomy.listening import listening
+from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.sites import blank
+from unitscope.errors import BadInput, Failure, few, unknown_name
+from unitscope.record import Record
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+    from unitscope.vocabulary import Site
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The units of one site that are disturbed, those that may be drawn to compare with, and how they were chosen."""
+
+    site: Site
+    channels: tuple[int, ...]
+    active: tuple[int, ...]
+    how: str
+
+
+def parse_units(texts: Iterable[str], sites: Mapping[str, Site]) -> dict[str, list[int]]:
+    """Understand "SITE:CHANNEL", "SITE:3-7" and "SITE:*": channels by site. Raises UnknownName, BadInput."""
+    found: dict[str, list[int]] = {}
+    for text in texts:
+        match = re.fullmatch(r"\s*([^:@\s]+):(\*|\d+(?:-\d+)?)\s*", text)
+        if match is None:
+            raise BadInput(f"{text!r} names no units; write SITE:CHANNEL, SITE:3-7 or SITE:*, such as maxpool:18.")
+        if match[1] not in sites:
+            raise unknown_name("site", match[1], sites, where="the network")
+        count = sites[match[1]].channels
+        first, _, last = match[2].partition("-")
+        channels = range(count) if first == "*" else range(int(first), int(last or first) + 1)
+        if not channels or channels[-1] >= count:
+            raise BadInput(f"{text!r}: {match[1]} has {count} channels, 0 to {count - 1}.")
+        known = found.setdefault(match[1], [])
+        known += [channel for channel in channels if channel not in known]
+    return found
+
+
+def choose_units(
+    network: Network,
+    sites: Mapping[str, Site],
+    *,
+    units: str | Iterable[str] | None,
+    record: Record | None,
+    site: str | None,
+) -> Chosen:
+    """The units of one site: `units` as given, else those that the record found inactive at `site`.
+
+    Without `site` it is the first max-pooling of the record, as in kobayashi2020. Where the inactive units are those
+    of a pre-activation, the same channels behind the rectification are disturbed, which is where they are silent.
+    Raises BadInput where there are none, or units of several sites, and Failure where the record is of other weights.
+    """
+    if record is not None:
+        refuse_foreign(record, network)
+    if units is not None:
+        found = parse_units([units] if isinstance(units, str) else units, sites)
+        if len(found) != 1:
+            raise BadInput(f"units of one site are disturbed at a time; these are of {few(found, most=5) or 'none'}.")
+        name, channels = next(iter(found.items()))
+        silent = inactive_units(record, name) if record is not None and name in record.sites else []
+        return chosen(sites[name], sorted(channels), silent, "as asked for")
+    if record is None:
+        raise BadInput(
+            "which units? Name them (maxpool:18, maxpool:3-7, maxpool:*), or give a record, whose inactive units are "
+            "then disturbed."
+        )
+    name = site or first_pooling(record)
+    if name not in record.sites:
+        raise unknown_name("site", name, record.sites, where=f"the record {record.path}")
+    silent = inactive_units(record, name)
+    if not silent:
+        raise BadInput(none_inactive(record, name))
+    where = behind_rectification(network, name) if record.sites[name].preactivation else name
+    how = f"inactive at {name} in {record.path.name}"
+    return chosen(sites[where], silent, silent, how)
+
+
+def chosen(site: Site, channels: list[int], silent: list[int], how: str) -> Chosen:
+    active = set(range(site.channels)) - set(channels) - set(silent)
+    return Chosen(site, tuple(channels), tuple(sorted(active)), how)
+
+
+def inactive_units(record: Record, site: str) -> list[int]:
+    """The channels of a site that never answered above 0."""
+    units = record.units()
+    here = units[(units["site"] == site) & units["inactive"].fillna(False).astype(bool)]
+    return sorted(here["channel"].tolist())
+
+
+def first_pooling(record: Record) -> str:
+    """The first max-pooling of a record. Raises BadInput."""
+    for site in record.sites.values():
+        if site.operation == "max_pool2d":
+            return site.name
+    raise BadInput(f"the record {record.path} has no max-pooling; name a site: {few(record.sites)}.")
+
+
+def none_inactive(record: Record, site: str) -> str:
+    units = record.units()
+    counts = units[units["inactive"].fillna(False).astype(bool)].groupby("site", sort=False).size()
+    story = (
+        f"no unit of {site} is inactive: each of its {record.sites[site].channels} answered some image of the record."
+    )
+    if len(counts):
+        listed = [f"{name} ({count})" for name, count in counts.items()]
+        return f"{story} Inactive units are at {few(listed, most=6)}: choose one with --site, or name units."
+    return f"{story} Nor is any other that was recorded; name units, such as {site}:0."
+
+
+def refuse_foreign(record: Record, network: Network) -> None:
+    """Raises Failure where the record was made with other weights or another preprocessing."""
+    there = record.facts["network"]
+    if there["fingerprint"] != network.fingerprint:
+        raise Failure(
+            f"the record {record.path} is of {there['name']} with other weights or another preprocessing "
+            f"({there['fingerprint'][:8]}) than this {network.name} ({network.fingerprint[:8]})."
+        )
+
+
+def behind_rectification(network: Network, site: str) -> str:
+    """The site of the nonlinearity that alone reads a pre-activation; the site itself where several things read it."""
+    makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
+    readers: dict[str, str] = {}
+
+    def noted(name: str, operation: str, read: tuple[Tensor, ...], _: Tensor) -> None:
+        if any(makers.get(tensor) == site for tensor in read):
+            readers[name] = operation
+
+    def heard(name: str, value: Tensor) -> None:
+        makers[value] = name
+
+    picture = blank(network.module, (1, network.inputs, *network.size), value=0.0)
+    with torch.no_grad(), listening(network.module, heard, noted=noted):
+        network.module(picture)
+    names = list(readers)
+    return names[0] if len(names) == 1 and readers[names[0]] in NONLINEARITIES else site

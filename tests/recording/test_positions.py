@@ -8,7 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unitscope.recording.positions import Lens, PositionSums, best_positions, fast_length
+from unitscope.recording.positions import (
+    Lens,
+    PositionSums,
+    best_positions,
+    correlated,
+    fast_length,
+    gathered,
+    multiplied,
+)
 from unitscope.vocabulary import ReceptiveField
 
 
@@ -58,6 +66,11 @@ def test_sums_are_exact(seed, size, stride, start, lattice, where):
     np.testing.assert_array_equal(sums.total, total)
     np.testing.assert_array_equal(sums.n, n)
     np.testing.assert_array_equal(sums.patches, mask.sum((0, 2, 3)))
+    framed = torch.cat([pictures, torch.ones_like(pictures[:, :1])], dim=1)
+    for way in (gathered, multiplied, correlated):
+        found = way(mask, framed, lens, lattice)
+        np.testing.assert_array_equal(found[:, :-1], total, err_msg=way.__name__)
+        np.testing.assert_array_equal(found[:, -1], n, err_msg=way.__name__)
 
 
 def test_a_large_field_is_reduced_to_about_32_pixels():

@@ -1,16 +1,15 @@
 """Mean preferred stimuli over positions: of the best position of each image, or of all positions with a response
 (methods 2.2).
 
-Sums of pixels are integers, and so is their correlation with the zeros and ones of "responds here": it is taken in the
-frequency domain in double precision and rounded, which gives the exact sums as long as the error is far below one half.
-A neuron's mask on the lattice, spread over the picture's pixels at the site's stride, has the spectrum of the lattice
-repeated: it is transformed once, at the lattice's own size.
+Sums of pixels are integers, and every way to them is exact. Of the best position there is one patch an image and unit:
+it is cut out and added. All patches are multiplied with the zeros and ones of "responds here" where they are small or
+few; else these are correlated with the pictures in the frequency domain, in double precision, and rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,18 @@ from unitscope.vocabulary import ReceptiveField, Size
 
 if TYPE_CHECKING:
     from unitscope.vocabulary import Site
+
+GATHERED = 1 << 22
+"""How many numbers of patches are added up at a time."""
+
+EXACT_SUMS = 65_793
+"""So many pixels of 255 add up to less than 2^24."""
+
+SPECTRA = 1 << 22
+"""How many numbers the spectra of some units may take at a time."""
+
+DEAR = 30
+"""So much dearer than a product is a transform, for each pixel that it covers (measured)."""
 
 WHERE = ("best", "all")
 """Which positions take part: the best of each image, or all with a response above zero."""
@@ -103,8 +114,9 @@ class PositionSums:
         if not mask.any():
             return
         seen = self.lens.reduce(pictures)
-        framed = torch.cat([seen.double(), torch.ones_like(seen[:, :1], dtype=torch.float64)], dim=1)
-        sums = correlated(mask, framed, self.lens, self.lattice)
+        framed = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
+        add_up = gathered if self.where == "best" else all_patches
+        sums = add_up(mask, framed, self.lens, self.lattice)
         self.total += sums[:, :-1].numpy()
         self.n += sums[:, -1].numpy()
         self.patches += mask.sum((0, 2, 3)).numpy()
@@ -136,84 +148,137 @@ def best_positions(responses: Float32[Tensor, "stimulus unit row col"]) -> Bool[
     return mask.view_as(responses)
 
 
-def correlated(
+def gathered(
     mask: Bool[Tensor, "stimulus unit row col"],
-    pictures: Tensor,
+    pictures: UInt8[Tensor, "stimulus color height width"],
     lens: Lens,
     lattice: Size,
-) -> Int[Tensor, "unit color height width"]:
-    """Sum of the patches of `pictures` [stimulus color height width] (whole numbers, float64) at the positions of
-    `mask`.
+) -> Int[Tensor, "unit color down across"]:
+    """Sum of the patches of `pictures` at the positions of `mask`, cut out one by one: for masks of few positions.
 
     Patches reach over the edge, where pictures are zero.
     """
-    rows, cols = lens.starts(lattice)
-    first = (int(min(rows.min(), 0)), int(min(cols.min(), 0)))
+    rows, cols, extent = _reach(lens, lattice, pictures)
+    framed = _framed(pictures, lens, lattice, extent)
+    windows = framed.unfold(2, lens.shape[0], 1).unfold(3, lens.shape[1], 1)
+    unit, stimulus, row, col = mask.transpose(0, 1).nonzero(as_tuple=True)
+    top, left = torch.from_numpy(rows)[row], torch.from_numpy(cols)[col]
+    sums = torch.zeros((mask.shape[1], pictures.shape[1], *lens.shape), dtype=torch.int32)
+    step = max(1, GATHERED // sums[0].numel())
+    for i in range(0, len(unit), step):
+        part = slice(i, i + step)
+        sums.index_add_(0, unit[part], windows[stimulus[part], :, top[part], left[part]].int())
+    return sums.long()
+
+
+def multiplied(
+    mask: Bool[Tensor, "stimulus unit row col"],
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    lens: Lens,
+    lattice: Size,
+) -> Int[Tensor, "unit color down across"]:
+    """Sum of the patches of `pictures` at the positions of `mask`, as a product with all patches: for small lattices
+    and small fields.
+
+    Done in float32, which holds integers up to 2^24 exactly: that is 65,793 pixels of 255. Patches reach over the
+    edge, where pictures are zero.
+    """
+    rows, cols, extent = _reach(lens, lattice, pictures)
+    framed = _framed(pictures, lens, lattice, extent)
+    windows = framed.unfold(2, lens.shape[0], 1).unfold(3, lens.shape[1], 1)
+    sums = torch.zeros((mask.shape[1], pictures.shape[1] * lens.shape[0] * lens.shape[1]), dtype=torch.int64)
+    left = torch.from_numpy(cols)
+    for row, top in enumerate(rows.tolist()):
+        patches = windows[:, :, top, left].transpose(1, 2).reshape(-1, sums.shape[1])
+        for i in range(0, len(patches), EXACT_SUMS):
+            here = mask[:, :, row].transpose(1, 2).reshape(-1, mask.shape[1])[i : i + EXACT_SUMS]
+            sums += (here.T.float() @ patches[i : i + EXACT_SUMS].float()).long()
+    return sums.view(mask.shape[1], pictures.shape[1], *lens.shape)
+
+
+def _reach(lens: Lens, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Where the patches of the lattice's rows and columns begin in pictures with a frame, and how large these are."""
+    starts = lens.starts(lattice)
+    low = [int(min(places.min(), 0)) for places in starts]
     extent = [
-        max(int(places.max()) + side, length) - low
-        for places, side, length, low in zip((rows, cols), lens.shape, pictures.shape[2:], first, strict=True)
+        max(int(places.max()) + side, length) - first
+        for places, side, length, first in zip(starts, lens.shape, pictures.shape[2:], low, strict=True)
     ]
-    size, spectrum = spectrum_of(mask, rows - first[0], cols - first[1], extent)
-    padded = torch.zeros((*pictures.shape[:2], *size), dtype=torch.float64)
-    padded[:, :, -first[0] : pictures.shape[2] - first[0], -first[1] : pictures.shape[3] - first[1]] = pictures
-    seen = torch.fft.rfft2(padded)
-    units, colors = mask.shape[1], pictures.shape[1]
-    sums = torch.empty((units, colors, *lens.shape), dtype=torch.int64)
-    chunk = max(1, (1 << 24) // (len(mask) * size[0] * (size[1] // 2 + 1)))
+    return starts[0] - low[0], starts[1] - low[1], extent
+
+
+def _framed(pictures: Tensor, lens: Lens, lattice: Size, size: Sequence[int]) -> Tensor:
+    """The pictures in a frame of zeros, so that no patch reaches out of it."""
+    top, left = (-int(min(places.min(), 0)) for places in lens.starts(lattice))
+    height, width = pictures.shape[2:]
+    return torch.nn.functional.pad(pictures, (left, size[1] - left - width, top, size[0] - top - height))
+
+
+def correlated(
+    mask: Bool[Tensor, "stimulus unit row col"],
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    lens: Lens,
+    lattice: Size,
+) -> Int[Tensor, "unit color down across"]:
+    """Sum of the patches of `pictures` at the positions of `mask`, in the frequency domain: for large lattices.
+
+    The pictures are taken apart into as many as there are pixels in a step of the lattice, so that all transforms are
+    of the lattice's size. Patches reach over the edge, where pictures are zero.
+    """
+    steps = _steps(lens, lattice)
+    counts = tuple(-(-side // step) for side, step in zip(lens.shape, steps, strict=True))
+    size = tuple(fast_length(k + count - 1) for k, count in zip(lattice, counts, strict=True))
+    seen = torch.fft.rfft2(_taken_apart(pictures, lens, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
+    units, apart = mask.shape[1], seen.shape[3]
+    sums = torch.empty((units, pictures.shape[1], *lens.shape), dtype=torch.int64)
+    chunk = max(1, SPECTRA // (seen.shape[0] * seen.shape[1] * max(apart, len(mask))))
     for i in range(0, units, chunk):
-        part = spectrum(slice(i, i + chunk))
-        product = torch.einsum("nuij,ncij->ucij", part.conj(), seen)
-        whole = torch.fft.irfft2(product, s=size)
-        sums[i : i + chunk] = whole[:, :, : lens.shape[0], : lens.shape[1]].round().to(torch.int64)
+        spectra = torch.fft.rfft2(mask[:, i : i + chunk].double(), s=size)
+        product = spectra.conj().permute(2, 3, 1, 0) @ seen
+        whole = torch.fft.irfft2(product.permute(2, 3, 0, 1), s=size)[:, :, : counts[0], : counts[1]]
+        put = whole.unflatten(1, (-1, *steps)).permute(0, 1, 4, 2, 5, 3)
+        put = put.reshape(len(put), -1, counts[0] * steps[0], counts[1] * steps[1])
+        sums[i : i + chunk] = put[:, :, : lens.shape[0], : lens.shape[1]].round().to(torch.int64)
     return sums
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """Spectra of masks that were spread over the picture's pixels, for some units at a time."""
-
-    mask: Tensor
-    rows: np.ndarray
-    cols: np.ndarray
-    size: tuple[int, int]
-    steps: tuple[int, int]
-    tiled: bool = field(default=False)
-
-    def __call__(self, units: slice) -> Tensor:
-        mask = self.mask[:, units].double()
-        if not self.tiled:
-            spread = torch.zeros((*mask.shape[:2], *self.size), dtype=torch.float64)
-            spread[:, :, torch.from_numpy(self.rows)[:, None], torch.from_numpy(self.cols)[None, :]] = mask
-            return torch.fft.rfft2(spread)
-        small = (self.size[0] // self.steps[0], self.size[1] // self.steps[1])
-        lattice = torch.fft.fft2(mask, s=small)
-        width = self.size[1] // 2 + 1
-        repeated = lattice.repeat(1, 1, self.steps[0], -(-width // small[1]))[:, :, :, :width]
-        shift = [
-            torch.exp(-2j * torch.pi * torch.arange(n) * int(o) / n)
-            for n, o in zip(self.size, (self.rows[0], self.cols[0]), strict=True)
-        ]
-        return repeated * shift[0][:, None] * shift[1][None, :width]
+def _taken_apart(
+    pictures: UInt8[Tensor, "stimulus color height width"], lens: Lens, lattice: Size, size: Sequence[int]
+) -> UInt8[Tensor, "stimulus part down across"]:
+    """For each pixel of a step of the lattice, and each color: the pictures' pixels at that place of every step."""
+    steps = _steps(lens, lattice)
+    first = [int(places[0]) for places in lens.starts(lattice)]
+    whole = pictures.new_zeros((*pictures.shape[:2], *(count * step for count, step in zip(size, steps, strict=True))))
+    here, there = [], []
+    for start, length, room in zip(first, pictures.shape[2:], whole.shape[2:], strict=True):
+        low, high = max(start, 0), min(length, start + room)
+        here.append(slice(low, max(high, low)))
+        there.append(slice(low - start, max(high, low) - start))
+    whole[:, :, there[0], there[1]] = pictures[:, :, here[0], here[1]]
+    apart = whole.unflatten(3, (size[1], steps[1])).unflatten(2, (size[0], steps[0]))
+    return apart.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-def spectrum_of(
-    mask: Tensor, rows: np.ndarray, cols: np.ndarray, extent: list[int]
-) -> tuple[tuple[int, int], Spectrum]:
-    """The size of the transform, at least `extent`, and the masks' spectra; by way of the lattice where its steps are
-    even.
-    """
-    steps = tuple(int(places[1] - places[0]) if len(places) > 1 else 1 for places in (rows, cols))
-    even = (
-        all((np.diff(places) == step).all() for places, step in zip((rows, cols), steps, strict=True))
-        and min(steps) > 0
-    )
-    if even:
-        size = tuple(
-            step * fast_length(max(-(-n // step), k)) for n, step, k in zip(extent, steps, mask.shape[2:], strict=True)
-        )
-    else:
-        size = tuple(fast_length(n) for n in extent)
-    return size, Spectrum(mask, rows, cols, size, steps, tiled=even)  # type: ignore[arg-type,return-value]
+def _steps(lens: Lens, lattice: Size) -> Size:
+    """Pixels between neighbors on the lattice; 0 where these are not even."""
+    found = []
+    for places in lens.starts(lattice):
+        apart = np.unique(np.diff(places))
+        found.append(1 if len(places) == 1 else int(apart[0]) if len(apart) == 1 else 0)
+    return found[0], found[1]
+
+
+def all_patches(
+    mask: Bool[Tensor, "stimulus unit row col"],
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    lens: Lens,
+    lattice: Size,
+) -> Int[Tensor, "unit color down across"]:
+    """Sum of the patches of `pictures` at the positions of `mask`, by the cheaper of the two ways."""
+    steps = _steps(lens, lattice)
+    direct = lattice[0] * lattice[1] * lens.shape[0] * lens.shape[1]
+    transformed = (lattice[0] * steps[0] + lens.shape[0]) * (lattice[1] * steps[1] + lens.shape[1])
+    return (correlated if min(steps) > 0 and direct > DEAR * transformed else multiplied)(mask, pictures, lens, lattice)
 
 
 def fast_length(n: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -98,6 +99,49 @@ def test_names_of_functions_operators_methods_and_tuples():
 
     traced = get_graph_node_names(module)[1]
     assert [name for name in traced if name not in ("x", "scale", "chunk")] == wanted
+
+
+class Sized(nn.Module):
+    """Sums with sizes, which torch.fx counts among the operations, and a tuple that is taken apart further out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halves = Halves()
+        self.kept: object = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        self.kept = h * w
+        y = x.reshape(n, c, h * w) * (1 / c) ** 0.5
+        y = y[:, :, : 2 * h - x.size(3)] * 2
+        a, b = self.halves(y)
+        return a * b
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.chunk(x.shape[2] // 4, 2)
+
+
+@needs("torchvision")
+def test_sums_with_sizes_count_as_they_do_for_torchvision():
+    wanted = ["reshape", "mul_2", "getitem_4", "mul_4", "getitem_5", "getitem_6", "mul_5"]
+    module = Sized().eval()
+    assert heard_names(module, 2, 4, 8, 8) == wanted
+    from torchvision.models.feature_extraction import get_graph_node_names
+
+    traced = get_graph_node_names(module)[1]
+    assert [name for name in wanted if name not in traced] == []
+    assert [name for name in traced if name.startswith("mul")][-1] == "mul_5"
+
+
+def test_sizes_that_a_network_keeps_are_plain_numbers_again_when_they_travel():
+    module = Sized().eval()
+    heard_names(module, 2, 4, 8, 8)
+    assert module.kept == 64
+    assert type(copy.deepcopy(module.kept)) is int
+    assert type(module.kept * 2) is int
+    assert pickle.loads(pickle.dumps(module)).kept == 64
 
 
 def test_a_value_is_heard_before_it_is_overwritten():

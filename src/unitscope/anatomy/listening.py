@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, operation_of, paths_of
+from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
 
 Heard = Callable[[str, Tensor], Tensor | None]
@@ -169,8 +170,10 @@ class Ear(TorchFunctionMode):
         if isinstance(value, Tensor):
             return self.pass_on(name, operation, read, value)
         if isinstance(value, tuple):
-            return Items.of(value, partial(self.item, self.here))
-        return value
+            return Items.of(value, self.item)
+        return (
+            counted(value, self) if type(value) is int and not operation.startswith("__") else value
+        )  # int(x) is plain
 
     def pass_on(self, name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> Tensor:
         self.busy = True
@@ -185,11 +188,18 @@ class Ear(TorchFunctionMode):
         self.derived[value] = True
         return value
 
-    def item(self, path: str, value: Any, whole: tuple[Any, ...]) -> Any:
+    def item(self, value: Any, whole: tuple[Any, ...]) -> Any:
         """Name one element taken out of a tuple, as torch.fx does: `getitem`."""
         if self.within or self.busy or not self.trail:
             return value
-        return self.named(self.counting.name(path, "getitem"), "getitem", tuple(tensors(whole)), value)
+        return self.named(self.counting.name(self.here, "getitem"), "getitem", tuple(tensors(whole)), value)
+
+    def arithmetic(self, word: str, result: Any) -> Any:
+        """Count an operation on sizes, which has a name but is no site."""
+        if self.within or self.busy or not self.trail:
+            return result
+        self.counting.name(self.here, word)
+        return counted(result, self)
 
 
 class ScriptEar(TorchDispatchMode):

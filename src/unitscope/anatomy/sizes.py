@@ -1,0 +1,57 @@
+"""Numbers read from a tensor's shape while a network is listened to. They are the numbers that they were, but their
+arithmetic tells: for torch.fx `height * width` is an operation, and the next product of the module is `mul_1`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+COUNTED = ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "lshift", "rshift", "and", "or", "xor")
+"""The operators of two numbers that torch.fx makes nodes of; comparisons are left out, no site shares their names."""
+
+
+@runtime_checkable
+class Counter(Protocol):
+    """Who is told of each operation: its name, as torch.fx has it, and the result, which is handed back."""
+
+    def arithmetic(self, word: str, result: Any) -> Any: ...
+
+
+def told(operator: str, word: str, kind: type) -> Callable[..., Any]:
+    """The operator of int or float, whose results go through the counter as long as there is one."""
+    plain = getattr(kind, operator)
+
+    def method(self: Any, *others: Any) -> Any:
+        result = plain(self, *others)
+        counter = self.counter()
+        return result if counter is None or result is NotImplemented else counter.arithmetic(word, result)
+
+    return method
+
+
+def operators(kind: type) -> dict[str, Any]:
+    """All counted operators that `kind` has, and how the number is pickled and copied: as the plain one."""
+    methods = {
+        f"__{side}{name}__": told(f"__{side}{name}__", f"{name}_" if name in ("and", "or") else name, kind)
+        for name in COUNTED
+        for side in ("", "r")
+        if hasattr(kind, f"__{side}{name}__")
+    }
+    methods["__neg__"] = told("__neg__", "neg", kind)
+    methods["__reduce__"] = lambda self: (kind, (kind(self),))
+    return methods
+
+
+KINDS: dict[type, type] = {kind: type(f"Counted{kind.__name__}", (kind,), operators(kind)) for kind in (int, float)}
+
+
+def counted(value: Any, counter: Counter) -> Any:
+    """An int or a float whose arithmetic `counter` is told of, as long as it lives; anything else as it is."""
+    kind = KINDS.get(type(value))
+    if kind is None:
+        return value
+    number = kind(value)
+    number.counter = weakref.ref(counter)
+    return number

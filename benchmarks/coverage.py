@@ -290,23 +290,25 @@ def cells(line: tuple[str, ...], widths: list[int]) -> list[str]:
 
 PAGE = """# Coverage of fields
 
-Written by `python benchmarks/coverage.py RESULTS.jsonl --page docs/reference/coverage.md`: every classifier of torchvision and
-the smallest model of every module of timm, {models} models, with random weights, at the size that each is made for.
+Written by `python benchmarks/coverage.py RESULTS.jsonl --page docs/reference/coverage.md`: every classifier of
+torchvision and the smallest model of every module of timm, {models} models, with random weights, at the size that each
+is made for.
 
 What is known of the fields of their {sites} sites ([what the words mean](../concepts/receptive-fields.md)):
 
 {statuses}
 
-`exact` and `whole image` are both exact. Where channels of a site differ, the site counts as the least known of its channels.
-For every upper bound the cause is named:
+`exact` and `whole image` are both exact. Where channels of a site differ, the site counts as the least known of its
+channels. For every upper bound the cause is named:
 
 {causes}
 
 ## By family
 
-Sites by status; the largest processor time of finding all fields, once and over one forward pass of one picture on one thread;
-the largest memory that it took beyond what the pass had taken; and how many nodes of torchvision's own trace that hold a tensor
-are sites here, of the same name and the same value ("-" where torch.fx traces none of the models).
+Sites by status; the largest processor time of finding all fields, in seconds on one thread and over one forward pass
+of one picture; the largest memory that it took beyond what the pass had taken; and how many nodes of torchvision's own
+trace that hold a tensor are sites here, of the same name and the same value ("-" where torch.fx traces none of the
+models).
 
 {families}
 

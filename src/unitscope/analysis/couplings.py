@@ -1,0 +1,259 @@
+"""Are similar filters coupled more strongly than chance? Four tests by permutation (methods 4; after kobayashi2020).
+
+A unit p is coupled to the channels k that it reads by a[p, k], the strongest tap of its kernels. All tests compare with
+the same number under permuted labels of the filters. One permutation serves all units: channels that every unit reads
+strongly would otherwise count as evidence once for each unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+    from jaxtyping import Bool, Float, Int
+
+TESTS = {
+    "T1": "strongly coupled pairs are similar: mean similarity of pairs, weighted by |a a'|",
+    "T2": "of equal sign where similar: correlation of a a' with the signed similarity",
+    "T3": "one orientation: resultant of the orientations of the filters, weighted by |a| and their selectivity",
+    "T4": "the strongest pairs: mean similarity of the five most coupled pairs, less that of all pairs",
+}
+PERMUTATIONS = 10_000
+PAIRS = 5
+"""So many of a unit's most strongly coupled pairs enter T4."""
+
+DEGENERATE = 1e-3
+"""A filter is left out whose norm is below this share of the median norm."""
+
+SHIFT = 2
+"""Two filters are as similar as at the best of all shifts up to this many pixels."""
+
+CHUNK = 500
+"""Permutations at once."""
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Filters of the channels that are read, and how strongly each unit is coupled to each of them.
+
+    `similarity` [mid mid] is between 0 and 1, whatever the phase; `signed` [mid mid] the plain correlation;
+    `orientation` [mid] holds complex numbers: twice the angle of the bars, and as length how selective the filter is.
+    """
+
+    coupling: Float[np.ndarray, "unit mid"]
+    similarity: Float[np.ndarray, "mid mid"]
+    signed: Float[np.ndarray, "mid mid"]
+    orientation: Any
+    kept: Bool[np.ndarray, " every"]
+
+
+def coupling_of(
+    basis: Float[np.ndarray, "every color height width"], coupling: Float[np.ndarray, "unit every"]
+) -> Coupling:
+    """The filters that are not degenerate, compared with each other."""
+    norm = np.sqrt((basis**2).sum((1, 2, 3)))
+    alive = norm[norm > 0]
+    kept = norm > (DEGENERATE * np.median(alive) if len(alive) else 0)
+    filters = basis[kept]
+    return Coupling(coupling[:, kept], similarity(filters), signed_similarity(filters), orientations(filters), kept)
+
+
+def signed_similarity(filters: Float[np.ndarray, "mid color height width"]) -> Float[np.ndarray, "mid mid"]:
+    """Pearson correlation of each two filters over all colors and pixels; 0 with a flat one."""
+    return _correlation(filters, filters)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    sides = []
+    for filters in (first, second):
+        flat = filters.reshape(len(filters), -1)
+        flat = flat - flat.mean(1, keepdims=True)
+        norm = np.linalg.norm(flat, axis=1, keepdims=True)
+        sides.append(np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 1e-12))
+    return sides[0] @ sides[1].T
+
+
+def similarity(filters: Float[np.ndarray, "mid color height width"]) -> Float[np.ndarray, "mid mid"]:
+    """The largest |correlation| of each two filters over shifts of up to two pixels, on what then overlaps.
+
+    Small filters are shifted less, so that at least two thirds of a side overlap: not at all at 3 x 3, by one pixel
+    below 7 x 7.
+    """
+    reach = [min(SHIFT, (side - 1) // 3) for side in filters.shape[2:]]
+    best = np.zeros((len(filters), len(filters)))
+    for down in range(-reach[0], reach[0] + 1):
+        for right in range(-reach[1], reach[1] + 1):
+            here = filters[:, :, *_overlap(down, right)]
+            there = filters[:, :, *_overlap(-down, -right)]
+            best = np.maximum(best, np.abs(_correlation(here, there)))
+    return np.maximum(best, best.T)
+
+
+def _overlap(down: int, right: int) -> tuple[slice, slice]:
+    return tuple(slice(max(n, 0), n if n < 0 else None) for n in (down, right))  # type: ignore[return-value]
+
+
+def orientations(filters: Float[np.ndarray, "mid color height width"]) -> Any:
+    """For each filter a complex number: its angle is twice that of the bars, its length (0..1) how selective it is.
+
+    From the energy of the kernel's Fourier transform, all colors together, without the uniform part: a grating whose
+    bars lie at that angle drives it most. complex128 [mid].
+    """
+    side = 4 * max(filters.shape[2:])
+    energy = (np.abs(np.fft.fft2(filters, s=(side, side))) ** 2).sum(1)
+    y, x = np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None, :]
+    bars = np.arctan2(-y, x) + np.pi / 2  # bars stand across the direction of the wave; rows count downwards
+    energy[:, 0, 0] = 0
+    total = energy.sum((1, 2))
+    resultant = (energy * np.exp(2j * bars)).sum((1, 2))
+    return np.divide(resultant, total, out=np.zeros(len(filters), complex), where=total > 0)
+
+
+def coupling_tests(
+    basis: Float[np.ndarray, "every color height width"],
+    coupling: Float[np.ndarray, "unit every"],
+    *,
+    generator: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """T1 to T4 of one convolution: a table of all units together, and a table with a row per unit and test.
+
+    Columns `test`, `value`, `chance` (mean under permutation), `z` and `p` (one-sided, (1 + as extreme) / (1 + all));
+    per unit also `q`, Benjamini and Hochberg's, over the units of a test. Together: the mean over units, `units`, and
+    `significant`, the share of units with q < 0.05. A unit that reads fewer than three of the filters is undefined:
+    null. Filters of less than a thousandth of the median norm are left out.
+    """
+    import pandas
+
+    pairs = coupling_of(basis, coupling)
+    orders = orders_of(len(pairs.similarity), permutations, generator)
+    rows, each = [], []
+    for test, statistic in STATISTICS.items():
+        value, under = _under_chance(statistic, pairs, orders)
+        defined = np.isfinite(value)
+        p, z = _against(value, under)
+        q = _adjusted(p)
+        each.append(pandas.DataFrame({"channel": np.arange(len(value)), "test": test, "value": value,
+                                      "chance": under.mean(1), "z": z, "p": p, "q": q}))  # fmt: skip
+        whole = np.array([value[defined].mean()]) if defined.any() else np.array([np.nan])
+        null = under[defined].mean(0, keepdims=True) if defined.any() else np.full((1, permutations), np.nan)
+        p_all, z_all = _against(whole, null)
+        rows.append({
+            "test": test, "value": whole[0], "chance": null.mean(), "z": z_all[0], "p": p_all[0],
+            "units": int(defined.sum()), "filters": int(pairs.kept.sum()),
+            "significant": float((q[defined] < 0.05).mean()) if defined.any() else np.nan,
+        })  # fmt: skip
+    return pandas.DataFrame(rows), pandas.concat(each, ignore_index=True)
+
+
+def orders_of(count: int, permutations: int, generator: np.random.Generator) -> Int[np.ndarray, "permutation mid"]:
+    """So many random orders of the labels 0 ... count - 1."""
+    return generator.random((permutations, count)).argsort(1)
+
+
+Statistic = Callable[[Coupling, "np.ndarray"], "np.ndarray"]
+"""Given orders [permutation mid]: the value of each unit under each of them, [unit permutation]."""
+
+
+def pair_similarity(pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]) -> Float[np.ndarray, "unit p"]:
+    """T1: sum of |a_k a_l| s_kl over k != l, divided by that of |a_k a_l|."""
+    a = np.abs(pairs.coupling)
+    total = a.sum(1) ** 2 - (a**2).sum(1)
+    return _ratio(_quadratic(a, _hollow(pairs.similarity), orders), total[:, None])
+
+
+def sign_agreement(pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]) -> Float[np.ndarray, "unit p"]:
+    """T2: Pearson correlation of a_k a_l with the signed correlation of the filters k and l, over all pairs."""
+    a, signed = pairs.coupling, _hollow(pairs.signed)
+    count = len(signed) * (len(signed) - 1)
+    sums, squares = a.sum(1) ** 2 - (a**2).sum(1), (a**2).sum(1) ** 2 - (a**4).sum(1)
+    spread = np.sqrt(np.maximum(squares / max(count, 1) - (sums / max(count, 1)) ** 2, 0))
+    mean, deviation = signed.sum() / max(count, 1), 0.0
+    if count:
+        deviation = np.sqrt(max((signed**2).sum() / count - mean**2, 0))
+    both = _quadratic(a, signed, orders) / max(count, 1)
+    return _ratio(both - (sums / max(count, 1) * mean)[:, None], (spread * deviation)[:, None])
+
+
+def orientation_concentration(
+    pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]
+) -> Float[np.ndarray, "unit p"]:
+    """T3: |sum of |a_k| g_k exp(2i theta_k)|, divided by the sum of |a_k| g_k."""
+    a, z = np.abs(pairs.coupling), np.asarray(pairs.orientation)[orders].T
+    return _ratio(np.abs(a @ z), a @ np.abs(z))
+
+
+def strongest_pairs(pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]) -> Float[np.ndarray, "unit p"]:
+    """T4: mean similarity of the five pairs of largest |a_k a_l|, less that of all pairs."""
+    count = len(pairs.similarity)
+    first, second = np.triu_indices(count, 1)
+    if not len(first):
+        return np.full((len(pairs.coupling), len(orders)), np.nan)
+    strength = np.abs(pairs.coupling[:, first] * pairs.coupling[:, second])
+    top = np.argsort(-strength, 1, kind="stable")[:, :PAIRS]
+    of_all = pairs.similarity[first, second].mean()
+    rows = [pairs.similarity[orders[:, first[t]], orders[:, second[t]]].mean(1) for t in top]
+    return np.array(rows) - of_all
+
+
+STATISTICS: dict[str, Statistic] = {
+    "T1": pair_similarity, "T2": sign_agreement, "T3": orientation_concentration, "T4": strongest_pairs,
+}  # fmt: skip
+
+
+def _under_chance(
+    statistic: Statistic, pairs: Coupling, orders: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The statistic of each unit as it is, and under all permutations [unit permutation]."""
+    count = orders.shape[1]
+    undefined = (pairs.coupling != 0).sum(1) < 3
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = statistic(pairs, np.arange(count)[None])[:, 0]
+        under = np.concatenate([statistic(pairs, part) for part in _parts(orders)], axis=1)
+    value[undefined], under[undefined] = np.nan, np.nan
+    return value, under
+
+
+def _parts(orders: np.ndarray) -> Iterator[np.ndarray]:
+    yield from (orders[i : i + CHUNK] for i in range(0, len(orders), CHUNK))
+
+
+def _quadratic(a: np.ndarray, matrix: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """a_p' M a_p with the labels of M permuted, for all units and permutations, in one product: [unit permutation].
+
+    Each pair counts once in the product (M is symmetric), and twice in the sum.
+    """
+    first, second = np.triu_indices(len(matrix), 1)
+    return 2 * (a[:, first] * a[:, second]) @ matrix[orders[:, first], orders[:, second]].T
+
+
+def _hollow(matrix: np.ndarray) -> np.ndarray:
+    return matrix * (1 - np.eye(len(matrix)))
+
+
+def _ratio(value: np.ndarray, by: np.ndarray) -> np.ndarray:
+    return np.divide(value, by, out=np.full(np.broadcast(value, by).shape, np.nan), where=np.abs(by) > 1e-300)
+
+
+def _against(value: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """p and z of each value against its row of values under permutation; what ties up to rounding counts as extreme."""
+    reached = (under >= value[:, None] - 1e-12 * np.maximum(1, np.abs(value))[:, None]).sum(1)
+    spread = under.std(1)
+    z = np.divide(value - under.mean(1), spread, out=np.full(len(value), np.nan), where=spread > 1e-12)
+    return np.where(np.isfinite(value), (1 + reached) / (1 + under.shape[1]), np.nan), z
+
+
+def _adjusted(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's adjusted p, null where p is."""
+    from scipy.stats import false_discovery_control
+
+    q = np.full(len(p), np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        q[known] = false_discovery_control(p[known])
+    return q

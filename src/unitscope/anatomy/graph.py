@@ -1,0 +1,89 @@
+"""The graph of a network's operations: who reads whom, and which additions are skips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from unitscope.anatomy.listening import listening
+from unitscope.anatomy.sites import Network, blank, show
+
+PICTURE = ""
+"""The name of the network's input in a graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation as it ran: the names of the values it reads, and its module where it is one.
+
+    `depth` counts the operations on the longest way from the picture, this one included.
+    """
+
+    name: str
+    operation: str
+    reads: tuple[str, ...]
+    module: nn.Module | None
+    depth: int
+
+
+@dataclass(frozen=True)
+class Skip:
+    """An addition that joins a branch to what skipped it: the sites of the sum, the skip and the branch."""
+
+    site: str
+    identity: str
+    branch: str
+
+
+def graph_of(network: Network) -> dict[str, Operation]:
+    """All named operations of one pass over a blank picture, in the order of execution."""
+    makers = WeakIdKeyDictionary()
+    modules = dict(network.module.named_modules())
+    operations: dict[str, Operation] = {}
+
+    def noted(name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> None:
+        inner = makers.get(value) if not any(tensor is value for tensor in read) else None
+        if inner is not None:  # a container that only passes on what was made inside it
+            operation, read = "identity", (value,)
+        reads = tuple(dict.fromkeys(makers[tensor] for tensor in read if tensor in makers))
+        depth = 1 + max((operations[one].depth for one in reads if one != PICTURE), default=0)
+        operations[name] = Operation(name, operation, reads, _module_of(name, modules), depth)
+        makers[value] = name
+
+    picture = blank(network.module, (1, network.inputs, *network.size), value=0.5)
+    makers[picture] = PICTURE
+    with torch.no_grad(), listening(network.module, lambda _name, _value: None, noted=noted):
+        show(network.module, picture)
+    return operations
+
+
+def _module_of(name: str, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """The module that ran as an operation of this name; a module that runs again gets a number."""
+    found = modules.get(name)
+    if found is None:
+        bare, _, number = name.rpartition("_")
+        found = modules.get(bare) if number.isdecimal() else None
+    return found
+
+
+def skips(graph: Mapping[str, Operation]) -> dict[str, Skip]:
+    """The additions of two values of which one has come a shorter way, by the site of the sum.
+
+    The shorter way is taken for the skip (an identity, or a projection), the longer one for the branch.
+    """
+    found = {}
+    for each in graph.values():
+        if each.operation == "add" and len(each.reads) == 2:
+            short, long = sorted(each.reads, key=lambda name: depth_of(graph, name))
+            if depth_of(graph, short) < depth_of(graph, long):
+                found[each.name] = Skip(each.name, short, long)
+    return found
+
+
+def depth_of(graph: Mapping[str, Operation], name: str) -> int:
+    """How many operations lie between the picture and a value, on the longest way."""
+    return 0 if name == PICTURE else graph[name].depth

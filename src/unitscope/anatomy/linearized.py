@@ -1,0 +1,155 @@
+"""The linearized network, and how far a virtual filter is from what it really weighs.
+
+A copy of the network in which nonlinearities are left out and max-poolings pass the tap at their center is linear:
+the gradient of a neuron holds its weights on the picture, along all ways, branches included.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unitscope.anatomy.filters import LEFT_OUT, NotLinear, VirtualFilters, _pair
+from unitscope.anatomy.graph import PICTURE, Operation
+from unitscope.anatomy.listening import listening
+from unitscope.anatomy.names import NONLINEARITIES, operation_of
+from unitscope.anatomy.sites import Network, blank
+from unitscope.vocabulary import Size
+
+LINEAR = LEFT_OUT | {"conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "add", "cat"}
+
+
+class CenterTap(nn.Module):
+    """A max-pooling that passes the value at the center of each window, 0 where that lies on the padding."""
+
+    def __init__(self, pooling: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, x: Tensor) -> Tensor:
+        pool = self.pooling
+        with torch.no_grad():
+            lattice = functional.max_pool2d(
+                x[:1, :1], pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
+            ).shape[2:]
+        for axis in (0, 1):
+            size, stride, padding, dilation = (
+                _pair(value)[axis] for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+            )
+            at = torch.arange(lattice[axis]) * stride + size // 2 * dilation - padding
+            inside = (at >= 0) & (at < x.shape[2 + axis])
+            shape = (-1, 1) if axis == 0 else (1, -1)
+            x = x.index_select(2 + axis, at.clamp(0, x.shape[2 + axis] - 1)) * inside.to(x).view(shape)
+        return x
+
+
+def linearized(module: nn.Module) -> nn.Module:
+    """A copy in float64 without nonlinearities, whose max-poolings pass the tap at their center."""
+    module = copy.deepcopy(module).cpu().double()
+    for name, part in list(module.named_modules()):
+        parent, _, own = name.rpartition(".")
+        if not name or any(True for _ in part.children()):
+            continue
+        if operation_of(type(part).__name__) in NONLINEARITIES:
+            setattr(module.get_submodule(parent), own, nn.Identity())
+        elif isinstance(part, nn.MaxPool2d):
+            setattr(module.get_submodule(parent), own, CenterTap(part))
+    return module
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far virtual filters are from the exact weights of the linearized network, [unit] each.
+
+    `cosine` of the two as vectors, and `error`, |virtual - exact| / |exact|; NaN where one of them is zero.
+    """
+
+    cosine: Float[np.ndarray, " unit"]
+    error: Float[np.ndarray, " unit"]
+
+
+def agreement(network: Network, graph: Mapping[str, Operation], filters: VirtualFilters) -> Agreement:
+    """Compare virtual filters with the linearized network's own weights, for the neurons at the lattice's center.
+
+    Batch normalizations always count in the linearized network, branches too, and what hangs over the picture's edge
+    counts nowhere. Raises NotLinear where something on a way to the site cannot be left out.
+    """
+    refuse_gates(graph, filters.site)
+    rows = []
+    for unit, (exact, center) in enumerate(exact_weights(network, filters.site)):
+        corner = tuple(a + i * s for a, i, s in zip(filters.start, center, filters.step, strict=True))
+        rows.append(_compared(exact, placed(filters.pictures[unit], corner, exact.shape[1:])))
+    cosine, error = np.array(rows).reshape(-1, 2).T
+    return Agreement(cosine, error)
+
+
+def exact_weights(network: Network, site: str) -> Iterator[tuple[Float[np.ndarray, "color height width"], Size]]:
+    """For each unit of a site, what the center neuron of the linearized network weighs of the picture, and its place.
+
+    The gradient of the neuron; the forward pass runs once, and ends at the site.
+    """
+    module = linearized(network.module)
+    picture = blank(module, (1, network.inputs, *network.size), value=0.5).requires_grad_(True)
+    heard: list[Tensor] = []
+
+    def hear(name: str, value: Tensor) -> None:
+        if name == site:
+            heard.append(value)
+            raise Reached
+
+    with torch.enable_grad():
+        with suppress(Reached), listening(module, hear):
+            module(picture)
+        response = heard[0]
+        center = (response.shape[2] // 2, response.shape[3] // 2)
+        for neuron in response[0, :, center[0], center[1]]:
+            (weights,) = torch.autograd.grad(neuron, picture, retain_graph=True)
+            yield weights[0].numpy(), center
+
+
+def placed(
+    kernel: Float[np.ndarray, "color height width"], corner: Size, picture: Size
+) -> Float[np.ndarray, "color rows cols"]:
+    """A kernel on an empty picture, its first pixel at `corner`; what hangs over the edge is cut off."""
+    whole = np.zeros((len(kernel), *picture))
+    own, there = [], []
+    for first, side, length in zip(corner, kernel.shape[1:], picture, strict=True):
+        low, high = max(first, 0), min(first + side, length)
+        own.append(slice(low - first, max(high, low) - first))
+        there.append(slice(low, max(high, low)))
+    whole[:, there[0], there[1]] = kernel[:, own[0], own[1]]
+    return whole
+
+
+def _compared(exact: np.ndarray, virtual: np.ndarray) -> tuple[float, float]:
+    length, other = np.linalg.norm(exact), np.linalg.norm(virtual)
+    if not length > 0 or not other > 0:
+        return float("nan"), float("nan")
+    return float((exact * virtual).sum() / (length * other)), float(np.linalg.norm(virtual - exact) / length)
+
+
+class Reached(Exception):
+    """The site was reached; nothing behind it is needed."""
+
+
+def refuse_gates(graph: Mapping[str, Operation], site: str) -> None:
+    """Raises NotLinear where a way to the site leads through something that stays nonlinear in the copy."""
+    waiting, seen = [site], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name == PICTURE:
+            continue
+        seen.add(name)
+        each = graph[name]
+        bare = each.module is None and each.operation in NONLINEARITIES | {"max_pool2d"}
+        if each.operation not in LINEAR or bare:
+            raise NotLinear(f"a way to {site} leads through {name} ({each.operation}), which cannot be left out.")
+        waiting += each.reads

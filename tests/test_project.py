@@ -36,6 +36,7 @@ LAYERS = (
 HEIGHT = {chapter: height for height, row in enumerate(reversed(LAYERS)) for chapter in row.split()}
 WRITTEN_IN = {
     "residual": "networks",
+    "untrained": "networks",
     "weights": "networks",
     "preprocessing": "networks",
     "zoos": "networks",

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unitscope.analysis.couplings import couplings
     from unitscope.analysis.measures import measure
     from unitscope.anatomy.sites import sites
     from unitscope.atlas.site import build_atlas as atlas
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from unitscope.record import Record
     from unitscope.record import open_record as open
     from unitscope.recording.electrode import read
+    from unitscope.recording.filtering import filters
     from unitscope.recording.merging import merge
     from unitscope.recording.patches import neuron_feature, patches
     from unitscope.recording.survey import survey
@@ -41,6 +43,8 @@ _HOMES = {
     "UnitscopeError": "errors.UnitscopeError",
     "UnknownName": "errors.UnknownName",
     "builtin_images": "stimuli.builtin.builtin_images",
+    "couplings": "analysis.couplings.couplings",
+    "filters": "recording.filtering.filters",
     "load": "networks.load",
     "measure": "analysis.measures.measure",
     "merge": "recording.merging.merge",
@@ -70,6 +74,8 @@ __all__ = [
     "UnknownName",
     "atlas",
     "builtin_images",
+    "couplings",
+    "filters",
     "load",
     "measure",
     "merge",

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unitscope import __version__
 from unitscope.errors import BadInput, UnitscopeError
 from unitscope.terminal import paragraph
-from unitscope.verbs import measuring, perturbing, publishing, recording, training
+from unitscope.verbs import filtering, measuring, perturbing, publishing, recording, training
 from unitscope.verbs.manners import Stopped, columns
 
 app = App(
@@ -34,6 +34,7 @@ VERBS = (
     recording.survey,
     recording.merge,
     measuring.measure,
+    filtering.filters,
     perturbing.perturb,
     training.train,
     publishing.atlas,

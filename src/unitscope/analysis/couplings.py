@@ -7,11 +7,16 @@ strongly would otherwise count as evidence once for each unit.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from unitscope.errors import BadInput
+from unitscope.record import Record, open_record, write_table
 
 if TYPE_CHECKING:
     import pandas
@@ -206,9 +211,7 @@ STATISTICS: dict[str, Statistic] = {
 }  # fmt: skip
 
 
-def _under_chance(
-    statistic: Statistic, pairs: Coupling, orders: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _under_chance(statistic: Statistic, pairs: Coupling, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The statistic of each unit as it is, and under all permutations [unit permutation]."""
     count = orders.shape[1]
     undefined = (pairs.coupling != 0).sum(1) < 3
@@ -257,3 +260,51 @@ def _adjusted(p: np.ndarray) -> np.ndarray:
     if known.any():
         q[known] = false_discovery_control(p[known])
     return q
+
+
+def couplings(
+    record: Record | str | Path, *, permutations: int = PERMUTATIONS, seed: int = 0
+) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """The coupling tests of all filters that a record keeps, those of untrained networks too.
+
+    Written to the record as `filters.parquet` (a row per convolution, seed of an untrained network or null, and test)
+    and `couplings.parquet` (the same for each unit of the network itself), and returned. Raises BadInput where the
+    record keeps no filters.
+    """
+    import pandas
+    import pyarrow
+
+    record = open_record(record) if not isinstance(record, Record) else record
+    whole, units = [], []
+    for number, about in enumerate(kept_filters(record)):
+        basis, coupling = (filter_array(record, number, name) for name in ("basis", "coupling"))
+        generator = np.random.default_rng(seed)
+        tests, each = coupling_tests(basis, coupling, generator=generator, permutations=permutations)
+        named = {"site": about["site"], "seed": about["seed"]}
+        whole.append(tests.assign(**named))
+        units += [] if about["seed"] is not None else [each.assign(site=about["site"])]
+    tables = pandas.concat(whole, ignore_index=True), pandas.concat(units, ignore_index=True)
+    tables[0]["seed"] = tables[0]["seed"].astype("Int64")
+    for name, table in zip(("filters", "couplings"), tables, strict=True):
+        made = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+        write_table(record.path / f"{name}.parquet", made)
+    return tables
+
+
+def kept_filters(record: Record) -> list[dict[str, Any]]:
+    """What a record says of the filters that it keeps, by number. Raises BadInput where it keeps none."""
+    try:
+        listed: list[dict[str, Any]] = json.loads((record.path / "filters.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(
+            f"the record {record.path} keeps no filters; `unitscope filters MODEL --record {record.path}` adds them."
+        ) from None
+    return listed
+
+
+def filter_array(record: Record, number: int, name: str) -> np.ndarray:
+    """One array of kept filters in float64: "pictures", "basis", "coupling", "cosine" or "error"."""
+    import zarr
+
+    values = zarr.open_array(str(record.path / "filters.zarr"), path=f"{number}/{name}", mode="r")
+    return np.asarray(values[...], np.float64)

@@ -6,7 +6,7 @@ From the weights alone. A later convolution weighs the filters of what it reads;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -100,9 +100,7 @@ def strongest_taps(weight: Float[Tensor, "unit mid row col"]) -> Float[Tensor, "
     return flat.gather(2, flat.abs().argmax(2, keepdim=True))[:, :, 0]
 
 
-def _through(
-    basis: Kernels, weight: Tensor, *, mode: Mode, stride: Size, padding: Size, dilation: Size
-) -> Kernels:
+def _through(basis: Kernels, weight: Tensor, *, mode: Mode, stride: Size, padding: Size, dilation: Size) -> Kernels:
     """The kernels behind a convolution that reads `basis`."""
     taps = weight.shape[2:]
     if mode == "max_tap":
@@ -116,9 +114,14 @@ def _through(
             raise NotLinear(f"its composed kernel has {sides[0]} x {sides[1]} pixels; mode 'max_tap' stays small.")
         pictures = functional.conv_transpose2d(weight, basis.pictures, stride=apart)
         first = [-p for p in padding]
-    start = tuple(a + f * s for a, f, s in zip(basis.start, first, basis.step, strict=True))
-    step = tuple(a * s for a, s in zip(basis.step, stride, strict=True))
-    return replace(basis, pictures=pictures, start=start, step=step)
+    return replace(_moved(basis, first, stride), pictures=pictures)
+
+
+def _moved(basis: Kernels, first: Sequence[int], stride: Size) -> Kernels:
+    """The same kernels on a lattice that begins `first` steps later, and takes every `stride`th."""
+    (top, left), (rows, cols) = basis.start, basis.step
+    start = (top + first[0] * rows, left + first[1] * cols)
+    return replace(basis, start=start, step=(rows * stride[0], cols * stride[1]))
 
 
 def _only_strongest(weight: Tensor) -> Tensor:
@@ -210,9 +213,7 @@ def _pooled(module: nn.MaxPool2d | nn.AvgPool2d, basis: Kernels) -> Kernels:
         _pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
     )
     first = [n // 2 * d - p for n, d, p in zip(size, dilation, padding, strict=True)]
-    start = tuple(a + f * s for a, f, s in zip(basis.start, first, basis.step, strict=True))
-    step = tuple(a * s for a, s in zip(basis.step, stride, strict=True))
-    return replace(basis, start=start, step=step)
+    return _moved(basis, first, stride)
 
 
 def _pair(value: int | tuple[int, ...]) -> Size:
@@ -223,7 +224,7 @@ def _side_by_side(parts: list[Kernels]) -> Kernels:
     """The kernels of concatenated values, each put where it lies in the hull of all."""
     if len({part.step for part in parts}) > 1:
         raise NotLinear("values of different steps are concatenated on the way.")
-    start = tuple(min(part.start[axis] for part in parts) for axis in (0, 1))
+    start = (min(part.start[0] for part in parts), min(part.start[1] for part in parts))
     sides = [max(part.start[a] + part.pictures.shape[2 + a] for part in parts) - start[a] for a in (0, 1)]
     placed = []
     for part in parts:
@@ -235,9 +236,7 @@ def _side_by_side(parts: list[Kernels]) -> Kernels:
     return replace(longest, pictures=torch.cat(placed), start=start)
 
 
-def virtual_filters(
-    way: Way, site: str, *, spread: Float[np.ndarray, " mid"] | None = None
-) -> VirtualFilters:
+def virtual_filters(way: Way, site: str, *, spread: Float[np.ndarray, " mid"] | None = None) -> VirtualFilters:
     """The virtual filters of the convolution at `site`, with those of the channels that it reads.
 
     `spread` is the standard deviation of these channels over data: their filters then count by how much they really

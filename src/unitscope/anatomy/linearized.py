@@ -85,7 +85,8 @@ def agreement(network: Network, graph: Mapping[str, Operation], filters: Virtual
     refuse_gates(graph, filters.site)
     rows = []
     for unit, (exact, center) in enumerate(exact_weights(network, filters.site)):
-        corner = tuple(a + i * s for a, i, s in zip(filters.start, center, filters.step, strict=True))
+        (top, left), (rows_apart, cols_apart) = filters.start, filters.step
+        corner = (top + center[0] * rows_apart, left + center[1] * cols_apart)
         rows.append(_compared(exact, placed(filters.pictures[unit], corner, exact.shape[1:])))
     cosine, error = np.array(rows).reshape(-1, 2).T
     return Agreement(cosine, error)

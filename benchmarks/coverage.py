@@ -17,8 +17,8 @@ import contextlib
 import fnmatch
 import json
 import math
+import multiprocessing
 import resource
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -36,13 +36,6 @@ Facts = dict[str, Any]
 
 def main() -> None:
     arguments = parse()
-    if arguments.model:
-        resource.setrlimit(resource.RLIMIT_DATA, (int(arguments.memory * 2**30),) * 2)
-        print(json.dumps(examined(arguments.model)))
-        return
-    if arguments.smallest:
-        print(json.dumps(zoo()))
-        return
     found = results(arguments)
     print(table(found))
     if arguments.page:
@@ -56,8 +49,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--memory", type=float, default=12, help="GB that a model may take")
     parser.add_argument("--seconds", type=float, default=600, help="time that a model may take")
     parser.add_argument("--page", type=Path, help="a page to write")
-    parser.add_argument("--model", help=argparse.SUPPRESS)
-    parser.add_argument("--smallest", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -67,16 +58,13 @@ def results(arguments: argparse.Namespace) -> list[Facts]:
     families: dict[str, str] = next((facts["zoo"] for facts in known if "zoo" in facts), {})
     with arguments.results.open("a", encoding="utf-8") as file:
         if not families:
-            families = run("--smallest", arguments, seconds=None)
+            families = zoo()
             print(json.dumps({"zoo": families}), file=file, flush=True)
         have = {facts["model"]: facts for facts in known if "model" in facts}
         for model, family in families.items():
             if model not in have and fnmatch.fnmatch(model, arguments.only):
-                have[model] = {
-                    "model": model,
-                    "family": family,
-                    **run(f"--model={model}", arguments, seconds=arguments.seconds),
-                }
+                facts = apart(model, memory=arguments.memory, seconds=arguments.seconds)
+                have[model] = {"model": model, "family": family, **facts}
                 print(json.dumps(have[model]), file=file, flush=True)
                 print(brief(have[model]), flush=True)
     return [have[model] for model in families if model in have]
@@ -86,16 +74,42 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def run(option: str, arguments: argparse.Namespace, *, seconds: float | None) -> Facts:
-    """What this script prints with `option`, in a process of its own; {"failure": why} where there is nothing."""
-    command = [sys.executable, __file__, str(arguments.results), option, f"--memory={arguments.memory}"]
+def apart(model: str, *, memory: float, seconds: float) -> Facts:
+    """What is found of a model in a process of its own; {"failure": why} where there is nothing."""
+    load_libraries()  # once for all processes
+    forked = multiprocessing.get_context("fork")
+    receiver, sender = forked.Pipe(duplex=False)
+    process = forked.Process(target=tell, args=(sender, model, memory))
+    process.start()
+    sender.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return {"failure": f"more than {seconds:g} s"}
-    if done.returncode:
-        return {"failure": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+        facts = receiver.recv() if receiver.poll(seconds) else {"failure": f"more than {seconds:g} s"}
+    except EOFError:
+        facts = {"failure": "the process ended"}
+    process.kill()
+    process.join()
+    return facts
+
+
+def tell(sender: Any, model: str, memory: float) -> None:
+    """In a process of its own: examine a model under a limit of memory, in GB."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30),) * 2)
+    try:
+        sender.send(examined(model))
+    except Exception as error:  # it is told, and the next model has its turn
+        sender.send({"failure": f"{type(error).__name__}: {error}".splitlines()[0]})
+
+
+def load_libraries() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    allow_torchvision()
+    import timm
+    import torchvision
+
+    assert timm
+    assert torchvision
 
 
 # which models
@@ -103,7 +117,7 @@ def run(option: str, arguments: argparse.Namespace, *, seconds: float | None) ->
 
 def zoo() -> dict[str, str]:
     """The family of each model: every classifier of torchvision, the smallest model of every module of timm."""
-    allow_torchvision()
+    load_libraries()
     import timm
     from torchvision import models
 
@@ -136,8 +150,6 @@ def examined(model: str) -> Facts:
     import unitscope
     from unitscope.anatomy.sites import sites
 
-    torch.set_num_threads(1)
-    allow_torchvision()
     network = unitscope.load(model)
     picture = torch.rand(1, network.inputs, *network.size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

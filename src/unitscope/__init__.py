@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
     from unitscope.networks import Network, load, save
     from unitscope.perturbation.experiment import perturb
+    from unitscope.physiology import tuning
     from unitscope.record import Record
     from unitscope.record import open_record as open
     from unitscope.recording.electrode import read
@@ -58,6 +59,7 @@ _HOMES = {
     "sites": "anatomy.sites.sites",
     "survey": "recording.survey.survey",
     "train": "training.train",
+    "tuning": "physiology.tuning",
 }
 
 __all__ = [
@@ -89,6 +91,7 @@ __all__ = [
     "sites",
     "survey",
     "train",
+    "tuning",
 ]
 
 

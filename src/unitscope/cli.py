@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unitscope import __version__
 from unitscope.errors import BadInput, UnitscopeError
 from unitscope.terminal import paragraph
-from unitscope.verbs import filtering, measuring, perturbing, publishing, recording, training
+from unitscope.verbs import filtering, measuring, perturbing, publishing, recording, training, tuning
 from unitscope.verbs.manners import Stopped, columns
 
 app = App(
@@ -36,6 +36,7 @@ VERBS = (
     measuring.measure,
     filtering.filters,
     perturbing.perturb,
+    tuning.tuning,
     training.train,
     publishing.atlas,
     publishing.view,

@@ -34,7 +34,8 @@ class Table:
     """A table of measures, `measures/NAME.parquet`: how it is made of a record, and what its columns say."""
 
     name: str
-    make: Callable[[Record], pandas.DataFrame]
+    make: Callable[[Record], pandas.DataFrame | None]
+    "Gives None where the record lacks what it is made of."
     columns: tuple[Measure, ...]
 
 
@@ -44,19 +45,28 @@ def measure(record: Record | str | Path) -> dict[str, pandas.DataFrame]:
 
     Raises BadInput where there is no record.
     """
-    import pyarrow
-
     record = open_record(record) if not isinstance(record, Record) else record
     made = {}
     for name, table in tables().items():
-        made[name] = table.make(record)
-        columns = pyarrow.Table.from_pandas(made[name], preserve_index=False)
-        write_table(record.path / "measures" / f"{name}.parquet", columns.replace_schema_metadata(None))
+        values = table.make(record)
+        if values is not None:
+            write_measures(record, name, values)
+            made[name] = values
     return made
+
+
+def write_measures(record: Record, name: str, values: pandas.DataFrame) -> None:
+    """Write one table to the record's `measures/NAME.parquet`."""
+    import pyarrow
+
+    columns = pyarrow.Table.from_pandas(values, preserve_index=False)
+    write_table(record.path / "measures" / f"{name}.parquet", columns.replace_schema_metadata(None))
 
 
 def tables() -> Mapping[str, Table]:
     """All tables of measures that can be made of a record alone."""
     from unitscope.analysis.activity import ACTIVITY
+    from unitscope.analysis.opponency import COLOR
+    from unitscope.analysis.orientation import ORIENTATION
 
-    return {table.name: table for table in (ACTIVITY,)}
+    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR)}

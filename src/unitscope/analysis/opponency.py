@@ -1,0 +1,469 @@
+"""Color: cone weights, luminance against color, single and double opponency, hue.
+
+The operational definitions are ours, after johnson2001 and johnson2008; numbers come with every class, and thresholds
+are parameters. All stimuli have the same pooled cone contrast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float
+
+from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.tuning import (
+    Harmonics,
+    Session,
+    component,
+    harmonics,
+    responsive,
+    resultant,
+    rise,
+    sessions,
+    table_of,
+)
+from unitscope.record import Record
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Space:
+    """A set of directions of color in which gratings are shown, and what they stand for.
+
+    `blocks` are those of gratings and of uniform fields. The first direction is gray, the next two are the axes of
+    color; `primaries` is where the three primaries stand, and `gray` and `red_green` are how much of each primary the
+    first two directions hold.
+    """
+
+    blocks: tuple[str, str]
+    primaries: tuple[int, int, int]
+    gray: tuple[float, float, float]
+    red_green: tuple[float, float, float]
+
+
+CONES = Space(("color", "uniform"), (3, 4, 2), (3**-0.5, 3**-0.5, 3**-0.5), (0.8705, -0.4922, 0.0))
+"""The observer's: luminance, L - M, S, and the cones L, M (the axis S isolates S), at equal cone contrast."""
+
+CHANNELS = Space(("channels", "uniform channels"), (3, 4, 5), (3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, -(2**-0.5), 0.0))
+"""The network's own: gray, red - green, blue - yellow, and each channel, at equal change of pixel values."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where the classes begin."""
+
+    cone: float = 0.1
+    "Two cones are opponent where their weights differ in sign and each has at least this share."
+    low_pass: float = 0.5
+    "Single-opponent: a uniform field draws at least this share of the best colored response."
+    color: float = 2.0
+    "Color-preferring: color draws more than so many times what luminance does; luminance-preferring: the inverse."
+
+
+DEFAULT = Thresholds()
+
+
+def color(record: Record) -> pandas.DataFrame | None:
+    """A row per unit that was shown colors, or None where none was."""
+    found = [session for session in sessions(record) if session.has("color")]
+    return color_table(found) if found else None
+
+
+def color_table(found: list[Session], *, thresholds: Thresholds = DEFAULT) -> pandas.DataFrame:
+    """A row per unit of the sessions. Units that do not respond to any color have no numbers."""
+    import pandas
+
+    population: dict[str, float] = {}
+    for session in found:
+        highest = float(Colors.of(session).strength.max())
+        population[session.site] = max(population.get(session.site, 0.0), highest)
+    parts = [_rows(session, population[session.site], thresholds) for session in found]
+    return pandas.concat(parts, ignore_index=True).sort_values("unit", ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Colors:
+    """Responses to colored gratings and uniform fields, each with its strength: the stronger of F1 and F0 - R0.
+
+    `gratings` are [direction orientation frequency unit], `uniform` [direction unit]; `simple` says which component
+    describes the unit, `response` and `flat` are that component; `best` are direction, orientation and frequency of
+    the best, where frequency -1 is a uniform field.
+    """
+
+    space: Space
+    gratings: Harmonics
+    uniform: Harmonics
+    simple: Bool[np.ndarray, " unit"]
+    strength: Float[np.ndarray, " unit"]
+    response: Float[np.ndarray, "direction orientation frequency unit"]
+    flat: Float[np.ndarray, "direction unit"]
+
+    @classmethod
+    def of(cls, session: Session, space: Space = CONES) -> Colors:
+        gratings = harmonics(session.grid(space.blocks[0], "direction", "orientation", "frequency", "phase").rates)
+        uniform = harmonics(session.grid(space.blocks[1], "direction", "phase").rates)
+        rest = session.rest
+        f1 = np.concatenate([_flat(gratings.f1), uniform.f1])
+        above = np.concatenate([_flat(rise(gratings, rest)), rise(uniform, rest)])
+        strongest = np.maximum(f1, above)
+        place, unit = strongest.argmax(0), np.arange(f1.shape[1])
+        simple = f1[place, unit] >= above[place, unit]
+        return cls(
+            space, gratings, uniform, simple, strongest[place, unit],
+            component(gratings, rest, simple), component(uniform, rest, simple),
+        )  # fmt: skip
+
+    def best_of(self, directions: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Over some directions: the highest response, and its direction, orientation and frequency (-1 where it is a
+        uniform field). [unit]
+        """
+        chosen = self.response[list(directions)]
+        flat = _flat(chosen)
+        place, unit = flat.argmax(0), np.arange(flat.shape[1])
+        which, turn, step = np.unravel_index(place, chosen.shape[:-1])
+        top, uniform = flat[place, unit], self.flat[list(directions)]
+        higher = uniform.max(0) >= top
+        which = np.where(higher, uniform.argmax(0), which)
+        return np.maximum(top, uniform.max(0)), np.array(directions)[which], turn, np.where(higher, -1, step)
+
+    def amplitudes(self, turn: np.ndarray, step: np.ndarray) -> Complex[np.ndarray, "direction unit"]:
+        """The first harmonic in all directions, at one orientation and frequency per unit (-1: a uniform field)."""
+        unit = np.arange(len(turn))
+        return np.where(step < 0, self.uniform.complex_f1, self.gratings.complex_f1[:, turn, step, unit])
+
+    def at(self, turn: np.ndarray, step: np.ndarray) -> Float[np.ndarray, "direction unit"]:
+        """The describing component in all directions, at one orientation and frequency per unit."""
+        unit = np.arange(len(turn))
+        return np.where(step < 0, self.flat, self.response[:, turn, step, unit])
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, values.shape[-1])
+
+
+def _rows(session: Session, population: float, thresholds: Thresholds) -> pandas.DataFrame:
+    colors = Colors.of(session)
+    numbers = {**_of_gratings(session, colors, thresholds), **_of_hues(session), **_of_discs(session, colors)}
+    numbers |= _of_channels(session, thresholds)
+    numbers["opponency_harris"] = harris(session)
+    return table_of(session, responsive(colors.strength, population=population), numbers)
+
+
+def _of_gratings(session: Session, colors: Colors, thresholds: Thresholds) -> dict[str, np.ndarray]:
+    weights = weights_of(colors)
+    _, axis, turn, step = colors.best_of((1, 2))
+    degrees = session.grid("color", "direction", "orientation", "frequency", "phase").values["orientation"]
+    curve = colors.response[axis, :, np.maximum(step, 0), np.arange(len(turn))].T
+    preference = color_preference(colors)
+    return {
+        "cone_l": weights[0],
+        "cone_m": weights[1],
+        "cone_s": weights[2],
+        "cone_opponent": opponent(weights, least=thresholds.cone),
+        "color_preference": preference,
+        "color_class": color_class(preference, thresholds.color),
+        "low_pass": low_pass_share(colors),
+        "opponency": opponency(colors, weights, thresholds),
+        "hue_axis": hue_axis(colors.amplitudes(turn, step), colors.at(turn, step), weights, colors.simple),
+        "color_orientation_selectivity": np.abs(resultant(curve, degrees)),
+        "strength": colors.strength,
+    }
+
+
+def _of_channels(session: Session, thresholds: Thresholds) -> dict[str, np.ndarray]:
+    """Preference and opponency again, in the network's own terms: red, green and blue instead of cones."""
+    if not session.has(CHANNELS.blocks[0]):
+        return {}
+    colors = Colors.of(session, CHANNELS)
+    weights = weights_of(colors)
+    return {
+        "channel_red": weights[0],
+        "channel_green": weights[1],
+        "channel_blue": weights[2],
+        "channel_preference": color_preference(colors),
+        "channel_opponency": opponency(colors, weights, thresholds),
+    }
+
+
+def color_preference(colors: Colors) -> Float[np.ndarray, " unit"]:
+    """The best response to either axis of color over the best to gray, 1000 at most. Source: johnson2001."""
+    gray, chromatic = colors.best_of((0,))[0], colors.best_of((1, 2))[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chromatic > 0, np.minimum(chromatic / gray, 1e3), np.where(gray > 0, 0.0, np.nan))
+
+
+def opponency(colors: Colors, weights: Float[np.ndarray, "3 unit"], thresholds: Thresholds = DEFAULT) -> np.ndarray:
+    """ "none", "single" or "double": opponent primaries, and what a uniform field draws. Source: johnson2008."""
+    spatial = np.where(low_pass_share(colors) >= thresholds.low_pass, "single", "double")
+    return np.where(opponent(weights, least=thresholds.cone), spatial, "none").astype(object)
+
+
+def weights_of(colors: Colors) -> Float[np.ndarray, "3 unit"]:
+    """Signed weights of the primaries (cones, or channels) at each unit's best grating or uniform field."""
+    _, _, turn, step = colors.best_of(tuple(range(len(colors.flat))))
+    return primary_weights(colors.amplitudes(turn, step), colors.at(turn, step), colors.simple, colors.space)
+
+
+def primary_weights(
+    amplitudes: Complex[np.ndarray, "direction unit"],
+    responses: Float[np.ndarray, "direction unit"],
+    simple: Bool[np.ndarray, " unit"],
+    space: Space = CONES,
+) -> Float[np.ndarray, "3 unit"]:
+    """Signed weights of L, M and S (or red, green and blue) at a unit's best grating, magnitudes summing to 1; NaN
+    where none drives it.
+
+    Of a simple unit the sign is that of the phase, relative to its strongest cone (which counts as positive where a
+    grating, with no phase of its own, is best). A complex unit tells no phase: its signs are those with which the sum
+    over cones foretells best what luminance and L - M draw.
+    """
+    own = amplitudes[list(space.primaries)]
+    strongest = np.abs(own).argmax(0)
+    reference = own[strongest, np.arange(own.shape[1])]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        projected = np.real(own * np.conj(reference) / np.abs(reference))
+        signed = np.where(simple, projected, _signs(responses, space) * responses[list(space.primaries)])
+        return signed / np.abs(signed).sum(0)
+
+
+def _signs(responses: Float[np.ndarray, "direction unit"], space: Space) -> Float[np.ndarray, "3 unit"]:
+    """Of L, M and S, L positive: the signs under which the weighted sum of cones foretells best the responses to
+    luminance and L - M.
+    """
+    patterns = np.array([(1.0, m, s) for m, s in product((1, -1), repeat=2)])
+    sizes = responses[list(space.primaries)]
+    errors = []
+    for pattern in patterns:
+        summed = pattern[:, None] * sizes
+        foretold = [np.abs(np.asarray(w) @ summed) for w in (space.gray, space.red_green)]
+        errors.append(sum((f - responses[i]) ** 2 for i, f in enumerate(foretold)))
+    return patterns[np.stack(errors).argmin(0)].T
+
+
+def opponent(weights: Float[np.ndarray, "3 unit"], *, least: float = DEFAULT.cone) -> Bool[np.ndarray, " unit"]:
+    """L against M, or S against L + M: weights of opposite sign, each at least `least`."""
+    l_, m, s = weights
+
+    def opposed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a * b < 0) & (np.minimum(np.abs(a), np.abs(b)) >= least)
+
+    return opposed(l_, m) | opposed(s, l_ + m)
+
+
+def low_pass_share(colors: Colors) -> Float[np.ndarray, " unit"]:
+    """What a uniform field draws, as a share of the best response in the same direction of color: that of the two axes
+    to which the unit answers more.
+    """
+    _, axis, _, _ = colors.best_of((1, 2))
+    unit = np.arange(len(axis))
+    best = np.maximum(_flat_by_direction(colors.response)[axis, :, unit].max(1), colors.flat[axis, unit])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(best > 0, colors.flat[axis, unit] / best, np.nan)
+
+
+def _flat_by_direction(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1, values.shape[-1])
+
+
+def color_class(preference: Float[np.ndarray, " unit"], bound: float = DEFAULT.color) -> np.ndarray:
+    """ "luminance", "color-luminance" or "color" (johnson2001), by the ratio of responses."""
+    classes = np.where(preference > bound, "color", "color-luminance").astype(object)
+    return np.where(preference < 1 / bound, "luminance", classes).astype(object)
+
+
+def hue_axis(
+    amplitudes: Complex[np.ndarray, "direction unit"],
+    responses: Float[np.ndarray, "direction unit"],
+    weights: Float[np.ndarray, "3 unit"],
+    simple: Bool[np.ndarray, " unit"],
+) -> Float[np.ndarray, " unit"]:
+    """The axis in the plane of equal luminance along which the unit answers most, degrees from +(L - M) to +S, 0..180.
+
+    Of a complex unit by its cone weights' signs.
+    """
+    reference = np.where(np.abs(amplitudes[1]) >= np.abs(amplitudes[2]), amplitudes[1], amplitudes[2])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turned = np.real(amplitudes[1:3] * np.conj(reference) / np.abs(reference))
+    sign = np.sign(weights[2]) * np.sign(np.asarray(CONES.red_green) @ np.nan_to_num(weights))
+    unsigned = np.stack([responses[1], np.where(sign < 0, -responses[2], responses[2])])
+    red_green, blue_yellow = np.where(simple, turned, unsigned)
+    return np.degrees(np.arctan2(blue_yellow, red_green)) % 180
+
+
+def _of_hues(session: Session) -> dict[str, np.ndarray]:
+    """From uniform fields of all hues: the preferred one, and how much it is preferred."""
+    degrees, curve = hue_curves(session)
+    mean = resultant(curve, degrees, axial=False)
+    return {"preferred_hue": np.degrees(np.angle(mean)) % 360, "hue_selectivity": np.abs(mean)}
+
+
+def hue_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "hue unit"]]:
+    """Hues in degrees from +(L - M) to +S, and how far the rate rises above rest on a uniform field of each."""
+    grid = session.grid("hue", "direction")
+    degrees = np.array([float(str(name).removeprefix("hue:")) for name in grid.values["direction"]])
+    return degrees, np.maximum(grid.rates - session.rest, 0)
+
+
+def _of_discs(session: Session, colors: Colors) -> dict[str, np.ndarray]:
+    """Whether a surround of the opposite color helps and one of the same color hurts, at the best disc of a color."""
+    if not session.has("disc"):
+        return {}
+    grid = session.grid("disc", "direction", "phase", "diameter", "surround")
+    above = grid.rates[1:] - session.rest  # L - M and S
+    flat = above.reshape(-1, *above.shape[-2:])
+    best = flat[:, 0].argmax(0)
+    alone, opposite, same = (flat[best, place, np.arange(flat.shape[2])] for place in range(3))
+    slack = 0.01 * colors.strength
+    return {"center_surround": (alone > slack) & (opposite > alone + slack) & (alone > same + slack)}
+
+
+def harris(session: Session) -> np.ndarray:
+    """The criterion of harris2020: "double" for a unit that is opponent both in space and in color, else "spatial",
+    "spectral" or "none"; "unresponsive" where nothing changes it.
+
+    Opponent is what some stimuli drive above and others below the response to black: full-contrast gratings for space,
+    saturated uniform hues for color. As in their code hues are read before rectification where that can be had, and
+    gratings after it, and the baseline of hues must be positive. Unlike their code, "above" and "below" are by a
+    millionth of the range, so that rounding does not count.
+    """
+    black, saturated, full = (session.where(block) for block in ("black", "saturated", "full"))
+    spectral = _both_sides(session.responses[saturated], session.responses[black][0])
+    spectral &= session.responses[black][0] > 0
+    spatial = _both_sides(session.rates[full], session.rates[black][0])
+    still = (np.ptp(session.responses[saturated], axis=0) == 0) & (np.ptp(session.rates[full], axis=0) == 0)
+    kind = np.where(spatial & spectral, "double", np.where(spatial, "spatial", np.where(spectral, "spectral", "none")))
+    return np.where(still, "unresponsive", kind).astype(object)
+
+
+def _both_sides(responses: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    if not len(responses):
+        return np.zeros(len(baseline), dtype=bool)
+    slack = 1e-6 * np.ptp(responses, axis=0)
+    return (responses.max(0) > baseline + slack) & (responses.min(0) < baseline - slack)
+
+
+COLOR = Table(
+    "color",
+    color,
+    (
+        Measure(
+            "responsive",
+            "colors of equal cone contrast drive it to 2 % of its site's strongest",
+            None,
+            "not so",
+            "so",
+            "",
+        ),
+        Measure("cone_l", "weight of the L cones at its best grating", (-1, 1), "inhibits", "excites", "johnson2001"),
+        Measure("cone_m", "weight of the M cones at its best grating", (-1, 1), "inhibits", "excites", "johnson2001"),
+        Measure("cone_s", "weight of the S cones at its best grating", (-1, 1), "inhibits", "excites", "johnson2001"),
+        Measure(
+            "cone_opponent",
+            "L against M, or S against both: weights of opposite sign, 0.1 at least",
+            None,
+            "not so",
+            "so",
+            "",
+        ),
+        Measure(
+            "color_preference",
+            "best response to color over best response to luminance, equal cone contrast",
+            (0, np.inf),
+            "luminance only",
+            "color only",
+            "johnson2001",
+        ),
+        Measure(
+            "color_class",
+            "luminance (preference below 0.5), color (above 2), or color-luminance",
+            None,
+            "",
+            "",
+            "johnson2001",
+        ),
+        Measure(
+            "low_pass",
+            "a uniform colored field's response over the best colored one",
+            (0, 1),
+            "needs an edge of color",
+            "content with a uniform field",
+            "johnson2008",
+        ),
+        Measure(
+            "opponency",
+            "none; single: cone-opponent, and low-pass 0.5 or more; double: cone-opponent, and less",
+            None,
+            "",
+            "",
+            "johnson2008",
+        ),
+        Measure(
+            "hue_axis",
+            "axis in the plane of equal luminance, degrees from L-M to S",
+            (0, 180),
+            "L-M",
+            "L-M again",
+            "derrington1984",
+        ),
+        Measure(
+            "color_orientation_selectivity",
+            "1 - circular variance for colored gratings",
+            (0, 1),
+            "all orientations alike",
+            "one orientation only",
+            "johnson2008",
+        ),
+        Measure("strength", "response to the best of these stimuli", (0, np.inf), "none", "strong", ""),
+        Measure("channel_red", "weight of the red channel at its best grating", (-1, 1), "inhibits", "excites", ""),
+        Measure("channel_green", "weight of the green channel at its best grating", (-1, 1), "inhibits", "excites", ""),
+        Measure("channel_blue", "weight of the blue channel at its best grating", (-1, 1), "inhibits", "excites", ""),
+        Measure(
+            "channel_preference",
+            "the same in the network's terms: red against green or blue against yellow over gray, equal in pixels",
+            (0, np.inf),
+            "gray only",
+            "color only",
+            "",
+        ),
+        Measure(
+            "channel_opponency",
+            "none, single or double in the network's terms: channels instead of cones",
+            None,
+            "",
+            "",
+            "",
+        ),
+        Measure(
+            "preferred_hue", "of uniform fields, degrees from L-M to S", (0, 360), "L-M", "L-M again", "derrington1984"
+        ),
+        Measure(
+            "hue_selectivity",
+            "1 - circular variance over the hues of uniform fields",
+            (0, 1),
+            "all hues alike",
+            "one hue only",
+            "",
+        ),
+        Measure(
+            "center_surround",
+            "a surround of the opposite color helps, one of the same color hurts",
+            None,
+            "not so",
+            "so",
+            "johnson2008",
+        ),
+        Measure(
+            "opponency_harris",
+            "opponent by uniform hues and by gratings, against black: double where both",
+            None,
+            "",
+            "",
+            "harris2020",
+        ),
+    ),
+)

@@ -1,0 +1,358 @@
+"""Orientation, spatial frequency, size and contrast: what gratings say of each unit (methods of ringach2002)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.tuning import (
+    Best,
+    Session,
+    at,
+    band,
+    best_condition,
+    component,
+    half_width,
+    harmonics,
+    preferred,
+    resampled,
+    responsive,
+    resultant,
+    sessions,
+    split_half,
+    table_of,
+)
+from unitscope.record import Record
+
+if TYPE_CHECKING:
+    import pandas
+
+TIMES = 200
+"""How often phases are drawn anew for an interval."""
+
+PLATEAU = 0.95
+"""The preferred size is the smallest at which this share of the largest response is reached."""
+
+
+def orientation(record: Record) -> pandas.DataFrame | None:
+    """A row per unit that was shown gratings, or None where none was."""
+    found = sessions(record)
+    return orientation_table(found) if found else None
+
+
+def orientation_table(found: list[Session]) -> pandas.DataFrame:
+    """A row per unit of the sessions. Units that do not respond have no numbers."""
+    import pandas
+
+    population: dict[str, float] = {}
+    for session in found:
+        highest = float(best_of(session).strength.max())
+        population[session.site] = max(population.get(session.site, 0.0), highest)
+    parts = [_rows(session, population[session.site]) for session in found]
+    return pandas.concat(parts, ignore_index=True).sort_values("unit", ignore_index=True)
+
+
+def best_of(session: Session) -> Best:
+    """The best orientation and frequency of each unit."""
+    grid = session.grid("orientation", "orientation", "frequency", "phase")
+    return best_condition(harmonics(grid.rates), session.rest)
+
+
+def best_pairs(session: Session) -> tuple[np.ndarray, np.ndarray]:
+    """Orientation and frequency of each unit's best grating, [unit] each."""
+    grid = session.grid("orientation", "orientation", "frequency", "phase")
+    places = best_condition(harmonics(grid.rates), session.rest).places
+    return grid.values["orientation"][places[0]], grid.values["frequency"][places[1]]
+
+
+def _rows(session: Session, population: float) -> pandas.DataFrame:
+    numbers = {**_of_gratings(session), **_of_size(session), **_of_contrast(session), **_of_plaids(session)}
+    return table_of(session, responsive(best_of(session).strength, population=population), numbers)
+
+
+def _of_gratings(session: Session) -> dict[str, np.ndarray]:
+    grid = session.grid("orientation", "orientation", "frequency", "phase")
+    degrees, frequencies = grid.values["orientation"], grid.values["frequency"]
+    found, rest = harmonics(grid.rates), session.rest
+    best = best_condition(found, rest)
+    strength = component(found, rest, best.simple)
+    units = np.arange(len(rest))
+    curve = strength[:, best.places[1], units]
+    mean = resultant(curve, degrees)
+    across = strength[best.places[0], :, units].T
+    spread = band(across, frequencies)
+    rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
+    drawn = resultant(np.moveaxis(resampled(rates, rest, best.simple, times=TIMES, seed=0), 1, 0), degrees)
+    low, high = np.nanpercentile(np.abs(drawn), [2.5, 97.5], axis=0)
+    f0, f1 = at(found.f0, *best.places), at(found.f1, *best.places)
+    away = np.degrees(np.angle(drawn * np.conj(mean))) / 2
+    half = len(degrees) // 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.roll(curve, half, 0)[best.places[0], units] / curve[best.places[0], units]
+        modulation = np.where(f0 > 0, f1 / f0, np.nan)
+    return {
+        "preferred_orientation": preferred(mean),
+        "orientation_error": np.percentile(np.abs(np.nan_to_num(away)), 95, axis=0),
+        "orientation_selectivity": np.abs(mean),
+        "orientation_selectivity_low": low,
+        "orientation_selectivity_high": high,
+        "orientation_selectivity_f0": np.abs(resultant(found.f0[:, best.places[1], units], degrees)),
+        "bandwidth": half_width(curve),
+        "orthogonal_ratio": ratio,
+        "preferred_frequency": spread.peak,
+        "frequency_low": spread.low,
+        "frequency_high": spread.high,
+        "frequency_octaves": spread.octaves,
+        "f1_f0": modulation,
+        "simple": best.simple,
+        "preferred_phase": at(found.phase, *best.places),
+        "strength": best.strength,
+        "reliability": split_half(grid.rates, rest, best.simple),
+    }
+
+
+def pair_of(session: Session, block: str) -> np.ndarray:
+    """For each unit the number of the series that was taken at its best grating."""
+    places = session.where(block)
+    pairs = {
+        (session.stimuli["orientation"][p], session.stimuli["frequency"][p]): int(session.stimuli["pair"][p])
+        for p in places
+    }
+    return np.array([pairs[pair] for pair in zip(*best_pairs(session), strict=True)])
+
+
+def _of_size(session: Session) -> dict[str, np.ndarray]:
+    if not session.has("size"):
+        return {}
+    diameters, curve = size_curves(session)
+    peak = curve.max(0)
+    reached = (curve >= PLATEAU * peak).argmax(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"preferred_size": diameters[reached], "suppression": (peak - curve[-1]) / peak}
+
+
+def size_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "diameter unit"]]:
+    """Diameters, and the response to patches of each unit's best grating."""
+    grid = session.grid("size", "pair", "diameter", "phase")
+    own = at(grid.rates, pair_of(session, "size"))
+    return grid.values["diameter"], component(harmonics(own), session.rest, best_of(session).simple)
+
+
+def contrast_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "contrast unit"]]:
+    """Contrasts, and the response to each unit's best grating."""
+    grid = session.grid("contrast", "pair", "contrast", "phase")
+    own = at(grid.rates, pair_of(session, "contrast"))
+    return grid.values["contrast"], component(harmonics(own), session.rest, best_of(session).simple)
+
+
+def _of_contrast(session: Session) -> dict[str, np.ndarray]:
+    if not session.has("contrast"):
+        return {}
+    contrasts, curve = contrast_curves(session)
+    half, exponent, explained = naka_rushton(contrasts, curve)
+    straight = hinge(contrasts, curve)
+    saturates = explained > straight + 1e-3
+    return {
+        "contrast_saturates": saturates,
+        "contrast_half": np.where(saturates, half, np.nan),
+        "contrast_exponent": np.where(saturates, exponent, np.nan),
+        "contrast_straight": straight,
+    }
+
+
+def naka_rushton(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"]) -> tuple[np.ndarray, ...]:
+    """R = Rmax c^n / (c^n + c50^n), fitted over a grid of c50 up to 1 and n: c50, n and the share of variance
+    explained, [unit] each.
+    """
+    grid = np.meshgrid(np.geomspace(0.02, 1.0, 60), np.linspace(0.5, 5, 46), indexing="ij")
+    halves, exponents = (values.ravel() for values in grid)
+    shape = contrasts[None, :] ** exponents[:, None]
+    shape = shape / (shape + halves[:, None] ** exponents[:, None])
+    scale = shape @ curve / (shape**2).sum(1)[:, None]
+    left = (curve**2).sum(0) - scale**2 * (shape**2).sum(1)[:, None]
+    place = left.argmin(0)
+    return halves[place], exponents[place], _explained(left[place, np.arange(curve.shape[1])], curve)
+
+
+def hinge(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"]) -> np.ndarray:
+    """Share of variance explained by max(0, k (c - c0)), the curve of a rectified linear unit, [unit]."""
+    thresholds = np.linspace(0, 0.9, 181)
+    shape: np.ndarray = np.maximum(contrasts[None, :] - thresholds[:, None], 0)
+    scale = shape @ curve / (shape**2).sum(1)[:, None]
+    left = (curve**2).sum(0) - scale**2 * (shape**2).sum(1)[:, None]
+    return _explained(left.min(0), curve)
+
+
+def _explained(left: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - left / ((curve - curve.mean(0)) ** 2).sum(0)
+
+
+def _of_plaids(session: Session) -> dict[str, np.ndarray]:
+    """The response to a plaid over that to its better grating alone."""
+    if not session.has("plaid"):
+        return {}
+    grid = session.grid("plaid", "pair", "second_phase", "phase")
+    own = at(grid.rates, pair_of(session, "plaid"))
+    simple = best_of(session).simple
+    plaid = component(harmonics(own), session.rest, simple).mean(0)
+    contrasts, curve = contrast_curves(session)
+    alone = curve[np.abs(contrasts - contrasts[-1] / 2).argmin()]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"plaid_ratio": np.where(alone > 0, plaid / alone, np.nan)}
+
+
+ORIENTATION = Table(
+    "orientation",
+    orientation,
+    (
+        Measure("responsive", "gratings drive it to 2 % of its site's strongest at least", None, "not so", "so", ""),
+        Measure(
+            "preferred_orientation",
+            "of the bar, degrees counterclockwise from horizontal",
+            (0, 180),
+            "horizontal",
+            "horizontal again",
+            "ringach2002",
+        ),
+        Measure(
+            "orientation_error",
+            "95 % of preferred orientations from redrawn phases lie so close, degrees",
+            (0, 90),
+            "certain",
+            "any orientation",
+            "",
+        ),
+        Measure(
+            "orientation_selectivity",
+            "1 - circular variance at the best frequency",
+            (0, 1),
+            "all orientations alike",
+            "one orientation only",
+            "ringach2002",
+        ),
+        Measure(
+            "orientation_selectivity_low",
+            "lower end of its 95 % interval over redrawn phases",
+            (0, 1),
+            "all orientations alike",
+            "one orientation only",
+            "",
+        ),
+        Measure(
+            "orientation_selectivity_high",
+            "upper end of its 95 % interval over redrawn phases",
+            (0, 1),
+            "all orientations alike",
+            "one orientation only",
+            "",
+        ),
+        Measure(
+            "orientation_selectivity_f0",
+            "the same of mean rates, rest not taken off",
+            (0, 1),
+            "all orientations alike",
+            "one orientation only",
+            "ringach2002",
+        ),
+        Measure(
+            "bandwidth",
+            "half width of the tuning curve at 71 % of its peak, degrees; none where it never falls so low",
+            (0, 90),
+            "sharp",
+            "broad",
+            "ringach2002",
+        ),
+        Measure(
+            "orthogonal_ratio",
+            "response to the orthogonal grating over that to the best",
+            (0, 1),
+            "silent there",
+            "as strong there",
+            "ringach2002",
+        ),
+        Measure("preferred_frequency", "spatial frequency, cycles per pixel", (0, 0.5), "coarse", "fine", ""),
+        Measure(
+            "frequency_low", "lower frequency at 71 % of the peak, cycles per pixel", (0, 0.5), "coarse", "fine", ""
+        ),
+        Measure(
+            "frequency_high", "upper frequency at 71 % of the peak, cycles per pixel", (0, 0.5), "coarse", "fine", ""
+        ),
+        Measure("frequency_octaves", "bandwidth in spatial frequency, octaves", (0, 5), "sharp", "broad", ""),
+        Measure(
+            "f1_f0",
+            "modulation by the phase of the best grating over the mean rate",
+            (0, 2),
+            "phase does not matter",
+            "answers to half of the phases or fewer",
+            "skottun1991",
+        ),
+        Measure(
+            "simple",
+            "modulation (F1) exceeds the rise of the mean rate above rest",
+            None,
+            "complex",
+            "simple",
+            "skottun1991",
+        ),
+        Measure(
+            "preferred_phase",
+            "of the best grating, degrees; 0 with a bright bar in the field's center",
+            (0, 360),
+            "bright bar",
+            "bright bar again",
+            "",
+        ),
+        Measure(
+            "strength", "response to the best grating: F1, or the rise of the mean", (0, np.inf), "none", "strong", ""
+        ),
+        Measure(
+            "reliability",
+            "agreement over all gratings of even and odd phases (Spearman-Brown)",
+            (-1, 1),
+            "opposite",
+            "the same",
+            "",
+        ),
+        Measure(
+            "preferred_size",
+            "smallest patch with 95 % of the largest response, diameter in pixels",
+            (0, np.inf),
+            "small",
+            "large",
+            "",
+        ),
+        Measure("suppression", "loss from the best to the largest patch, as a share", (0, 1), "none", "silenced", ""),
+        Measure(
+            "contrast_saturates",
+            "a saturating curve fits its contrast response better than a rectified line",
+            None,
+            "not so",
+            "so",
+            "",
+        ),
+        Measure(
+            "contrast_half", "contrast of half the largest response, where it saturates", (0, 1), "low", "high", ""
+        ),
+        Measure("contrast_exponent", "exponent of the saturating curve", (0.5, 5), "shallow", "steep", ""),
+        Measure(
+            "contrast_straight",
+            "share of the contrast response that a rectified line explains",
+            (0, 1),
+            "none",
+            "all",
+            "",
+        ),
+        Measure(
+            "plaid_ratio",
+            "response with an orthogonal grating added, over that without",
+            (0, 2),
+            "suppressed",
+            "doubled",
+            "",
+        ),
+    ),
+)

@@ -1,0 +1,301 @@
+"""Tuning curves from the responses of a session, and what physiologists read off them. Knows no network.
+
+Responses are rates: where a site is a pre-activation they are rectified, since an axon knows no negative rate; what
+comes behind a nonlinearity is taken as it is. A unit is described by the stronger of two components of its response to
+the phases of a grating: the first harmonic (F1), or the rise of the mean above rest (F0 - R0). The first makes a
+simple cell, the second a complex one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from unitscope.record import Record
+from unitscope.vocabulary import Size
+
+if TYPE_CHECKING:
+    import pandas
+
+RESPONSIVE = 0.02
+"""A unit responds where it reaches this share of the strongest response among the units of its site."""
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """What some units of one site answered to a set of stimuli.
+
+    `stimuli` has a column per parameter (stimuli.gratings.COLUMNS), `responses` is [stimulus unit], as they were read;
+    `units` are their numbers in the record.
+    """
+
+    site: str
+    channels: Int[np.ndarray, " unit"]
+    units: Int[np.ndarray, " unit"]
+    stimuli: Mapping[str, np.ndarray]
+    responses: Float[np.ndarray, "stimulus unit"]
+    field: Size
+    preactivation: bool
+
+    @cached_property
+    def rates(self) -> Float[np.ndarray, "stimulus unit"]:
+        """The responses, rectified where the site is a pre-activation."""
+        responses = self.responses.astype(np.float64)
+        return np.maximum(responses, 0) if self.preactivation else responses
+
+    @cached_property
+    def rest(self) -> Float[np.ndarray, " unit"]:
+        """The rate for plain gray."""
+        return self.rates[self.where("rest")][0]
+
+    def where(self, block: str) -> Int[np.ndarray, " stimulus"]:
+        return np.flatnonzero(self.stimuli["block"] == block)
+
+    def has(self, block: str) -> bool:
+        return bool(len(self.where(block)))
+
+    def grid(self, block: str, *axes: str) -> Grid:
+        """The rates of a block that holds all combinations of some parameters, an axis for each of them."""
+        places = self.where(block)
+        values = {axis: _in_order(self.stimuli[axis][places]) for axis in axes}
+        shape = tuple(map(len, values.values()))
+        return Grid(values, self.rates[places].reshape(*shape, -1))
+
+
+class Grid(NamedTuple):
+    """Rates [*axes unit] and the values along the axes."""
+
+    values: Mapping[str, np.ndarray]
+    rates: np.ndarray
+
+
+class Harmonics(NamedTuple):
+    """Of the responses to the phases of a grating: the mean `f0`, the amplitude `f1` of the first harmonic, and the
+    phase in degrees at which that is highest. [... unit]
+    """
+
+    f0: np.ndarray
+    f1: np.ndarray
+    phase: np.ndarray
+
+    @property
+    def complex_f1(self) -> np.ndarray:
+        """The first harmonic as a complex number, whose angle is the phase."""
+        return self.f1 * np.exp(1j * np.radians(self.phase))
+
+
+def sessions(record: Record) -> list[Session]:
+    """The tuning sessions that a record holds, in the order of its sites."""
+    found = []
+    for path in sorted((record.path / "tuning").glob("*/session.json")):
+        found += _read(record, path.parent)
+    order = list(record.sites)
+    return sorted(found, key=lambda one: (order.index(one.site), int(one.channels[0])))
+
+
+def _read(record: Record, folder: Path) -> list[Session]:
+    import pyarrow.parquet
+
+    facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+    table = pyarrow.parquet.read_table(folder / "stimuli.parquet")
+    stimuli = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    found = []
+    for number, name in enumerate(facts["sites"]):
+        responses = pyarrow.parquet.read_table(folder / f"responses-{number}.parquet")
+        channels = np.array(facts["channels"][name])
+        values = np.stack([responses[str(channel)].to_numpy() for channel in channels], axis=1)
+        site = record.sites[name]
+        units = site.first_unit + channels
+        field = tuple(facts["field"])
+        found.append(Session(name, channels, units, stimuli, values, field, site.preactivation))
+    return found
+
+
+def harmonics(rates: Float[np.ndarray, "*condition phase unit"]) -> Harmonics:
+    """F0 and F1 over evenly spaced phases of a whole cycle, the second last axis.
+
+    A half-rectified sine has F1/F0 = pi/2. Source: skottun1991.
+    """
+    spectrum = np.fft.rfft(rates, axis=-2)
+    count = rates.shape[-2]
+    first = 2 * spectrum[..., 1, :] / count
+    return Harmonics(spectrum[..., 0, :].real / count, np.abs(first), np.degrees(-np.angle(first)) % 360)
+
+
+def rise(found: Harmonics, rest: Float[np.ndarray, " unit"]) -> np.ndarray:
+    """How far the mean rate lies above rest."""
+    return found.f0 - rest
+
+
+class Best(NamedTuple):
+    """The best of all conditions, per unit: its places along each axis; the strength there; and whether the first
+    harmonic was the stronger component there.
+    """
+
+    places: tuple[np.ndarray, ...]
+    strength: np.ndarray
+    simple: np.ndarray
+
+
+def best_condition(found: Harmonics, rest: Float[np.ndarray, " unit"]) -> Best:
+    """Where the stronger of F1 and F0 - R0 is largest."""
+    above = rise(found, rest)
+    strength = np.maximum(found.f1, above)
+    shape = strength.shape[:-1]
+    flat = strength.reshape(-1, strength.shape[-1])
+    place, unit = flat.argmax(0), np.arange(flat.shape[1])
+    simple = found.f1.reshape(flat.shape)[place, unit] >= above.reshape(flat.shape)[place, unit]
+    return Best(np.unravel_index(place, shape), flat[place, unit], simple)
+
+
+def component(found: Harmonics, rest: Float[np.ndarray, " unit"], simple: np.ndarray) -> np.ndarray:
+    """F1 of simple units and the rise of F0 of the others, 0 where that is a fall. [... unit]"""
+    return np.where(simple, found.f1, np.maximum(rise(found, rest), 0))
+
+
+def at(values: np.ndarray, *places: np.ndarray) -> np.ndarray:
+    """For each unit the value at its own places along the leading axes; what lies between these and the unit axis is
+    kept.
+    """
+    units = np.arange(values.shape[-1])
+    return np.stack([values[(*(place[u] for place in places), ..., u)] for u in units], axis=-1)
+
+
+def responsive(strength: Float[np.ndarray, " unit"], *, population: float | None = None) -> np.ndarray:
+    """Which units respond at all: above RESPONSIVE of the strongest of their site."""
+    highest = float(strength.max(initial=0.0)) if population is None else population
+    return strength > RESPONSIVE * highest if highest > 0 else np.zeros(len(strength), dtype=bool)
+
+
+def table_of(session: Session, answers: np.ndarray, numbers: Mapping[str, np.ndarray]) -> pandas.DataFrame:
+    """A row per unit of a session; null where the unit does not answer."""
+    import pandas
+
+    table = pandas.DataFrame({"unit": session.units, "site": session.site, "channel": session.channels})
+    table["responsive"] = answers
+    for name, values in numbers.items():
+        if values.dtype.kind == "f":
+            table[name] = np.where(answers, values, np.nan)
+        else:
+            kept: list[Any] = [value if known else None for value, known in zip(values.tolist(), answers, strict=True)]
+            table[name] = pandas.array(kept, dtype="boolean") if values.dtype == bool else pandas.array(kept, object)
+    return table
+
+
+def resultant(
+    curve: Float[np.ndarray, "orientation ... unit"], degrees: Sequence[float] | np.ndarray, *, axial: bool = True
+) -> np.ndarray:
+    """Sum of R exp(2 i theta) over sum of |R|, complex: its length is 1 - circular variance, half its angle the
+    preferred orientation; NaN for a silent unit.
+
+    With `axial` false over the full circle, as for hues. Source: ringach2002.
+    """
+    turns = np.exp((2j if axial else 1j) * np.radians(np.asarray(degrees)))
+    total = np.abs(curve).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, np.tensordot(turns, curve, (0, 0)) / total, np.nan)
+
+
+def preferred(mean: np.ndarray) -> np.ndarray:
+    """The preferred orientation in degrees, 0..180, of a resultant."""
+    return np.degrees(np.angle(mean)) / 2 % 180
+
+
+LEVEL = 0.5**0.5
+"""The height, as a share of the peak, at which bandwidths and cut-offs are read."""
+
+
+def half_width(curve: Float[np.ndarray, "orientation unit"], *, smooth: bool = True) -> np.ndarray:
+    """Half the width of a tuning curve over 180 degrees at LEVEL of its peak, in degrees; NaN where it never falls so
+    low, that is where the unit is not selective. [unit]
+
+    The curve is smoothed with Hanning weights (2/5, 1, 2/5) and interpolated by a periodic spline. Source: ringach2002.
+    """
+    from scipy.interpolate import CubicSpline
+
+    if smooth:
+        curve = (curve + 0.4 * np.roll(curve, 1, 0) + 0.4 * np.roll(curve, -1, 0)) / 1.8
+    count = len(curve)
+    fine = np.arange(0, 180, 0.1)
+    spline = CubicSpline(np.arange(count + 1) * 180 / count, np.concatenate([curve, curve[:1]]), bc_type="periodic")
+    dense = spline(fine)
+    widths = np.full(curve.shape[1], np.nan)
+    for unit in range(curve.shape[1]):
+        turned = np.roll(dense[:, unit], -int(dense[:, unit].argmax()))
+        below = np.flatnonzero(turned < LEVEL * turned[0])
+        if turned[0] > 0 and len(below):
+            width = (below[0] + len(turned) - below[-1]) * 0.1 / 2
+            widths[unit] = width if width <= 90 else np.nan
+    return widths
+
+
+class Band(NamedTuple):
+    """Of a curve over frequency: its peak, and where it falls to LEVEL on either side (NaN where it does not)."""
+
+    peak: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def octaves(self) -> np.ndarray:
+        return np.log2(self.high / self.low)
+
+
+def band(curve: Float[np.ndarray, "frequency unit"], frequencies: np.ndarray) -> Band:
+    """Peak and cut-offs of curves over frequency, by a spline over the logarithm of frequency."""
+    from scipy.interpolate import CubicSpline
+
+    octave = np.log2(frequencies)
+    fine = np.linspace(octave[0], octave[-1], 40 * (len(octave) - 1) + 1)
+    dense = CubicSpline(octave, curve, bc_type="natural")(fine)
+    found = np.full((3, curve.shape[1]), np.nan)
+    for unit in range(curve.shape[1]):
+        top = int(dense[:, unit].argmax())
+        height = dense[top, unit]
+        if not height > 0:
+            continue
+        below = np.flatnonzero(dense[:, unit] < LEVEL * height)
+        before, after = below[below < top], below[below > top]
+        found[0, unit] = 2 ** fine[top]
+        found[1, unit] = 2 ** fine[before[-1]] if len(before) else np.nan
+        found[2, unit] = 2 ** fine[after[0]] if len(after) else np.nan
+    return Band(*found)
+
+
+def split_half(rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarray, simple: np.ndarray) -> np.ndarray:
+    """Correlation over conditions of the responses to the even and to the odd phases, for the whole set of phases
+    (Spearman-Brown). [unit]
+    """
+    halves = [component(harmonics(rates[..., first::2, :]), rest, simple) for first in (0, 1)]
+    a, b = (half.reshape(-1, half.shape[-1]) - half.reshape(-1, half.shape[-1]).mean(0) for half in halves)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))
+        return 2 * r / (1 + r)
+
+
+def resampled(
+    rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarray, simple: np.ndarray, *, times: int, seed: int
+) -> np.ndarray:
+    """The stronger component with phases drawn with replacement, [time *condition unit]: a sine is fitted to the
+    phases drawn, since these are no longer evenly spaced.
+    """
+    count = rates.shape[-2]
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=times)
+    angle = 2 * np.pi * np.arange(count) / count
+    design = np.stack([np.ones(count), np.cos(angle), np.sin(angle)])
+    gram = np.einsum("tp,kp,lp->tkl", drawn, design, design)
+    solved = np.linalg.solve(gram, drawn[:, None, :] * design)
+    fitted = np.einsum("tkp,...pu->tk...u", solved, rates)
+    f0 = np.einsum("tp,...pu->t...u", drawn / count, rates)
+    return np.where(simple, np.hypot(fitted[:, 1], fitted[:, 2]), np.maximum(f0 - rest, 0))
+
+
+def _in_order(values: np.ndarray) -> np.ndarray:
+    return np.array(list(dict.fromkeys(values.tolist())))

@@ -1,0 +1,177 @@
+"""The deed behind `unitscope tuning`: gratings and colors before every unit, and what they tell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unitscope.analysis.measures import tables, write_measures
+from unitscope.analysis.orientation import best_pairs
+from unitscope.analysis.tuning import Session
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.errors import BadInput, Failure, few
+from unitscope.record import Record, open_record
+from unitscope.recording.electrode import choose
+from unitscope.recording.tuning import Group, Responses, crop_of, groups_of, keep_session, present
+from unitscope.stimuli.batteries import first_part, second_part
+from unitscope.stimuli.color import CONTRAST
+from unitscope.stimuli.gratings import StimulusSet
+
+if TYPE_CHECKING:
+    import pandas
+
+    from unitscope.networks import Network
+    from unitscope.vocabulary import Site
+
+LARGEST = 64
+"""Sites whose fields are larger, in pixels, are shown gratings only where they are named."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how many stimuli were shown so far, and of all."""
+
+
+def tuning(
+    network: Network,
+    record: Record | str | Path,
+    *,
+    sites: str | Iterable[str] | None = None,
+    contrast: float = 1.0,
+    color_contrast: float = CONTRAST,
+    progress: Progress | None = None,
+) -> dict[str, pandas.DataFrame]:
+    """Show gratings, patches and colors to the units of a record, and derive the measures "orientation" and "color".
+
+    Every stimulus is shown once to all units whose center neurons see the same box of the picture, on the smallest
+    crop on which they answer as on the whole. Responses are kept in the record's folder `tuning`, measures in
+    `measures`; sessions that are there already are not repeated. `sites` are names or globs of the record's sites; by
+    default all with fields of up to 64 pixels. `contrast` is that of gray gratings in pixel values around gray 0.5,
+    `color_contrast` the pooled cone contrast of colored stimuli. A network without color has no color measures.
+
+    Returns the tables of measures by name. Raises BadInput for sites that the record does not hold or that cannot be
+    stimulated, for a contrast out of gamut; Failure where the record is another network's.
+    """
+    record = record if isinstance(record, Record) else open_record(record)
+    refuse_other(network, record)
+    chosen, left = sites_to_tune(network, record, sites)
+    groups, refused = groups_of(chosen)
+    if (sites is not None and refused) or not groups:
+        raise BadInput(
+            "; ".join(f"{name} cannot be shown gratings: {why}" for name, why in {**refused, **left}.items())
+        )
+    settings = {"contrast": contrast, "color_contrast": color_contrast, "network": network.fingerprint}
+    for number, group in enumerate(groups):
+        said = f"{few(group.channels, most=1)} ({number + 1} of {len(groups)})"
+        folder = record.path / "tuning" / name_of(group)
+        if not kept(folder, group, settings):
+            shutil.rmtree(folder, ignore_errors=True)
+            stimuli, responses = show_group(
+                network, chosen, group, contrast=contrast, color_contrast=color_contrast, progress=progress, said=said
+            )
+            facts = {"channels": {name: c.tolist() for name, c in group.channels.items()},
+                     "field": list(group.field), "box": list(group.box), **settings}  # fmt: skip
+            keep_session(folder, stimuli, responses, facts)
+    return measure_tuning(record)
+
+
+def measure_tuning(record: Record) -> dict[str, pandas.DataFrame]:
+    """The measures of all sessions that a record holds, written to it."""
+    made = {name: tables()[name].make(record) for name in ("orientation", "color")}
+    found = {name: table for name, table in made.items() if table is not None}
+    for name, table in found.items():
+        write_measures(record, name, table)
+    return found
+
+
+def sites_to_tune(
+    network: Network, record: Record, sites: str | Iterable[str] | None
+) -> tuple[dict[str, Site], dict[str, str]]:
+    """The sites to stimulate, and why others of the record are left out."""
+    known = {name: site for name, site in sites_of(network).items() if name in record.sites}
+    if sites is not None:
+        return choose(known, [sites] if isinstance(sites, str) else sites), {}
+    left = {}
+    for name, site in known.items():
+        seen = site.box(*site.center).clip(site.picture)
+        if max(seen.height, seen.width) > LARGEST:
+            left[name] = f"its field of {seen.height} x {seen.width} pixels is large; name it with sites="
+    return {name: site for name, site in known.items() if name not in left}, left
+
+
+def refuse_other(network: Network, record: Record) -> None:
+    there = record.facts["network"]
+    if there["fingerprint"] != network.fingerprint:
+        raise Failure(
+            f"{record.path} is a record of {there['name']} (weights {there['fingerprint'][:6]}…), and this network is "
+            f"{network.name} (weights {network.fingerprint[:6]}…). Use the network that was surveyed."
+        )
+
+
+def show_group(
+    network: Network,
+    sites: dict[str, Site],
+    group: Group,
+    *,
+    contrast: float = 1.0,
+    color_contrast: float = CONTRAST,
+    progress: Progress | None = None,
+    said: str = "",
+) -> tuple[StimulusSet, Responses]:
+    """Both parts of a session: what is the same for all units, and the series around their best gratings."""
+    crop = crop_of(network, sites, group)
+    first = first_part(group.field, contrast=contrast, color_contrast=color_contrast, color=network.inputs == 3)
+    shown = 0
+
+    def tell(count: int) -> None:
+        nonlocal shown
+        shown += count
+        if progress is not None:
+            progress(said, shown, total)
+
+    total = len(first)
+    responses = present(network, first, sites, group, crop, progress=tell)
+    pairs = pairs_of(first, responses, sites, group)
+    second = second_part(group.field, [o for o, _ in pairs], [f for _, f in pairs], contrast=contrast)
+    total += len(second)
+    more = present(network, second, sites, group, crop, progress=tell)
+    return first + second, {name: np.concatenate([responses[name], more[name]]) for name in responses}
+
+
+def pairs_of(
+    stimuli: StimulusSet, responses: Responses, sites: dict[str, Site], group: Group
+) -> list[tuple[float, float]]:
+    """The orientations and frequencies that are the best of any unit."""
+    pairs: set[tuple[float, float]] = set()
+    for session in in_memory(stimuli, responses, sites, group):
+        pairs |= {(float(o), float(f)) for o, f in zip(*best_pairs(session), strict=True)}
+    return sorted(pairs)
+
+
+def in_memory(stimuli: StimulusSet, responses: Responses, sites: dict[str, Site], group: Group) -> list[Session]:
+    """Sessions as a record would give them, but for the units' numbers, which are those of the channels."""
+    return [
+        Session(
+            name, group.channels[name], group.channels[name], stimuli.columns, values,
+            group.field, sites[name].preactivation,
+        )
+        for name, values in responses.items()
+    ]  # fmt: skip
+
+
+def name_of(group: Group) -> str:
+    """A folder's name for a group: its box."""
+    return "box-" + "_".join(str(side) for side in group.box)
+
+
+def kept(folder: Path, group: Group, settings: dict[str, Any]) -> bool:
+    """Whether a session of this group, with these settings, is there already."""
+    try:
+        facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    same = all(facts.get(name) == value for name, value in settings.items())
+    return same and facts["channels"] == {name: c.tolist() for name, c in group.channels.items()}

@@ -1,0 +1,89 @@
+"""tuning: gratings and colors before every unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter, validators
+
+from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.terminal import paragraph, table
+from unitscope.verbs.manners import bars, columns, resumable
+
+if TYPE_CHECKING:
+    import pandas
+
+Contrast = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
+
+
+def tuning(
+    model: str,
+    /,
+    *,
+    record: Path,
+    sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    contrast: Contrast = 1.0,
+    color_contrast: Contrast = 0.14,
+    device: str = "auto",
+    options: ModelOptions = DEFAULT_MODEL,
+) -> None:
+    """Show gratings, patches and colors to every unit, as in the laboratory, and measure its tuning.
+
+    For each unit: preferred orientation, 1 - circular variance and bandwidth; preferred spatial frequency; simple or
+    complex (F1/F0); size tuning and suppression; contrast response; cone weights, preference for color or luminance,
+    single or double opponency, hue. Stimuli are centered on the receptive field of the center neuron and sized by it.
+    Units that gratings do not drive have no numbers. The same command resumes a session that was interrupted.
+
+    Args:
+        model: What `unitscope sites` takes.
+        record: A record of this network. Responses and measures are added to it.
+        sites: Names or globs of sites of the record. By default all with fields of up to 64 pixels.
+        contrast: Of gray gratings, 0 to 1, in pixel values around middle gray.
+        color_contrast: Pooled cone contrast of colored stimuli; an sRGB display ends at 0.1418 for L - M.
+        device: auto, cpu, cuda or cuda:1.
+    """
+    from unitscope.physiology import tuning as show_and_measure
+
+    network = open_network(model, options).to(choose_device(device))
+    with resumable(f"Sessions that were completed are kept in {record}; the same command resumes."), bars() as tell:
+        found = show_and_measure(
+            network, record, sites=sites, contrast=contrast, color_contrast=color_contrast, progress=tell
+        )
+    print(tuning_table(found, width=columns()))
+    print(f"\nThe tables are in {record / 'measures'}. Next: unitscope atlas {record} --to atlas")
+
+
+def tuning_table(found: dict[str, pandas.DataFrame], *, width: int = 80) -> str:
+    """A line per site: how many units respond, and what they are tuned to."""
+    orientation, color = found["orientation"], found.get("color")
+    rows = []
+    for site, units in orientation.groupby("site", sort=False):
+        row = [str(site), str(len(units)), str(int(units["responsive"].sum())),
+               _median(units["orientation_selectivity"]), _median(units["preferred_frequency"]),
+               _median(units["f1_f0"]), _share(units["simple"])]  # fmt: skip
+        if color is not None:
+            here = color[color["site"] == site]
+            row += [_share(here["opponency"].dropna() == kind) for kind in ("single", "double")]
+        rows.append(row)
+    headings = [("site", "<"), ("units", ">"), ("respond", ">"), ("1-CV", ">"), ("c/px", ">"), ("F1/F0", ">"), ("simple", ">")]
+    headings += [("single", ">"), ("double", ">")] if color is not None else []
+    legend = (
+        "respond: units that gratings drive. 1-CV: 1 - circular variance, c/px: preferred spatial frequency in cycles per "
+        "pixel, F1/F0: modulation by phase (medians). simple: share of simple cells among them. "
+    )
+    legend += (
+        "single, double: share of single- and double-opponent units among those that colors drive."
+        if color is not None
+        else "Color is undefined: the network has one input channel, not three."
+    )
+    return "\n".join([table(headings, rows, width=width), "", paragraph(legend, width=width)])
+
+
+def _median(values: pandas.Series) -> str:
+    return f"{values.median():.2f}" if values.notna().any() else "–"
+
+
+def _share(values: pandas.Series) -> str:
+    known = values.dropna()
+    return f"{100 * known.mean():.0f} %" if len(known) else "–"

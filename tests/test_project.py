@@ -23,7 +23,7 @@ LAYERS = (
     "cli",
     "verbs",
     "reproductions",
-    "options terminal demo",
+    "options terminal demo physiology",
     "report",
     "atlas",
     "analysis perturbation synthesis training",

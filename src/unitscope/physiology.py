@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unitscope.analysis.measures import tables, write_measures
-from unitscope.analysis.orientation import best_pairs
 from unitscope.analysis.tuning import Session
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, few
@@ -118,12 +117,15 @@ def show_group(
     *,
     contrast: float = 1.0,
     color_contrast: float = CONTRAST,
+    color: bool = True,
     progress: Progress | None = None,
     said: str = "",
 ) -> tuple[StimulusSet, Responses]:
     """Both parts of a session: what is the same for all units, and the series around their best gratings."""
     crop = crop_of(network, sites, group)
-    first = first_part(group.field, contrast=contrast, color_contrast=color_contrast, color=network.inputs == 3)
+    first = first_part(
+        group.field, contrast=contrast, color_contrast=color_contrast, color=color and network.inputs == 3
+    )
     shown = 0
 
     def tell(count: int) -> None:
@@ -147,7 +149,7 @@ def pairs_of(
     """The orientations and frequencies that are the best of any unit."""
     pairs: set[tuple[float, float]] = set()
     for session in in_memory(stimuli, responses, sites, group):
-        pairs |= {(float(o), float(f)) for o, f in zip(*best_pairs(session), strict=True)}
+        pairs |= {(float(o), float(f)) for o, f in zip(*session.best_pairs, strict=True)}
     return sorted(pairs)
 
 

@@ -206,7 +206,8 @@ def opponency(colors: Colors, weights: Float[np.ndarray, "3 unit"], thresholds: 
 def weights_of(colors: Colors) -> Float[np.ndarray, "3 unit"]:
     """Signed weights of the primaries (cones, or channels) at each unit's best grating or uniform field."""
     _, _, turn, step = colors.best_of(tuple(range(len(colors.flat))))
-    return primary_weights(colors.amplitudes(turn, step), colors.at(turn, step), colors.simple, colors.space)
+    amplitudes = colors.amplitudes(turn, step)
+    return primary_weights(amplitudes, colors.at(turn, step), colors.simple, colors.space, uniform=step < 0)
 
 
 def primary_weights(
@@ -214,17 +215,21 @@ def primary_weights(
     responses: Float[np.ndarray, "direction unit"],
     simple: Bool[np.ndarray, " unit"],
     space: Space = CONES,
+    *,
+    uniform: Bool[np.ndarray, " unit"] | None = None,
 ) -> Float[np.ndarray, "3 unit"]:
     """Signed weights of L, M and S (or red, green and blue) at a unit's best grating, magnitudes summing to 1; NaN
     where none drives it.
 
-    Of a simple unit the sign is that of the phase, relative to its strongest cone (which counts as positive where a
-    grating, with no phase of its own, is best). A complex unit tells no phase: its signs are those with which the sum
-    over cones foretells best what luminance and L - M draw.
+    Of a simple unit the sign is that of the phase: where a `uniform` field is best, of the field itself, and where a
+    grating is, relative to the strongest cone, which then counts as positive. A complex unit tells no phase: its signs
+    are those with which the sum over cones foretells best what luminance and L - M draw.
     """
     own = amplitudes[list(space.primaries)]
     strongest = np.abs(own).argmax(0)
     reference = own[strongest, np.arange(own.shape[1])]
+    if uniform is not None:
+        reference = np.where(uniform, 1.0, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
         projected = np.real(own * np.conj(reference) / np.abs(reference))
         signed = np.where(simple, projected, _signs(responses, space) * responses[list(space.primaries)])
@@ -332,18 +337,19 @@ def harris(session: Session) -> np.ndarray:
     millionth of the range, so that rounding does not count.
     """
     black, saturated, full = (session.where(block) for block in ("black", "saturated", "full"))
-    spectral = _both_sides(session.responses[saturated], session.responses[black][0])
+    every = np.concatenate([black, saturated, full])
+    slack = 1e-6 * (np.ptp(session.responses[every], axis=0) + np.abs(session.responses[black][0]))
+    spectral = _both_sides(session.responses[saturated], session.responses[black][0], slack)
     spectral &= session.responses[black][0] > 0
-    spatial = _both_sides(session.rates[full], session.rates[black][0])
-    still = (np.ptp(session.responses[saturated], axis=0) == 0) & (np.ptp(session.rates[full], axis=0) == 0)
+    spatial = _both_sides(session.rates[full], session.rates[black][0], slack)
+    still = np.ptp(session.responses[every], axis=0) == 0
     kind = np.where(spatial & spectral, "double", np.where(spatial, "spatial", np.where(spectral, "spectral", "none")))
     return np.where(still, "unresponsive", kind).astype(object)
 
 
-def _both_sides(responses: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+def _both_sides(responses: np.ndarray, baseline: np.ndarray, slack: np.ndarray) -> np.ndarray:
     if not len(responses):
         return np.zeros(len(baseline), dtype=bool)
-    slack = 1e-6 * np.ptp(responses, axis=0)
     return (responses.max(0) > baseline + slack) & (responses.min(0) < baseline - slack)
 
 

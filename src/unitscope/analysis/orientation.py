@@ -9,11 +9,9 @@ from jaxtyping import Float
 
 from unitscope.analysis.measures import Measure, Table
 from unitscope.analysis.tuning import (
-    Best,
     Session,
     at,
     band,
-    best_condition,
     component,
     half_width,
     harmonics,
@@ -49,35 +47,21 @@ def orientation_table(found: list[Session]) -> pandas.DataFrame:
 
     population: dict[str, float] = {}
     for session in found:
-        highest = float(best_of(session).strength.max())
+        highest = float(session.best.strength.max())
         population[session.site] = max(population.get(session.site, 0.0), highest)
     parts = [_rows(session, population[session.site]) for session in found]
     return pandas.concat(parts, ignore_index=True).sort_values("unit", ignore_index=True)
 
 
-def best_of(session: Session) -> Best:
-    """The best orientation and frequency of each unit."""
-    grid = session.grid("orientation", "orientation", "frequency", "phase")
-    return best_condition(harmonics(grid.rates), session.rest)
-
-
-def best_pairs(session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """Orientation and frequency of each unit's best grating, [unit] each."""
-    grid = session.grid("orientation", "orientation", "frequency", "phase")
-    places = best_condition(harmonics(grid.rates), session.rest).places
-    return grid.values["orientation"][places[0]], grid.values["frequency"][places[1]]
-
-
 def _rows(session: Session, population: float) -> pandas.DataFrame:
     numbers = {**_of_gratings(session), **_of_size(session), **_of_contrast(session), **_of_plaids(session)}
-    return table_of(session, responsive(best_of(session).strength, population=population), numbers)
+    return table_of(session, responsive(session.best.strength, population=population), numbers)
 
 
 def _of_gratings(session: Session) -> dict[str, np.ndarray]:
-    grid = session.grid("orientation", "orientation", "frequency", "phase")
+    grid = session.gratings
     degrees, frequencies = grid.values["orientation"], grid.values["frequency"]
-    found, rest = harmonics(grid.rates), session.rest
-    best = best_condition(found, rest)
+    found, rest, best = session.harmonics, session.rest, session.best
     strength = component(found, rest, best.simple)
     units = np.arange(len(rest))
     curve = strength[:, best.places[1], units]
@@ -86,7 +70,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     spread = band(across, frequencies)
     rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
     drawn = resultant(np.moveaxis(resampled(rates, rest, best.simple, times=TIMES, seed=0), 1, 0), degrees)
-    low, high = np.nanpercentile(np.abs(drawn), [2.5, 97.5], axis=0)
+    low, high = np.percentile(np.nan_to_num(np.abs(drawn)), [2.5, 97.5], axis=0)
     f0, f1 = at(found.f0, *best.places), at(found.f1, *best.places)
     away = np.degrees(np.angle(drawn * np.conj(mean))) / 2
     half = len(degrees) // 2
@@ -121,7 +105,7 @@ def pair_of(session: Session, block: str) -> np.ndarray:
         (session.stimuli["orientation"][p], session.stimuli["frequency"][p]): int(session.stimuli["pair"][p])
         for p in places
     }
-    return np.array([pairs[pair] for pair in zip(*best_pairs(session), strict=True)])
+    return np.array([pairs[pair] for pair in zip(*session.best_pairs, strict=True)])
 
 
 def _of_size(session: Session) -> dict[str, np.ndarray]:
@@ -138,14 +122,14 @@ def size_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "diamet
     """Diameters, and the response to patches of each unit's best grating."""
     grid = session.grid("size", "pair", "diameter", "phase")
     own = at(grid.rates, pair_of(session, "size"))
-    return grid.values["diameter"], component(harmonics(own), session.rest, best_of(session).simple)
+    return grid.values["diameter"], component(harmonics(own), session.rest, session.best.simple)
 
 
 def contrast_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "contrast unit"]]:
     """Contrasts, and the response to each unit's best grating."""
     grid = session.grid("contrast", "pair", "contrast", "phase")
     own = at(grid.rates, pair_of(session, "contrast"))
-    return grid.values["contrast"], component(harmonics(own), session.rest, best_of(session).simple)
+    return grid.values["contrast"], component(harmonics(own), session.rest, session.best.simple)
 
 
 def _of_contrast(session: Session) -> dict[str, np.ndarray]:
@@ -197,7 +181,7 @@ def _of_plaids(session: Session) -> dict[str, np.ndarray]:
         return {}
     grid = session.grid("plaid", "pair", "second_phase", "phase")
     own = at(grid.rates, pair_of(session, "plaid"))
-    simple = best_of(session).simple
+    simple = session.best.simple
     plaid = component(harmonics(own), session.rest, simple).mean(0)
     contrasts, curve = contrast_curves(session)
     alone = curve[np.abs(contrasts - contrasts[-1] / 2).argmin()]

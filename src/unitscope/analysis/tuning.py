@@ -55,6 +55,27 @@ class Session:
         """The rate for plain gray."""
         return self.rates[self.where("rest")][0]
 
+    @cached_property
+    def gratings(self) -> Grid:
+        """Rates for gray gratings, [orientation frequency phase unit]."""
+        return self.grid("orientation", "orientation", "frequency", "phase")
+
+    @cached_property
+    def harmonics(self) -> Harmonics:
+        """Of the gray gratings, [orientation frequency unit]."""
+        return harmonics(self.gratings.rates)
+
+    @cached_property
+    def best(self) -> Best:
+        """The best gray grating of each unit."""
+        return best_condition(self.harmonics, self.rest)
+
+    @property
+    def best_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Orientation and frequency of each unit's best grating, [unit] each."""
+        turn, step = self.best.places
+        return self.gratings.values["orientation"][turn], self.gratings.values["frequency"][step]
+
     def where(self, block: str) -> Int[np.ndarray, " stimulus"]:
         return np.flatnonzero(self.stimuli["block"] == block)
 
@@ -165,7 +186,7 @@ def at(values: np.ndarray, *places: np.ndarray) -> np.ndarray:
     kept.
     """
     units = np.arange(values.shape[-1])
-    return np.stack([values[(*(place[u] for place in places), ..., u)] for u in units], axis=-1)
+    return np.moveaxis(np.moveaxis(values, -1, 0)[(units, *places)], 0, -1)
 
 
 def responsive(strength: Float[np.ndarray, " unit"], *, population: float | None = None) -> np.ndarray:

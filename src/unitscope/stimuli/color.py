@@ -31,8 +31,8 @@ _WHITE = CONES_OF_XYZ @ XYZ_OF_LINEAR @ np.ones(3)
 CONES_OF_LINEAR = CONES_OF_XYZ @ XYZ_OF_LINEAR / _WHITE[:, None]
 """Linear sRGB to L, M, S with white at (1, 1, 1): rows sum to 1."""
 
-LUMINANCE_OF_CONES = np.linalg.inv(CONES_OF_XYZ)[1] * _WHITE
-"""Weights of L, M and S in CIE luminance Y; that of S is 0."""
+LUMINANCE_OF_CONES = np.linalg.inv(CONES_OF_XYZ)[1] * _WHITE * (1, 1, 0)
+"""Weights of L, M and S in CIE luminance Y; that of S is 0 (1e-5, by the rounding of the published matrix)."""
 
 GRAY = 0.5
 """The background as a pixel value, to which every unit is adapted."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,8 +55,11 @@ class StimulusSet:
         return StimulusSet({name: np.concatenate([self.columns[name], other.columns[name]]) for name in COLUMNS})
 
     def take(self, which: slice) -> StimulusSet:
-        return StimulusSet({name: values[which] for name, values in self.columns.items()})
+        part = StimulusSet({name: values[which] for name, values in self.columns.items()})
+        part.__dict__["colors"] = tuple(values[which] for values in self.colors)
+        return part
 
+    @cached_property
     def colors(self) -> tuple[np.ndarray, np.ndarray]:
         """What each stimulus adds to gray where its modulation is 1: [stimulus 3]; and whether that is linear light
         rather than pixel values, [stimulus].
@@ -63,11 +67,11 @@ class StimulusSet:
         Raises BadInput for a contrast that cannot be shown.
         """
         amounts, linear = np.zeros((len(self), 3)), np.zeros(len(self), dtype=bool)
-        asked = np.stack([self.columns["direction"], self.columns["contrast"].astype(object)], axis=1)
-        keys: dict[tuple[str, float], list[int]] = {}
-        for number, (name, contrast) in enumerate(asked):
-            keys.setdefault((str(name), float(contrast)), []).append(number)
-        for (name, contrast), numbers in keys.items():
+        groups: dict[tuple[str, float], list[int]] = {}
+        asked = zip(self.columns["direction"].tolist(), self.columns["contrast"].tolist(), strict=True)
+        for number, color in enumerate(asked):
+            groups.setdefault(color, []).append(number)
+        for (name, contrast), numbers in groups.items():
             amounts[numbers], linear[numbers] = _color(name, contrast)
         return amounts, linear
 
@@ -143,7 +147,7 @@ def draw(
     """
     import torch
 
-    amounts, linear = stimuli.colors()
+    amounts, linear = stimuli.colors
     modulation = _modulation(stimuli, size, center, torch.device(device))
     amount = torch.as_tensor(amounts, dtype=torch.float32, device=device)
     gray = torch.where(torch.as_tensor(linear, device=device), float(decoded(np.array(GRAY))), GRAY).float()

@@ -66,11 +66,19 @@ def tuning_table(found: dict[str, pandas.DataFrame], *, width: int = 80) -> str:
             here = color[color["site"] == site]
             row += [_share(here["opponency"].dropna() == kind) for kind in ("single", "double")]
         rows.append(row)
-    headings = [("site", "<"), ("units", ">"), ("respond", ">"), ("1-CV", ">"), ("c/px", ">"), ("F1/F0", ">"), ("simple", ">")]
-    headings += [("single", ">"), ("double", ">")] if color is not None else []
+    names = [
+        "units",
+        "respond",
+        "1-CV",
+        "c/px",
+        "F1/F0",
+        "simple",
+        *(["single", "double"] if color is not None else []),
+    ]
+    headings = [("site", "<"), *((name, ">") for name in names)]
     legend = (
-        "respond: units that gratings drive. 1-CV: 1 - circular variance, c/px: preferred spatial frequency in cycles per "
-        "pixel, F1/F0: modulation by phase (medians). simple: share of simple cells among them. "
+        "respond: units that gratings drive. 1-CV: 1 - circular variance, c/px: preferred spatial frequency in cycles "
+        "per pixel, F1/F0: modulation by phase (medians). simple: share of simple cells among them. "
     )
     legend += (
         "single, double: share of single- and double-opponent units among those that colors drive."

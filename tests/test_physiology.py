@@ -1,0 +1,125 @@
+"""The deed behind `unitscope tuning`, on a small record."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from torch import nn
+
+import unitscope
+from tests.recording.pictures import write_many
+from tests.wiring import gabor, gabor_network, wired
+from unitscope import physiology
+from unitscope.analysis.measures import measure
+from unitscope.analysis.tuning import sessions
+from unitscope.errors import BadInput, Failure
+from unitscope.networks import Network
+from unitscope.record import Record, open_record, write_facts
+from unitscope.recording.survey import survey
+
+ANGLES = [10.0, 100.0]
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    folder = tmp_path_factory.mktemp("tuning")
+    pictures = write_many(folder, 4)
+    record = survey(gabor_network(ANGLES), pictures, to=folder / "record", sites=["conv1", "relu"])
+    physiology.tuning(gabor_network(ANGLES), record)
+    return record
+
+
+def test_the_measures_are_in_the_record(record: Record) -> None:
+    table = record.measures("orientation")
+    assert table["site"].tolist() == ["conv1"] * 2 + ["relu"] * 2
+    assert table["unit"].tolist() == [0, 1, 2, 3]
+    assert table["preferred_orientation"].tolist() == pytest.approx(ANGLES * 2, abs=0.1)
+    promised = {
+        "preferred_orientation",
+        "orientation_selectivity",
+        "bandwidth",
+        "preferred_frequency",
+        "f1_f0",
+        "responsive",
+    }
+    assert promised <= set(table.columns)
+    assert {"cone_l", "cone_m", "cone_s", "color_preference", "opponency", "responsive"} <= set(
+        record.measures("color").columns
+    )
+
+
+def test_responses_come_back_as_they_were_read(record: Record) -> None:
+    (first, second) = sessions(record)
+    assert (first.site, second.site) == ("conv1", "relu")
+    assert first.stimuli["block"][0] == "rest"
+    assert (second.responses >= 0).all()
+    assert second.responses == pytest.approx(first.rates, abs=1e-6)
+
+
+def test_measures_are_made_again_without_the_network(record: Record, tmp_path: Path) -> None:
+    copy = shutil.copytree(record.path, tmp_path / "copy")
+    shutil.rmtree(copy / "measures")
+    made = measure(copy)
+    pandas.testing.assert_frame_equal(made["orientation"], record.measures("orientation"), check_dtype=False)
+
+
+def test_a_session_is_not_repeated(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(physiology, "show_group", lambda *_, **__: pytest.fail("shown again"))
+    physiology.tuning(gabor_network(ANGLES), record)
+    with pytest.raises(pytest.fail.Exception, match="shown again"):
+        physiology.tuning(gabor_network(ANGLES), record, contrast=0.5)
+
+
+def test_another_network_is_refused(record: Record) -> None:
+    with pytest.raises(Failure, match=r"is a record of gabor_network .* Use the network that was surveyed"):
+        physiology.tuning(gabor_network([20.0, 30.0]), record)
+
+
+def test_sites_that_the_record_lacks_are_named(record: Record) -> None:
+    with pytest.raises(BadInput, match="no site 'avgpool'"):
+        physiology.tuning(gabor_network(ANGLES), record, sites="avgpool")
+
+
+def test_a_contrast_out_of_gamut_is_named(record: Record, tmp_path: Path) -> None:
+    copy = shutil.copytree(record.path, tmp_path / "copy")
+    with pytest.raises(BadInput, match="out of gamut"):
+        physiology.tuning(gabor_network(ANGLES), copy, color_contrast=0.3)
+
+
+def test_a_grayscale_network_has_no_color_measures(record: Record, tmp_path: Path) -> None:
+    """There is no record of photographs for one input channel; the session stands alone."""
+    network = wired(gabor(30.0)[:1][None], name="gray", size=32)
+    copy = shutil.copytree(record.path, tmp_path / "copy", ignore=shutil.ignore_patterns("tuning", "measures"))
+    facts = dict(record.facts)
+    facts["network"] = {**facts["network"], "fingerprint": network.fingerprint, "inputs": 1}
+    facts["sites"] = [{**site, "channels": 1, "first_unit": i} for i, site in enumerate(facts["sites"])]
+    write_facts(copy, facts)
+    found = physiology.tuning(network, open_record(copy))
+    assert set(found) == {"orientation"}
+    assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx([30.0] * 2, abs=0.1)
+
+
+def test_fields_smaller_than_a_cycle_are_named(tmp_path: Path) -> None:
+    network = Network(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()), size=32, mean=(0, 0, 0), std=(1, 1, 1), name="dots")
+    record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record")
+    with pytest.raises(
+        BadInput, match=r"0 cannot be shown gratings: its field of 1 x 1 pixels holds less than a cycle"
+    ):
+        physiology.tuning(network, record)
+
+
+def test_a_site_without_positions_sees_the_whole_picture(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = gabor_network(ANGLES, size=24)
+    record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["conv1", "fc"])
+    found = physiology.tuning(network, record, sites=["fc"])
+    assert found["orientation"]["responsive"].all()
+    assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx(ANGLES, abs=2)
+
+
+def test_the_name_at_the_top_is_the_deed() -> None:
+    assert unitscope.tuning is physiology.tuning

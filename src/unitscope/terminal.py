@@ -148,6 +148,42 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     return "\n".join([_table_on_lines(headings, rows, width), "", *(paragraph(text, width=width) for text in legend)])
 
 
+TWO_SIDED: tuple[Column, ...] = (
+    ("site", "<"), ("units", ">"), ("selective", ">"), ("median", ">"), ("preferred", ">"), ("anti-", ">"),
+    ("both", ">"),
+)  # fmt: skip
+
+
+def selectivity_table(name: str, measures: pandas.DataFrame, *, width: int = 80) -> str:
+    """How many units of each site are selective for a category, and at which ends it is enriched; category by
+    category.
+    """
+    parts = []
+    for category, units in measures.groupby("category", sort=False):
+        rows = [_two_sided(str(site), of_site) for site, of_site in units.groupby("site", sort=False)]
+        first = units.iloc[0]
+        share = f"{100 * first['category_images'] / first['images']:.1f} %"
+        head = f"{category}: {first['category_images']:,} of {first['images']:,} labeled images, {share}."
+        parts.append("\n".join([head, "", table(TWO_SIDED, [*rows, _two_sided("all", units)], width=width)]))
+    told = (
+        "selective: selectivity of 0.65 or more (1: answers to the category only, 0.5: no difference). median: of "
+        "selectivity. preferred, anti-, both: selective units whose highest, lowest and highest as well as lowest "
+        f"responses have more images of the category than chance gives (q < 0.05 over all units). {name}.parquet holds "
+        "further indices, and notes on units about which they disagree."
+    )
+    return "\n\n".join([*parts, paragraph(told, width=width)])
+
+
+def _two_sided(site: str, units: pandas.DataFrame) -> tuple[str, ...]:
+    from unitscope.analysis.disagreement import SELECTIVE
+
+    selective = units["selectivity"] >= SELECTIVE["selectivity"]
+    high, low = (selective & (units[f"{pole}_q"] < 0.05) for pole in ("preferred", "antipreferred"))
+    known, ends = units["selectivity"].notna().any(), units["antipreferred_share"].notna().any()
+    counts = [selective.sum(), f"{units['selectivity'].median():.3f}", high.sum()] if known else ["", "", ""]
+    return (site, str(len(units)), *map(str, counts), *(str(n.sum()) if ends else "" for n in (low, high & low)))
+
+
 def _table_on_lines(headings: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> str:
     """A table whose headings are broken over several lines, a word a line."""
     words = [heading.split() for heading, _ in headings]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,9 @@ from unitscope.record import Record, open_record, write_table
 
 if TYPE_CHECKING:
     import pandas
+
+    from unitscope.analysis.categories import Asked
+    from unitscope.analysis.selectivity import Pool
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,14 @@ class Table:
     columns: tuple[Measure, ...]
 
 
-def measure(record: Record | str | Path) -> dict[str, pandas.DataFrame]:
+def measure(
+    record: Record | str | Path, *, categories: Asked | Iterable[Asked] = (), pool: Pool = "max"
+) -> dict[str, pandas.DataFrame]:
     """Make every table of measures that the record's summaries allow, write it to `measures/`, and return them by
     name.
 
-    Raises BadInput where there is no record.
+    With `categories` (see `analysis.categories.categories_of`) also how selective units are for these, with `pool` of
+    the map's maximum, mean or minimum. Raises BadInput where there is no record, and for what is no category of it.
     """
     record = open_record(record) if not isinstance(record, Record) else record
     made = {}
@@ -52,6 +58,11 @@ def measure(record: Record | str | Path) -> dict[str, pandas.DataFrame]:
         if values is not None:
             write_measures(record, name, values)
             made[name] = values
+    if categories := [categories] if isinstance(categories, str | Path) else categories:
+        from unitscope.analysis.selectivity import selectivity
+
+        made["selectivity"] = selectivity(record, categories, pool=pool)
+        write_measures(record, "selectivity", made["selectivity"])
     return made
 
 
@@ -68,5 +79,6 @@ def tables() -> Mapping[str, Table]:
     from unitscope.analysis.activity import ACTIVITY
     from unitscope.analysis.opponency import COLOR
     from unitscope.analysis.orientation import ORIENTATION
+    from unitscope.analysis.selectivity_measures import SELECTIVITY
 
-    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR)}
+    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, SELECTIVITY)}

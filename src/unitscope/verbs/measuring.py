@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from unitscope.terminal import measure_table
+from cyclopts import Parameter
+
+from unitscope.terminal import measure_table, selectivity_table
 from unitscope.verbs.manners import columns
 
 
-def measure(record: Path, /) -> None:
+def measure(
+    record: Path,
+    /,
+    *,
+    categories: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    pool: Literal["max", "mean", "min"] = "max",
+) -> None:
     """Make all measures that a record's summaries allow, and keep them in it as tables.
 
     Neither the network nor the images are needed.
 
     Args:
         record: A folder that a survey left.
+        categories: What units may be selective for: labels, groups of ImageNet's classes such as dogs, CSV files with
+            the columns category and label (or uri), or "labels" for each label by itself.
+        pool: Which response of a map counts for that. mean and min need a survey with --responses.
     """
     from unitscope.analysis.measures import measure as measure_record
 
-    for name, table in measure_record(record).items():
-        print(measure_table(name, table, width=columns()))
+    for name, table in measure_record(record, categories=categories or (), pool=pool).items():
+        show = selectivity_table if name == "selectivity" else measure_table
+        print(show(name, table, width=columns()))
         print(f"\nThe table is {record / 'measures' / f'{name}.parquet'}.")

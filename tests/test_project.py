@@ -41,10 +41,11 @@ WRITTEN_IN = {
     "preprocessing": "networks",
     "zoos": "networks",
     "company": "training",
+    "optima": "record",
 }
 """Files that belong to the chapter of another name."""
 
-LIGHT = ("unitscope", "unitscope.record", "unitscope.recording.patches", "unitscope.stimuli.images", "unitscope.cli")
+LIGHT = ("unitscope", "unitscope.record", "unitscope.optima", "unitscope.recording.patches", "unitscope.stimuli.images", "unitscope.cli")
 
 
 def chapter(module: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unitscope.atlas.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
     from unitscope.networks import Network, load, save
+    from unitscope.optima import Optima
     from unitscope.perturbation.experiment import perturb
     from unitscope.physiology import tuning
     from unitscope.record import Record
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from unitscope.recording.survey import survey
     from unitscope.stimuli.builtin import builtin_images
     from unitscope.stimuli.images import open_images
+    from unitscope.synthesis.maximize import maximize
     from unitscope.training import train
     from unitscope.vocabulary import Box, Neuron, ReceptiveField, Site, Unit
 
@@ -38,6 +40,7 @@ _HOMES = {
     "Network": "networks.Network",
     "Neuron": "vocabulary.Neuron",
     "ReceptiveField": "vocabulary.ReceptiveField",
+    "Optima": "optima.Optima",
     "Record": "record.Record",
     "Site": "vocabulary.Site",
     "Unit": "vocabulary.Unit",
@@ -47,6 +50,7 @@ _HOMES = {
     "couplings": "analysis.couplings.couplings",
     "filters": "recording.filtering.filters",
     "load": "networks.load",
+    "maximize": "synthesis.maximize.maximize",
     "measure": "analysis.measures.measure",
     "merge": "recording.merging.merge",
     "neuron_feature": "recording.patches.neuron_feature",
@@ -68,6 +72,7 @@ __all__ = [
     "Failure",
     "Network",
     "Neuron",
+    "Optima",
     "ReceptiveField",
     "Record",
     "Site",
@@ -79,6 +84,7 @@ __all__ = [
     "couplings",
     "filters",
     "load",
+    "maximize",
     "measure",
     "merge",
     "neuron_feature",

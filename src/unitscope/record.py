@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import xarray
     import zarr
 
+    from unitscope.optima import Optima
+
 FORMAT = 1
 """Version of the record's form. A record of another version is refused in words."""
 
@@ -86,6 +88,27 @@ class Record:
         if name not in known:
             raise unknown_name("measure", name, known, where=f"the record {self.path}")
         return self._table(f"measures/{name}.parquet")
+
+    def optima(
+        self,
+        objectives: str | Iterable[str] | None = None,
+        *,
+        name: str = "contrast-preferred",
+        site: str | None = None,
+    ) -> Optima:
+        """Optimal stimuli of the set `optima/NAME`: all, those of one `site`, or of some objectives ("maxpool:18",
+        "maxpool:18@all").
+
+        Raises UnknownName where the record has no such set, or the set no such objective.
+        """
+        from unitscope.optima import read_optima, sets_of
+
+        known = sets_of(self.path / "optima")
+        if name not in known:
+            advice = "`unitscope maximize` makes them."
+            raise unknown_name("set of optima", name, known, where=f"the record {self.path}", advice=advice)
+        asked = [objectives] if isinstance(objectives, str) else objectives
+        return read_optima(self.path / "optima" / name, asked, site=site)
 
     def array(self, name: str) -> zarr.Array[Any]:
         """An array of `arrays.zarr`, unread. Raises UnknownName where the record has none of that name."""

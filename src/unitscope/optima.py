@@ -1,0 +1,305 @@
+"""Optimal stimuli as they are kept: pictures with what is known of each, in a folder of PNG files and arrays. No torch.
+
+A set of optima is a folder `optima/NAME` of a record: `recipe.json` (how they were made, of which network), arrays in
+`SITE-NUMBER.safetensors`, and a PNG per objective with its seeds side by side. They were made by synthesis.maximize.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from unitscope.errors import BadInput, Failure, unknown_name
+from unitscope.vocabulary import Box, Unit
+
+Pictures = Float32[np.ndarray, "seed color height width"]
+
+
+@dataclass(frozen=True)
+class Light:
+    """How whitened pictures become RGB: mean and standard deviation per input channel, and whether these are BGR."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool
+
+    def color(self, whitened: Float32[np.ndarray, "*many color height width"]) -> np.ndarray:
+        """RGB, clipped to 0..1."""
+        mean, std = (np.asarray(n, np.float32)[:, None, None] for n in (self.mean, self.std))
+        pictures = np.clip(whitened * std + mean, 0, 1).astype(np.float32)
+        return pictures[..., ::-1, :, :] if self.bgr else pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """The optimal stimuli found for one objective, one per seed.
+
+    `whitened` is what the network's module was shown, (RGB - mean) / std, in its order of channels; `pictures` the same
+    in RGB, clipped to 0..1. They are the part `box` of the network's picture, which may hang over its edge; there, and
+    wherever the neuron does not look, they have the mean color. `responses` [seed] are what the network answers to
+    `whitened`; `history` [seed step] what it answered on the way, the last one included (NaN after the end). `moved` is
+    false where the start was dead; `reason` says why. `way` is how it was heard: on a cone, an aligned crop, or the
+    whole picture, and why not on less.
+    """
+
+    objective: str
+    site: str
+    channel: int
+    box: Box
+    whitened: Pictures
+    responses: Float32[np.ndarray, " seed"]
+    history: Float32[np.ndarray, "seed step"]
+    moved: Bool[np.ndarray, " seed"]
+    light: Light
+    reason: str = ""
+    way: str = "cone"
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        return self.light.color(self.whitened)
+
+    @property
+    def clipped(self) -> float:
+        """Share of the numbers in `whitened` that lie beyond RGB 0..1, and are clipped in `pictures`."""
+        low, high = ((bound - np.asarray(self.light.mean)) / np.asarray(self.light.std) for bound in (0, 1))
+        beyond = (self.whitened < low[:, None, None] - 1e-5) | (self.whitened > high[:, None, None] + 1e-5)
+        return float(beyond.mean())
+
+    @property
+    def best(self) -> int:
+        """The seed with the strongest response, in the direction that was asked for."""
+        rises = self.history[:, 0] <= self.responses
+        return int(np.argmax(self.responses) if rises.mean() >= 0.5 else np.argmin(self.responses))
+
+
+@dataclass(frozen=True, eq=False)
+class Optima:
+    """Optimal stimuli of several objectives, in the order in which they were asked for, and how they were made."""
+
+    optima: tuple[Optimum, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What was maximized: a unit, or an objective, as it prints itself."""
+        return tuple(one.objective for one in self.optima)
+
+    @property
+    def pictures(self) -> np.ndarray | dict[str, np.ndarray]:
+        """[unit seed color height width], RGB 0..1; where fields differ, one such array per site."""
+        return self._stacked("pictures")
+
+    @property
+    def whitened(self) -> np.ndarray | dict[str, np.ndarray]:
+        """As `pictures`, on the scale of the network's module, not clipped."""
+        return self._stacked("whitened")
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        return tuple(one.box for one in self.optima)
+
+    @property
+    def responses(self) -> Float32[np.ndarray, "unit seed"]:
+        return np.stack([one.responses for one in self.optima])
+
+    @property
+    def moved(self) -> Bool[np.ndarray, "unit seed"]:
+        return np.stack([one.moved for one in self.optima])
+
+    @property
+    def history(self) -> Float32[np.ndarray, "unit seed step"]:
+        """Responses on the way; NaN after the end of those that were stable sooner."""
+        longest = max(one.history.shape[1] for one in self.optima)
+        ends = [((0, 0), (0, longest - one.history.shape[1])) for one in self.optima]
+        return np.stack(
+            [np.pad(one.history, end, constant_values=np.nan) for one, end in zip(self.optima, ends, strict=True)]
+        )
+
+    def _stacked(self, what: str) -> np.ndarray | dict[str, np.ndarray]:
+        arrays = [getattr(one, what) for one in self.optima]
+        if len({array.shape for array in arrays}) == 1:
+            return np.stack(arrays)
+        sites: dict[str, list[np.ndarray]] = {}
+        for one, array in zip(self.optima, arrays, strict=True):
+            sites.setdefault(one.site, []).append(array)
+        uneven = [site for site, group in sites.items() if len({array.shape for array in group}) > 1]
+        if uneven:
+            raise BadInput(
+                f"the pictures of {uneven[0]} differ in size (positions, or sets of positions); "
+                "take them one by one: optima[0].pictures."
+            )
+        return {site: np.stack(group) for site, group in sites.items()}
+
+    def __len__(self) -> int:
+        return len(self.optima)
+
+    def __iter__(self) -> Iterator[Optimum]:
+        return iter(self.optima)
+
+    @overload
+    def __getitem__(self, which: int | str | Unit) -> Optimum: ...
+    @overload
+    def __getitem__(self, which: slice) -> Optima: ...
+    def __getitem__(self, which: int | str | Unit | slice) -> Optimum | Optima:
+        if isinstance(which, slice):
+            return Optima(self.optima[which], self.facts)
+        if isinstance(which, int):
+            return self.optima[which]
+        found = {one.objective: one for one in self.optima}
+        if str(which) not in found:
+            raise unknown_name("optimum", str(which), found, where="this set of optima")
+        return found[str(which)]
+
+    def __repr__(self) -> str:
+        seeds = self.optima[0].responses.shape[0] if self.optima else 0
+        made = self.facts.get("recipe", {}).get("name", "?")
+        return f"<Optima: {len(self.optima)} objectives x {seeds} seeds, {made}, {self.facts.get('pole', '')}>"
+
+
+# --- on disk ----------------------------------------------------------------------------------------------
+
+ARRAYS = ("whitened", "responses", "history", "moved")
+
+
+def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts by which one set is told from another."""
+    kept = ("recipe", "pole", "seeds", "seed", "reads", "precision")
+    network = facts.get("network", {}).get("fingerprint")
+    return json.loads(json.dumps({name: facts.get(name) for name in kept} | {"network": network}))
+
+
+def begin_set(folder: Path, facts: Mapping[str, Any]) -> set[str]:
+    """Open or continue the set of optima in a folder; gives the objectives that it holds. Raises Failure where it was
+    made otherwise, or cannot be written.
+    """
+    from unitscope.record import write_whole
+
+    there = read_recipe(folder)
+    if there is not None and identity(there) != identity(facts):
+        old, new = identity(there), identity(facts)
+        different = ", ".join(name for name in new if old.get(name) != new[name])
+        raise Failure(
+            f"{folder} holds optima that were made otherwise ({different} differ). Choose another name for these, or "
+            "delete that folder."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if there is None:
+            write_whole(folder / "recipe.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise Failure(f"optima cannot be written to {folder}: {error.strerror or error}.") from error
+    return {entry["objective"] for file in files_of(folder) for entry in contents(file)}
+
+
+def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
+    """Add optima of one site to a set: arrays and facts in a file of their own, whole or not at all, and PNGs."""
+    from safetensors.numpy import save
+
+    from unitscope.record import write_whole
+
+    site = safe(optima[0].site)
+    tensors: dict[str, np.ndarray] = {}
+    entries = []
+    for number, one in enumerate(optima):
+        tensors |= {f"{number}/{name}": np.ascontiguousarray(getattr(one, name)) for name in ARRAYS}
+        entries.append(
+            {
+                "objective": one.objective, "site": one.site, "channel": one.channel, "box": list(one.box),
+                "reason": one.reason, "way": one.way,
+            }
+        )  # fmt: skip
+        write_png(folder / site / f"{safe(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
+    number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob(f"{site}-*.safetensors")), default=-1)
+    write_whole(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
+
+
+def write_png(path: Path, pictures: Pictures) -> None:
+    """The seeds side by side, for looking at; pictures that are neither gray nor RGB are left out."""
+    from PIL import Image
+
+    if pictures.shape[1] not in (1, 3):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = (np.concatenate(list(pictures), axis=2) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    Image.fromarray(np.ascontiguousarray(row if row.shape[2] == 3 else row[..., 0])).save(path)
+
+
+def safe(name: str) -> str:
+    """A name as a file's."""
+    return re.sub(r"[^\w.,@+-]+", "_", name)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*-[0-9][0-9][0-9][0-9].safetensors"))
+
+
+def contents(file: Path) -> list[dict[str, Any]]:
+    """What a file of arrays holds."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as opened:
+        entries: list[dict[str, Any]] = json.loads(opened.metadata()["optima"])
+    return entries
+
+
+def read_recipe(folder: Path) -> dict[str, Any] | None:
+    """How a set was made, or None where there is none."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{folder / 'recipe.json'} is damaged ({error}).") from error
+    return facts
+
+
+def sets_of(folder: Path) -> list[str]:
+    """The names of the sets in a record's folder `optima`."""
+    return sorted(path.parent.name for path in folder.glob("*/recipe.json"))
+
+
+def read_optima(folder: Path, objectives: Iterable[str] | None = None, *, site: str | None = None) -> Optima:
+    """The optima of a set: all, those of one site, or those of some objectives, in that order.
+
+    Raises BadInput where there is no such set, UnknownName for objectives that it does not hold.
+    """
+    facts = read_recipe(folder)
+    if facts is None:
+        raise BadInput(f"{folder} holds no optima; `unitscope maximize` makes them.")
+    light = Light(tuple(facts["network"]["mean"]), tuple(facts["network"]["std"]), facts["network"]["order"] == "BGR")
+    asked = None if objectives is None else list(objectives)
+    found: dict[str, Optimum] = {}
+    known: list[str] = []
+    for file in files_of(folder):
+        entries = contents(file)
+        known += [entry["objective"] for entry in entries]
+        wanted = [
+            (number, entry)
+            for number, entry in enumerate(entries)
+            if (site is None or entry["site"] == site) and (asked is None or entry["objective"] in asked)
+        ]
+        found |= dict(_read(file, wanted, light))
+    missing = [name for name in asked or () if name not in found]
+    if missing:
+        raise unknown_name("optimum", missing[0], known, where=f"the set {folder}")
+    return Optima(tuple(found.values()) if asked is None else tuple(found[name] for name in asked), facts)
+
+
+def _read(file: Path, wanted: Sequence[tuple[int, dict[str, Any]]], light: Light) -> Iterator[tuple[str, Optimum]]:
+    from safetensors import safe_open
+
+    if not wanted:
+        return
+    with safe_open(file, framework="numpy") as opened:
+        for number, entry in wanted:
+            arrays = {name: opened.get_tensor(f"{number}/{name}") for name in ARRAYS}
+            facts = {name: entry[name] for name in ("objective", "site", "channel", "reason", "way")}
+            yield entry["objective"], Optimum(box=Box(*entry["box"]), light=light, **facts, **arrays)

@@ -1,0 +1,310 @@
+"""Canvases: what a picture is made of while it is searched for, and where the search starts.
+
+A canvas turns its parameters into whitened pictures: what the network's module is shown, (RGB - mean) / std, in which
+0 is the mean color. Pictures have the axes [stimulus color height width] throughout, and nothing one picture does
+depends on another.
+"""
+# ruff: noqa: ARG001, ARG002  (not every start and canvas needs all that it is told)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from unitscope.errors import BadInput
+from unitscope.vocabulary import Box, Size
+
+Pictures = Float[Tensor, "stimulus color height width"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What the pictures of a batch are part of: the boxes of the network's picture that they are, and its light.
+
+    `mean` and `std` are [1 color 1 1], in the network's order of channels; `inside` tells which pixels may be used.
+    """
+
+    boxes: tuple[Box, ...]
+    mean: Float[Tensor, "1 color 1 1"]
+    std: Float[Tensor, "1 color 1 1"]
+    picture: Size
+    bgr: bool
+    inside: Bool[Tensor, "stimulus 1 height width"]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.boxes), self.mean.shape[1], self.boxes[0].height, self.boxes[0].width
+
+    def whiten(self, pictures: Pictures) -> Pictures:
+        """RGB in 0..1 as the module is shown it."""
+        return ((pictures.flip(1) if self.bgr else pictures) - self.mean) / self.std
+
+    def color(self, whitened: Pictures) -> Pictures:
+        """Whitened pictures as RGB; they may lie beyond 0..1."""
+        pictures = whitened * self.std + self.mean
+        return pictures.flip(1) if self.bgr else pictures
+
+
+# --- where the search starts ------------------------------------------------------------------------
+
+Start = Callable[[Scene, Sequence[torch.Generator]], Pictures]
+"""Makes whitened pictures to begin with; one generator per picture."""
+
+
+def zeros(scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
+    """The mean color (kobayashi2020, section 3.4)."""
+    return torch.zeros(scene.shape, device=scene.mean.device)
+
+
+def drawn(scene: Scene, generators: Sequence[torch.Generator], *, normal: bool) -> Pictures:
+    """Numbers from each picture's own generator: normal, or uniform in -1..1."""
+    shape = scene.shape[1:]
+    draw = torch.randn if normal else torch.rand
+    numbers = torch.stack([draw(shape, generator=generator) for generator in generators]).to(scene.mean.device)
+    return numbers if normal else 2 * numbers - 1
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Random dots: each pixel and color uniform within +-`amplitude` of mid-gray (zipser2015, whose amplitude is not
+    stated).
+    """
+
+    amplitude: float = 8 / 255
+
+    def __call__(self, scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
+        return scene.whiten(0.5 + self.amplitude * drawn(scene, generators, normal=False))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise around the mean color, of standard deviation `sd` on the whitened scale."""
+
+    sd: float = 0.5
+
+    def __call__(self, scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
+        return self.sd * drawn(scene, generators, normal=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """A given picture, RGB in 0..1 [color height width] of the network's size: each search starts at the part of it
+    that the neuron sees.
+    """
+
+    picture: Float[Tensor, "color height width"]
+
+    def __call__(self, scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
+        if tuple(self.picture.shape[1:]) != scene.picture:
+            came, expected = (" x ".join(map(str, size)) for size in (self.picture.shape[1:], scene.picture))
+            raise BadInput(f"the photograph to start from is {came} pixels; the network is shown {expected}.")
+        parts = [self.picture[:, b.top : b.bottom, b.left : b.right] for b in scene.boxes]
+        return scene.whiten(torch.stack(parts).to(scene.mean))
+
+    def __repr__(self) -> str:
+        return "Photograph(...)"
+
+
+STARTS: dict[str, Start] = {"zeros": zeros, "dots": Dots(), "noise": Noise()}
+"""Starts by name."""
+
+
+# --- canvases -------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Canvas(Protocol):
+    """What pictures are made of. `begin` gives the parameters of given pictures, `whitened` the pictures of given
+    parameters (differentiable), `project` brings parameters back to where they may be.
+    """
+
+    def begin(self, start: Pictures, scene: Scene) -> Tensor: ...
+    def whitened(self, parameters: Tensor, scene: Scene) -> Pictures: ...
+    def project(self, parameters: Tensor, scene: Scene) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class WhitenedPixels:
+    """Whitened pixels, free to take any value, also such as no picture in 0..1 has (kobayashi2020, section 3.4)."""
+
+    def begin(self, start: Pictures, scene: Scene) -> Tensor:
+        return start
+
+    def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
+        return parameters
+
+    def project(self, parameters: Tensor, scene: Scene) -> Tensor:
+        return parameters
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """RGB kept within 0..1."""
+
+    def begin(self, start: Pictures, scene: Scene) -> Tensor:
+        return scene.color(start)
+
+    def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
+        return scene.whiten(parameters)
+
+    def project(self, parameters: Tensor, scene: Scene) -> Tensor:
+        return parameters.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """RGB at a fixed distance from the mean color, within 0..1: |x| = rho = `rms` sqrt(colors height width).
+
+    `rms` is the root mean square contrast over the pixels that may be used. Where the box of 0..1 does not allow that
+    much contrast, as much as it allows. Source: methods of walker2019 (most exciting inputs).
+    """
+
+    rms: float = 0.2
+    rounds: int = 12
+
+    def begin(self, start: Pictures, scene: Scene) -> Tensor:
+        return scene.color(start) - self.middle(scene)
+
+    def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
+        return scene.whiten(parameters + self.middle(scene))
+
+    def project(self, parameters: Tensor, scene: Scene) -> Tensor:
+        """The nearest point in direction on the sphere within the box: clip(t x), with t such that its norm is rho."""
+        rho = norm_of_contrast(self.rms, scene)
+        middle = self.middle(scene)
+        low, high = -middle, 1 - middle
+        scale = rho / norms(parameters).clamp(min=1e-20)
+        x = parameters * scale
+        for _ in range(self.rounds):
+            length = norms(torch.minimum(torch.maximum(x, low), high))
+            near = length >= rho * (1 - 1e-6)
+            if bool(near.all()):
+                break
+            x = torch.where(near, x, x * (rho / length.clamp(min=1e-20)))
+        return torch.minimum(torch.maximum(x, low), high)
+
+    @staticmethod
+    def middle(scene: Scene) -> Tensor:
+        middle = scene.mean.clamp(0, 1)
+        return middle.flip(1) if scene.bgr else middle
+
+
+def norm_of_contrast(rms: float, scene: Scene) -> Tensor:
+    """rho of a root mean square contrast, [stimulus 1 1 1]."""
+    return rms * (scene.inside.sum((1, 2, 3), keepdim=True) * scene.shape[1]).sqrt()
+
+
+def norms(x: Tensor) -> Tensor:
+    """The Euclidean norm of each picture, [stimulus 1 1 1]."""
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+
+
+DECORRELATION = ((0.26, 0.09, 0.02), (0.27, 0.0, -0.05), (0.27, -0.09, 0.03))
+"""How red, green and blue follow from colors that are not correlated in photographs (lucid, optvis/param/color.py)."""
+
+
+def recoloring(like: Tensor) -> Float[Tensor, "3 3"]:
+    """The matrix, scaled as lucid does: by its largest column norm."""
+    matrix = torch.tensor(DECORRELATION, device=like.device, dtype=like.dtype)
+    return matrix / torch.linalg.vector_norm(matrix, dim=0).max()
+
+
+def recolored(x: Pictures) -> Pictures:
+    return torch.einsum("rc,nchw->nrhw", recoloring(x), x) if x.shape[1] == 3 else x
+
+
+def uncolored(x: Pictures) -> Pictures:
+    return torch.einsum("rc,nchw->nrhw", torch.linalg.inv(recoloring(x)), x) if x.shape[1] == 3 else x
+
+
+def frequencies(height: int, width: int) -> Float[Tensor, "height half"]:
+    """Spatial frequencies of a real Fourier transform, cycles per pixel."""
+    return (torch.fft.fftfreq(height)[:, None] ** 2 + torch.fft.rfftfreq(width)[None, :] ** 2).sqrt()
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Fourier coefficients scaled by 1/frequency^`decay`, decorrelated colors, a sigmoid at the end (olah2017; lucid,
+    optvis/param/spatial.py). `sd` of the random coefficients at the start, to which the start's picture is added.
+    """
+
+    decay: float = 1.0
+
+    def begin(self, start: Pictures, scene: Scene) -> Tensor:
+        flat = torch.logit(scene.color(start).clamp(0.01, 0.99))
+        return torch.view_as_real(torch.fft.rfft2(4 * uncolored(flat)) / self.scale(scene)).contiguous()
+
+    def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
+        size = scene.shape[2:]
+        waves = torch.fft.irfft2(torch.view_as_complex(parameters) * self.scale(scene), s=size) / 4
+        return scene.whiten(torch.sigmoid(recolored(waves)))
+
+    def project(self, parameters: Tensor, scene: Scene) -> Tensor:
+        return parameters
+
+    def scale(self, scene: Scene) -> Tensor:
+        height, width = scene.shape[2:]
+        lowest = frequencies(height, width).clamp(min=1 / max(height, width))
+        return ((height * width) ** 0.5 / lowest**self.decay).to(scene.mean)
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Start of a Fourier canvas: random coefficients of standard deviation `sd` (olah2017)."""
+
+    sd: float = 0.01
+    decay: float = 1.0
+
+    def __call__(self, scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
+        height, width = scene.shape[2:]
+        shape = (scene.shape[1], height, width // 2 + 1, 2)
+        numbers = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        return Spectrum(self.decay).whitened(self.sd * numbers.to(scene.mean.device), scene)
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """MACO (fel2023): only the phases are searched for; the magnitudes are a given average `spectrum`
+    [color height half], which is brought to the canvas's size. Source: xplique, maco.py.
+    """
+
+    spectrum: Float[Tensor, "color height half"]
+
+    def begin(self, start: Pictures, scene: Scene) -> Tensor:
+        flat = uncolored(torch.logit(scene.color(start).clamp(0.01, 0.99)))
+        return torch.angle(torch.fft.rfft2(flat))
+
+    def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
+        phases = parameters - parameters.mean((1, 2, 3), keepdim=True)
+        phases = phases / phases.std((1, 2, 3), keepdim=True).clamp(min=1e-5)
+        x = torch.fft.irfft2(
+            torch.polar(self.magnitude(scene).expand_as(phases).contiguous(), phases), s=scene.shape[2:]
+        )
+        x = x - x.mean((1, 2, 3), keepdim=True)
+        x = x / x.std((1, 2, 3), keepdim=True).clamp(min=1e-5)
+        return scene.whiten(torch.sigmoid(recolored(x)))
+
+    def project(self, parameters: Tensor, scene: Scene) -> Tensor:
+        return parameters
+
+    def magnitude(self, scene: Scene) -> Tensor:
+        height, width = scene.shape[2], scene.shape[3] // 2 + 1
+        size = (height, width)
+        given = self.spectrum.to(scene.mean)[None]
+        return given if given.shape[2:] == size else resampled_spectrum(given, scene.shape[2:])
+
+    def __repr__(self) -> str:
+        return f"Phases(spectrum of {'x'.join(map(str, self.spectrum.shape))})"
+
+
+def resampled_spectrum(spectrum: Tensor, size: Size) -> Tensor:
+    """An average spectrum [1 color height half] at the frequencies of another size."""
+    centered = torch.fft.fftshift(spectrum, dim=2)
+    brought = F.interpolate(centered, (size[0], size[1] // 2 + 1), mode="bilinear", align_corners=False)
+    return torch.fft.ifftshift(brought, dim=2)

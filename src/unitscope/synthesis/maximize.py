@@ -1,0 +1,403 @@
+"""The deed: optimal stimuli of many objectives at once, exact, wherever on the picture they look."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unitscope.errors import BadInput
+from unitscope.networks import Network
+from unitscope.optima import Light, Optima, Optimum, begin_set, read_optima, write_part
+from unitscope.synthesis.canvases import STARTS, Photograph, Scene, Start
+from unitscope.synthesis.objectives import Asked, At, Objective, positions, understand
+from unitscope.synthesis.preparations import Preparation, Subject, prepare, subject_of
+from unitscope.synthesis.recipes import Recipe, recipe_of
+from unitscope.vocabulary import Box, Site, Size
+
+if TYPE_CHECKING:
+    from unitscope.record import Record
+
+POLES = {"preferred": 1.0, "antipreferred": -1.0}
+
+MEMORY = 1 << 29
+"""Bytes that the values of one batch may take."""
+
+MOST = 128
+"""No more pictures than this are in one batch."""
+
+Progress = Callable[[int, int], None]
+"""Told the number of optimal stimuli found so far, and of all."""
+
+
+def maximize(
+    network: Network,
+    units: Asked | Iterable[Asked],
+    *,
+    at: At = "center",
+    recipe: str | Recipe = "contrast",
+    pole: str = "preferred",
+    seeds: int = 1,
+    seed: int = 0,
+    after: bool = False,
+    start: str | Start | Float[Tensor, "color height width"] | None = None,
+    bf16: bool = False,
+    batch: int | None = None,
+    to: str | Path | Record | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Optima:
+    """The pictures that units or neurons would order, or with the pole "antipreferred" those that silence them most.
+
+    `units` are SITE:CHANNEL, SITE:* or SITE:3-7 (globs allowed), each with @ROW,COL for a neuron, or objectives
+    (objectives.py). Without a position it is the neuron `at` "center", the unit at "all" positions (the mean of its
+    map), or at given ones. `recipe` is one of recipes.RECIPES or a Recipe. Each of `seeds` searches has chance of its
+    own, drawn from `seed`, its objective and its number, so that a result does not depend on what else is asked for.
+
+    Responses are read before the nonlinearity of the site (of a maximum: the maximum of what was before it), unless
+    `after`. `start` takes the place of the recipe's: "zeros", "dots", "noise", or a photograph, RGB in 0..1 of the
+    network's size. With `bf16` the ascent is in half precision; the final responses are measured in float32 always.
+    `batch` bounds how many pictures are in one pass; by default as many as fit into half a gigabyte.
+
+    With `to` (a record, or a folder) the optima are kept in its `optima/NAME`, by default named for recipe and pole;
+    those there already are not made anew, and the same call resumes one that was interrupted.
+
+    Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, and for weights that are
+    not finite; Failure where the folder holds optima that were made otherwise. The network is left as it was.
+    """
+    subject = subject_of(network)
+    objectives = understand(units, subject.sites, at=at)
+    recipe = recipe_of(recipe, size=network.size)
+    if start is not None:
+        recipe = started(recipe, start)
+    _check(pole, seeds, batch)
+    facts = facts_of(network, recipe, pole=pole, seeds=seeds, seed=seed, after=after, bf16=bf16)
+    search = Search(subject, recipe, POLES[pole], seeds, seed, after, bf16, batch)
+    if to is None:
+        found = {str(one.objective): one for part in search.through(objectives, progress) for one in part}
+        return Optima(tuple(found[str(objective)] for objective in objectives), facts)
+    folder = (Path(to) if isinstance(to, str | Path) else to.path) / "optima" / (name or f"{recipe.name}-{pole}")
+    there = begin_set(folder, facts)
+    waiting = [objective for objective in objectives if str(objective) not in there]
+    for part in search.through(waiting, progress):
+        write_part(folder, part)
+    return read_optima(folder, [str(objective) for objective in objectives])
+
+
+def _check(pole: str, seeds: int, batch: int | None) -> None:
+    if pole not in POLES:
+        raise BadInput(f"{pole!r} is no pole; there are 'preferred' and 'antipreferred'.")
+    if seeds < 1 or (batch is not None and batch < 1):
+        raise BadInput(f"seeds was {seeds} and batch {batch}; expected whole numbers of at least 1.")
+
+
+def started(recipe: Recipe, start: str | Start | Tensor) -> Recipe:
+    """The recipe with another start."""
+    from dataclasses import replace
+
+    if isinstance(start, str):
+        if start not in STARTS:
+            raise BadInput(
+                f"{start!r} is no start; there are {', '.join(STARTS)}, and a photograph (a tensor, RGB 0..1)."
+            )
+        start = STARTS[start]
+    elif isinstance(start, Tensor):
+        start = Photograph(start)
+    return replace(recipe, start=start)
+
+
+def facts_of(
+    network: Network, recipe: Recipe, *, pole: str, seeds: int, seed: int, after: bool, bf16: bool
+) -> dict[str, Any]:
+    """How optima were made, for the record."""
+    return {
+        "format": 1,
+        "recipe": recipe.facts(),
+        "pole": pole,
+        "seeds": seeds,
+        "seed": seed,
+        "reads": "after the nonlinearity" if after else "before the nonlinearity",
+        "precision": "bfloat16" if bf16 else "float32",
+        "network": {
+            "name": network.name,
+            "fingerprint": network.fingerprint,
+            "size": list(network.size),
+            "mean": list(network.mean),
+            "std": list(network.std),
+            "order": network.order,
+        },
+        "versions": {package: version(package) for package in ("unitscope", "torch")},
+    }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One objective with how it is heard, the box of its picture, and the part of it that may be used."""
+
+    objective: Objective
+    preparation: Preparation
+    box: Box
+    inside: Box
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is the same for all objectives of one call."""
+
+    subject: Subject
+    recipe: Recipe
+    sign: float
+    seeds: int
+    seed: int
+    after: bool
+    bf16: bool
+    batch: int | None
+
+    def through(self, objectives: Sequence[Objective], progress: Progress | None) -> Iterator[list[Optimum]]:
+        """Optima in batches of one site each, in the order of the objectives as far as batches allow."""
+        done, total = 0, len(objectives) * self.seeds
+        groups: dict[object, list[Job]] = {}
+        for objective in objectives:
+            job = self.job(objective)
+            groups.setdefault((job.preparation.key, job.objective.terms[0].unit.site), []).append(job)
+        for jobs in groups.values():
+            most = max(1, (self.batch or fitting(jobs[0].preparation)) // self.seeds)
+            for first in range(0, len(jobs), most):
+                part = jobs[first : first + most]
+                yield self.found(part)
+                done += len(part) * self.seeds
+                if progress is not None:
+                    progress(done, total)
+
+    def job(self, objective: Objective) -> Job:
+        preparation = prepare(self.subject, objective, after=self.after, half=self.bf16)
+        picture = self.subject.network.size
+        box, inside = (hull_of_fields(objective, self.subject.sites, picture, own=own) for own in (False, True))
+        return Job(objective, preparation, box, inside.clip(picture))
+
+    def found(self, jobs: Sequence[Job]) -> list[Optimum]:
+        """The optima of objectives that share a batch, all seeds."""
+        items = [(job, number) for job in jobs for number in range(self.seeds)]
+        rows = self.batch or fitting(jobs[0].preparation)
+        parts = [self.ascended(items[n : n + rows]) for n in range(0, len(items), rows)]
+        steps = max(part.history.shape[1] for part in parts)
+        whitened = np.concatenate([part.whitened for part in parts])
+        history = np.concatenate(
+            [np.pad(p.history, ((0, 0), (0, steps - p.history.shape[1])), constant_values=np.nan) for p in parts]
+        )
+        responses, moved = (np.concatenate([getattr(p, n) for p in parts]) for n in ("responses", "moved"))
+        found = []
+        for n, job in enumerate(jobs):
+            mine = slice(n * self.seeds, (n + 1) * self.seeds)
+            found.append(self.optimum(job, whitened[mine], responses[mine], history[mine], moved[mine]))
+        return found
+
+    def optimum(self, job: Job, whitened: Any, responses: Any, history: Any, moved: Any) -> Optimum:
+        network, preparation = self.subject.network, job.preparation
+        ended = ~np.isnan(history).all(0)
+        way = preparation.way + (f" ({preparation.why})" if preparation.why else "")
+        return Optimum(
+            objective=str(job.objective),
+            site=job.objective.terms[0].unit.site,
+            channel=job.objective.terms[0].unit.channel,
+            box=job.box,
+            whitened=placed(whitened, preparation.box, job.box),
+            responses=responses,
+            history=history[:, ended],
+            moved=moved,
+            light=Light(network.mean, network.std, network.order == "BGR"),
+            reason="" if moved.all() else self.dead(),
+            way=way,
+        )
+
+    def dead(self) -> str:
+        where = "after the nonlinearity, which lets no gradient through" if self.after else "at the start"
+        return f"the gradient was 0 {where}, and the picture could not move"
+
+    def ascended(self, items: Sequence[tuple[Job, int]]) -> Ascended:
+        jobs = [job for job, _ in items]
+        device = self.subject.network.device
+        terms = [job.objective.terms for job in jobs]
+        channels = torch.tensor([[term.unit.channel for term in each] for each in terms], device=device)
+        weights = torch.tensor([[term.weight for term in each] for each in terms], device=device)
+        preparation = jobs[0].preparation
+        generators = [generator_of(self.seed, str(job.objective), number) for job, number in items]
+
+        def hear(x: Tensor) -> Tensor:
+            return preparation.hear(x, channels, weights)
+
+        exact = hear
+        if self.bf16:
+            precise = prepare(self.subject, jobs[0].objective, after=self.after, half=False)
+
+            def exact(x: Tensor) -> Tensor:
+                return precise.hear(x, channels, weights)
+
+        return ascend(hear, scene_of(self.subject.network, jobs), self.recipe, generators, sign=self.sign, exact=exact)
+
+
+def fitting(preparation: Preparation) -> int:
+    """How many pictures fit into memory together: values, their gradients, and as much again."""
+    return max(1, min(MOST, MEMORY // (12 * max(1, preparation.numbers))))
+
+
+def generator_of(seed: int, objective: str, number: int) -> torch.Generator:
+    """The chance of one search: from the seed, the objective's name and the number of the search alone."""
+    digest = hashlib.sha256(f"{seed}/{objective}/{number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def hull_of_fields(objective: Objective, sites: dict[str, Site], picture: Size, *, own: bool) -> Box:
+    """The box that an objective looks at: with `own` exactly its channels', on the picture; else that of all channels
+    of its sites, hanging over the picture's edge, or the picture where a field is larger than that.
+    """
+    boxes = []
+    for term in objective.terms:
+        site = sites[term.unit.site]
+        places = positions(term, site)
+        if isinstance(places, str):
+            places = ((0, 0), (site.lattice[0] - 1, site.lattice[1] - 1)) if own else ()
+            boxes += [] if own else [Box(0, 0, *picture)]
+        for row, col in places:
+            if own:
+                boxes.append(site.box(row, col, term.unit.channel).clip(picture))
+            else:
+                boxes += [f.box(row, col) if f.status == "exact" else Box(0, 0, *picture) for f in site.fields]
+    top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
+    bottom, right = (max(box[axis] for box in boxes) for axis in (2, 3))
+    if bottom - top > picture[0]:
+        top, bottom = 0, picture[0]
+    if right - left > picture[1]:
+        left, right = 0, picture[1]
+    return Box(top, left, bottom, right)
+
+
+def placed(
+    whitened: Float[np.ndarray, "seed color height width"], seen: Box, box: Box
+) -> Float[np.ndarray, "seed color rows cols"]:
+    """Pictures of the box `seen` as pictures of `box`; 0, the mean color, where they say nothing."""
+    if seen == box:
+        return whitened
+    found = np.zeros((*whitened.shape[:2], box.height, box.width), np.float32)
+    top, left = max(seen.top, box.top), max(seen.left, box.left)
+    bottom, right = min(seen.bottom, box.bottom), min(seen.right, box.right)
+    found[:, :, top - box.top : bottom - box.top, left - box.left : right - box.left] = whitened[
+        :, :, top - seen.top : bottom - seen.top, left - seen.left : right - seen.left
+    ]
+    return found
+
+
+def scene_of(network: Network, jobs: Sequence[Job]) -> Scene:
+    boxes = tuple(job.preparation.box for job in jobs)
+    device = network.device
+    mean, std = (
+        torch.tensor(n, device=device, dtype=torch.float32).view(1, -1, 1, 1) for n in (network.mean, network.std)
+    )
+    inside = torch.zeros((len(jobs), 1, boxes[0].height, boxes[0].width), dtype=torch.bool)
+    for n, (job, box) in enumerate(zip(jobs, boxes, strict=True)):
+        i = job.inside
+        inside[n, :, max(i.top - box.top, 0) : i.bottom - box.top, max(i.left - box.left, 0) : i.right - box.left] = (
+            True
+        )
+    return Scene(boxes, mean, std, network.size, network.order == "BGR", inside.to(device))
+
+
+@dataclass(frozen=True)
+class Ascended:
+    """What came of a batch of searches."""
+
+    whitened: Float[np.ndarray, "stimulus color height width"]
+    responses: Float[np.ndarray, " stimulus"]
+    history: Float[np.ndarray, "stimulus step"]
+    moved: Bool[np.ndarray, " stimulus"]
+
+
+Hear = Callable[[Tensor], Tensor]
+
+
+def ascend(
+    hear: Hear, scene: Scene, recipe: Recipe, generators: Sequence[torch.Generator], *, sign: float, exact: Hear
+) -> Ascended:
+    """Climb: look, take the gradient, step, stay within bounds; every picture by itself."""
+    canvas, ascent = recipe.canvas, recipe.ascent
+    entire = bool(scene.inside.all())
+    start = recipe.start(scene, generators)
+    parameters = canvas.project(canvas.begin(start if entire else start * scene.inside, scene), scene).detach()
+    state = ascent.begin(parameters)
+    responses: list[Tensor] = []
+    alive = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+    done = torch.zeros_like(alive)
+    best = Best.of(parameters) if recipe.keep_best else None
+    for number in range(ascent.steps):
+        parameters.requires_grad_(True)
+        x = canvas.whitened(parameters, scene)
+        x = x if entire else x * scene.inside
+        for jitter in recipe.jitters:
+            x = jitter(x, generators)
+        response = sign * hear(x)
+        raised = response - sum(penalty(x) for penalty in recipe.penalties) if recipe.penalties else response
+        (gradient,) = torch.autograd.grad(raised.sum(), parameters)
+        parameters = parameters.detach()
+        responses.append(response.detach())
+        if not bool(alive.all()):
+            alive |= gradient.flatten(1).any(1)
+        if best is not None:
+            best.update(responses[-1], parameters)
+        stable = ascent.stable(responses)
+        if stable is not None:
+            done |= stable
+            if bool(done.all()):
+                break
+        new = canvas.project(ascent.step(parameters, gradient, state, number), scene).detach()
+        parameters = torch.where(done.view(-1, *[1] * (new.ndim - 1)), parameters, new) if bool(done.any()) else new
+    return finished(hear, scene, recipe, parameters, responses, alive, best, sign=sign, exact=exact)
+
+
+@dataclass
+class Best:
+    """The best parameters met so far, picture by picture."""
+
+    responses: Tensor
+    parameters: Tensor
+
+    @classmethod
+    def of(cls, parameters: Tensor) -> Best:
+        lowest = torch.full((len(parameters),), -torch.inf, device=parameters.device)
+        return cls(lowest, parameters.clone())
+
+    def update(self, responses: Tensor, parameters: Tensor) -> None:
+        better = responses > self.responses
+        self.responses = torch.where(better, responses, self.responses)
+        self.parameters = torch.where(better.view(-1, *[1] * (parameters.ndim - 1)), parameters, self.parameters)
+
+
+@torch.no_grad()
+def finished(
+    hear: Hear,
+    scene: Scene,
+    recipe: Recipe,
+    parameters: Tensor,
+    responses: list[Tensor],
+    alive: Tensor,
+    best: Best | None,
+    *,
+    sign: float,
+    exact: Hear,
+) -> Ascended:
+    """The last look, in full precision and without jitter."""
+    if best is not None:
+        last = recipe.canvas.whitened(parameters, scene)
+        best.update(sign * hear(last if bool(scene.inside.all()) else last * scene.inside), parameters)
+        parameters = best.parameters
+    x = recipe.canvas.whitened(parameters, scene) * scene.inside
+    final = exact(x)
+    history = torch.stack([*(sign * one for one in responses), final], 1)
+    return Ascended(*(value.cpu().numpy() for value in (x, final, history, alive)))

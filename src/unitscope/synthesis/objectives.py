@@ -1,0 +1,173 @@
+"""Objectives: what is to be raised. A neuron, a unit at all or some positions, sums and differences of these, logits.
+
+Objectives can be added, subtracted and multiplied by numbers: `neuron("maxpool:3") - 0.5 * neuron("maxpool:7")`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from unitscope.errors import BadInput, unknown_name
+from unitscope.vocabulary import Neuron, Site, Size, Unit
+
+At = str | Size | Sequence[Size]
+"""Where on the lattice: "center", "all", one (row, col), or several, whose mean counts."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """The mean response of a unit over `at`, times `weight`."""
+
+    unit: Unit
+    at: str | tuple[Size, ...]
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        places = self.at if isinstance(self.at, str) else "+".join(f"{row},{col}" for row, col in self.at)
+        factor = {1.0: "", -1.0: "-"}.get(self.weight, f"{self.weight:g}*")
+        return f"{factor}{self.unit}" + ("" if places == "center" else f"@{places}")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms. Its name is what it prints."""
+
+    terms: tuple[Term, ...]
+
+    def __add__(self, other: Objective) -> Objective:
+        return Objective((*self.terms, *other.terms))
+
+    def __neg__(self) -> Objective:
+        return -1.0 * self
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other
+
+    def __mul__(self, factor: float) -> Objective:
+        return Objective(tuple(replace(term, weight=term.weight * factor) for term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.terms)).replace("+ -", "- ")
+
+
+def neuron(unit: str | Unit | Neuron, *, at: At = "center") -> Objective:
+    """One neuron: a unit at a position, by default at the lattice's center (rows // 2, cols // 2). For a site without
+    positions, such as the logits, it is the unit itself.
+    """
+    return _one(unit, at)
+
+
+def unit(name: str | Unit) -> Objective:
+    """A unit at all positions: the mean of its map. It is kobayashi2020's "channel" (section 3.4), and, but for a
+    factor that no recipe here depends on, zipser2015's tiling (gradient 1 at every node).
+    """
+    return _one(name, "all")
+
+
+def _one(named: str | Unit | Neuron, at: At) -> Objective:
+    if isinstance(named, str):
+        named = Neuron.parse(named) if "@" in named else Unit.parse(named)
+    if isinstance(named, Neuron):
+        return Objective((Term(named.unit, ((named.row, named.col),)),))
+    return Objective((Term(named, _places(at)),))
+
+
+def _places(at: At) -> str | tuple[Size, ...]:
+    if isinstance(at, str):
+        if at in ("center", "all"):
+            return at
+        numbers = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", at)
+        if numbers is None:
+            raise BadInput(f"at is {at!r}; expected 'center', 'all', or a position ROW,COL such as 28,28.")
+        return ((int(numbers[1]), int(numbers[2])),)
+    pairs = [at] if len(at) == 2 and all(isinstance(n, int) for n in at) else list(at)
+    if not pairs or not all(
+        isinstance(p, Sequence) and len(p) == 2 and all(isinstance(n, int) for n in p) for p in pairs
+    ):
+        raise BadInput(f"at is {at!r}; expected 'center', 'all', a position (row, col), or several of them.")
+    return tuple((p[0], p[1]) for p in pairs)  # type: ignore[index]
+
+
+Asked = str | Unit | Neuron | Objective
+"""What one may ask to maximize."""
+
+
+def understand(asked: Asked | Iterable[Asked], sites: Mapping[str, Site], *, at: At = "center") -> list[Objective]:
+    """The objectives behind units, neurons and texts: SITE:CHANNEL, SITE:*, SITE:3-7 (SITE may be a glob), each with
+    @ROW,COL for a neuron; "logits" is the network's last site.
+
+    Raises UnknownName or BadInput for what the network does not have.
+    """
+    several = [asked] if isinstance(asked, str | Unit | Neuron | Objective) else list(asked)
+    found: list[Objective] = []
+    for one in several:
+        found += (
+            _spelled(one, sites, at) if isinstance(one, str) else [one if isinstance(one, Objective) else _one(one, at)]
+        )
+    if not found:
+        raise BadInput("nothing is to be maximized; name units as SITE:CHANNEL, for instance layer1.0.relu:18.")
+    for objective in found:
+        for term in objective.terms:
+            check(term, sites)
+    return found
+
+
+def _spelled(text: str, sites: Mapping[str, Site], at: At) -> list[Objective]:
+    from fnmatch import fnmatchcase
+
+    match = re.fullmatch(r"\s*([^:@\s]+):(\*|\d+|\d+-\d+)(?:@(\d+),(\d+))?\s*", text)
+    if match is None:
+        raise BadInput(
+            f"{text!r} names no units; write SITE:CHANNEL, SITE:* or SITE:3-7, with @ROW,COL for a neuron, for "
+            "instance layer1.0.relu:18@28,28."
+        )
+    pattern = list(sites)[-1] if match[1] == "logits" and "logits" not in sites else match[1]
+    names = [name for name in sites if name == pattern] or [name for name in sites if fnmatchcase(name, pattern)]
+    if not names:
+        advice = "`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
+        raise unknown_name("site", pattern, sites, where="the network", advice=advice)
+    places = at if match[3] is None else (int(match[3]), int(match[4]))
+    return [_one(Unit(name, channel), places) for name in names for channel in _channels(match[2], sites[name])]
+
+
+def _channels(text: str, site: Site) -> range:
+    if text == "*":
+        return range(site.channels)
+    first, _, last = text.partition("-")
+    channels = range(int(first), int(last or first) + 1)
+    if not channels or channels[-1] >= site.channels:
+        asked = f"no {text}" if last else f"no channel {text}"
+        raise BadInput(f"{site.name} has {asked}: its channels are 0 to {site.channels - 1}.")
+    return channels
+
+
+def check(term: Term, sites: Mapping[str, Site]) -> None:
+    """Raises UnknownName or BadInput where the network has no such unit or position."""
+    if term.unit.site not in sites:
+        raise unknown_name("site", term.unit.site, sites, where="the network")
+    site = sites[term.unit.site]
+    if not 0 <= term.unit.channel < site.channels:
+        raise BadInput(f"{site.name} has no channel {term.unit.channel}: its channels are 0 to {site.channels - 1}.")
+    for row, col in () if isinstance(term.at, str) else term.at:
+        if not (0 <= row < site.lattice[0] and 0 <= col < site.lattice[1]):
+            raise BadInput(_off(site, row, col))
+
+
+def _off(site: Site, row: int, col: int) -> str:
+    if site.lattice == (1, 1):
+        return f"{site.name} has no position {row},{col}: it is a vector, without positions. Leave the position out."
+    rows, cols = site.lattice
+    return f"{site.name} has no neuron at {row},{col}: its lattice is {rows} x {cols}, counted from 0,0."
+
+
+def positions(term: Term, site: Site) -> tuple[Size, ...] | str:
+    """The lattice positions of a term: a tuple of them, or "all"."""
+    if term.at == "center":
+        return (site.center,)
+    if term.at == "all" and site.lattice == (1, 1):
+        return ((0, 0),)
+    return term.at

@@ -1,0 +1,356 @@
+"""Preparations: how the response that an objective asks for is heard, on the smallest part of the picture that will do.
+
+Three ways, the first that is possible: on a *cone* (cones.py), only what the neurons depend on; on an *aligned crop* of
+the picture, which begins at a multiple of the total stride and contains the field, in the network itself (methods 1.6);
+on the *whole picture*. The forward pass ends at the site in all of them. Before it is used, each preparation is tried
+against the network on a whole picture of noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unitscope.anatomy.listening import listening
+from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.errors import BadInput
+from unitscope.networks import Network
+from unitscope.recording.electrode import as_responses
+from unitscope.synthesis.circuits import INCREASING, Circuit, circuit_of
+from unitscope.synthesis.cones import Cone, Plan, Untold, joined, plan_of
+from unitscope.synthesis.objectives import Objective, positions
+from unitscope.vocabulary import Box, Site, Size
+
+TOLERANCE = 1e-3
+"""How far a preparation may be from the network, relative to the largest response, before it is not used."""
+
+Reading = tuple[str, str | tuple[Size, ...]]
+"""A site, and the positions of it that are heard."""
+
+
+@dataclass(eq=False)
+class Subject:
+    """A network on the table: its sites, its circuit, and the preparations made so far."""
+
+    holder: ReferenceType[Network]
+    fingerprint: str
+    sites: dict[str, Site]
+    circuit: Circuit
+    cones: dict[tuple[Plan, tuple[str, ...], bool, bool, str], Cone] = field(default_factory=dict)
+    tried: dict[object, str] = field(default_factory=dict)
+
+    @property
+    def network(self) -> Network:
+        network = self.holder()
+        assert network is not None, "whoever works on a subject keeps its network"
+        return network
+
+
+_subjects: WeakKeyDictionary[Network, Subject] = WeakKeyDictionary()
+
+
+def subject_of(network: Network) -> Subject:
+    """What is known of a network; found out once, and again when a weight has changed. Raises BadInput for weights
+    that are not finite.
+    """
+    known = _subjects.get(network)
+    if known is not None and known.fingerprint == network.fingerprint:
+        return known
+    for name, tensor in network.module.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BadInput(
+                f"the weights {name} of {network.name} hold NaN or infinity; no picture can be found for it."
+            )
+    subject = Subject(ref(network), network.fingerprint, sites_of(network), circuit_of(network))
+    _subjects[network] = subject
+    return subject
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """How the readings of some objectives are heard: in what way, on which box of the picture, and why not on less.
+
+    Objectives of equal `key` share a batch. `numbers` is how many values one picture's pass keeps.
+    """
+
+    way: str
+    why: str
+    box: Box
+    key: object
+    numbers: int
+    maps: Listener
+    places: tuple[str | tuple[Size, ...], ...]
+
+    def hear(
+        self, x: Float[Tensor, "stimulus color height width"], channels: Tensor, weights: Tensor
+    ) -> Float[Tensor, " stimulus"]:
+        """The weighted sum of readings, each the mean over its positions; channels and weights [stimulus term]."""
+        total = None
+        every = torch.arange(len(x), device=x.device)
+        for n, (heard, places) in enumerate(zip(self.maps.hear(x), self.places, strict=True)):
+            chosen = heard[every, channels[:, n]].float()
+            if isinstance(places, str):
+                one = chosen.mean((1, 2))
+            else:
+                one = torch.stack([chosen[:, row, col] for row, col in places], 1).mean(1)
+            one = one * weights[:, n]
+            total = one if total is None else total + one
+        assert total is not None
+        return total
+
+
+class Listener:
+    """Gives the maps [stimulus unit row col] of each reading; abstract."""
+
+    def hear(self, x: Float[Tensor, "stimulus color height width"]) -> list[Tensor]:
+        raise NotImplementedError
+
+
+class InCone(Listener):
+    def __init__(self, cone: Cone) -> None:
+        self.cone = cone
+
+    def hear(self, x: Float[Tensor, "stimulus color height width"]) -> list[Tensor]:
+        return self.cone.hear(x)
+
+
+@dataclass(frozen=True, eq=False)
+class InNetwork(Listener):
+    """Listens to the network itself. `sites` are read in a pass that ends at the last; values of `bypassed` sites are
+    replaced by those of the sites before them.
+    """
+
+    network: Network
+    sites: tuple[Site, ...]
+    read: tuple[str, ...]
+    bypassed: Mapping[str, str]
+    half: bool
+
+    def hear(self, x: Float[Tensor, "stimulus color height width"]) -> list[Tensor]:
+        waiting, kept, found = set(self.read), dict[str, Tensor](), dict[str, Tensor]()
+        wanted = set(self.bypassed.values())
+
+        def heard(name: str, value: Tensor) -> Tensor | None:
+            if name in wanted:
+                kept[name] = value.clone()
+            if name in self.bypassed:
+                value = kept[self.bypassed[name]]
+            if name in waiting:
+                found[name] = value.clone()
+                waiting.discard(name)
+                if not waiting:
+                    raise _Enough
+            return value if name in self.bypassed else None
+
+        frozen = [p for p in self.network.module.parameters() if p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            cast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.half)
+            with suppress(_Enough), cast, listening(self.network.module, heard):
+                self.network.module(x)
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+        if waiting:
+            raise BadInput(
+                f"{self.network.name} did not pass {min(waiting)} with this picture; its path depends on what it sees."
+            )
+        return [_mapped(found[name], site) for name, site in zip(self.read, self.sites, strict=True)]
+
+
+class _Enough(Exception):
+    """All sites have been heard."""
+
+
+def _mapped(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row col"]:
+    """The axes of the laboratory, for crops, too, whose lattice is smaller."""
+    return value if value.ndim == 4 and site.channel_axis == 1 else as_responses(value, site)
+
+
+def prepare(subject: Subject, objective: Objective, *, after: bool, half: bool) -> Preparation:
+    """The preparation for an objective: its cone, else an aligned crop, else the whole picture."""
+    readings = [(t.unit.site, positions(t, subject.sites[t.unit.site])) for t in objective.terms]
+    why = ""
+    try:
+        return _cone(subject, readings, after=after, half=half)
+    except Untold as untold:
+        why = str(untold)
+    crop = _crop(subject, readings, after=after, half=half)
+    return crop or _whole(subject, readings, why, after=after, half=half)
+
+
+def _cone(subject: Subject, readings: Sequence[Reading], *, after: bool, half: bool) -> Preparation:
+    circuit, targets = subject.circuit, []
+    for name, places in readings:
+        if name not in circuit.sites:
+            raise Untold(f"{name} is not written in the circuit")
+        number = circuit.sites[name]
+        if not after:
+            circuit, number = circuit.before(number)
+        targets.append((number, _hull(places, subject.sites[name])))
+    plan, box = plan_of(circuit, targets)
+    relative = tuple(_relative(places, target) for (_, places), (_, target) in zip(readings, targets, strict=True))
+    names = tuple(name for name, _ in readings)
+    key = (plan, names, after, half, str(subject.network.device))
+    if key not in subject.cones:
+        dtype = torch.bfloat16 if half else torch.float32
+        subject.cones[key] = Cone(circuit, plan, dtype=dtype)
+    cone = subject.cones[key]
+    why = _why_whole(subject, names) if (box.height, box.width) == subject.network.size else ""
+    made = Preparation("cone", why, box, (key, relative), cone.numbers_each, InCone(cone), relative)
+    _try(subject, made, readings, targets, after=after, half=half)
+    return made
+
+
+def _why_whole(subject: Subject, names: Sequence[str]) -> str:
+    fields = [subject.sites[name].field() for name in names]
+    return next((f"{one.status}: {one.cause}" for one in fields if one.cause), "")
+
+
+def _hull(places: str | tuple[Size, ...], site: Site) -> Box:
+    if isinstance(places, str):
+        return Box(0, 0, *site.lattice)
+    box = None
+    for row, col in places:
+        box = joined(box, Box(row, col, row + 1, col + 1))
+    assert box is not None
+    return box
+
+
+def _relative(places: str | tuple[Size, ...], box: Box) -> str | tuple[Size, ...]:
+    return places if isinstance(places, str) else tuple((row - box.top, col - box.left) for row, col in places)
+
+
+def _try(
+    subject: Subject,
+    made: Preparation,
+    readings: Sequence[Reading],
+    targets: Sequence[tuple[int, Box]],
+    *,
+    after: bool,
+    half: bool,
+) -> None:
+    """Hear a picture of noise on the preparation and in the network; raises Untold where they differ."""
+    if made.key not in subject.tried:
+        subject.tried[made.key] = _difference(subject, made, readings, targets, after=after, half=half)
+    if subject.tried[made.key]:
+        raise Untold(subject.tried[made.key])
+
+
+def _difference(
+    subject: Subject,
+    made: Preparation,
+    readings: Sequence[Reading],
+    targets: Sequence[tuple[int, Box]],
+    *,
+    after: bool,
+    half: bool,
+) -> str:
+    network = subject.network
+    noise = torch.rand((1, network.inputs, *network.size), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        x = network.prepare(noise.to(network.device))
+        here = made.maps.hear(x[:, :, made.box.top : made.box.bottom, made.box.left : made.box.right])
+        there = _in_network(subject, [name for name, _ in readings], after=after, half=False).hear(x)
+    for (_, target), got, whole in zip(targets, here, there, strict=True):
+        expected = whole[:, :, target.top : target.bottom, target.left : target.right]
+        if got.shape != expected.shape:
+            return f"its responses have the shape {tuple(got.shape)}, and the network's {tuple(expected.shape)}"
+        largest = float((got.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+        if not largest <= (0.1 if half else TOLERANCE):
+            return f"its responses differ from the network's by {largest:.1g}"
+    return ""
+
+
+def _in_network(subject: Subject, names: Sequence[str], *, after: bool, half: bool) -> InNetwork:
+    bypassed = {} if after else _bypassed(subject, names)
+    return InNetwork(subject.network, tuple(subject.sites[n] for n in names), tuple(names), bypassed, half)
+
+
+def _bypassed(subject: Subject, names: Sequence[str]) -> dict[str, str]:
+    """The nonlinearities to be passed by, and the sites whose values take their place: those of the sites themselves,
+    and those whose maximum they are.
+    """
+    entered, sites = subject.circuit.entered, subject.sites
+    found = {}
+    for name in names:
+        at = entered.get(name, "") if sites[name].operation == "max_pool2d" else name
+        bent = NONLINEARITIES if at == name else INCREASING
+        if at in sites and sites[at].operation in bent and entered.get(at) in sites:
+            found[at] = entered[at]
+    return found
+
+
+def _crop(subject: Subject, readings: Sequence[Reading], *, after: bool, half: bool) -> Preparation | None:
+    """A crop that begins at a multiple of the total stride, in the network itself; None where that is not exact."""
+    sites, size = subject.sites, subject.network.size
+    fields = [sites[name].field() for name, _ in readings]
+    if any(
+        field.status != "exact" or 0 in field.stride or sites[n].channel_axis != 1
+        for field, (n, _) in zip(fields, readings, strict=True)
+    ):
+        return None
+    stride = tuple(max(field.stride[axis] for field in fields) for axis in (0, 1))
+    box = None
+    targets = [(0, _hull(places, sites[name])) for name, places in readings]
+    for one, (_, target) in zip(fields, targets, strict=True):
+        box = joined(box, joined(one.box(target.top, target.left), one.box(target.bottom - 1, target.right - 1)))
+    assert box is not None
+    seen = box.clip(size)
+    top, left = (seen[axis] // stride[axis] * stride[axis] for axis in (0, 1))
+    seen = Box(top, left, seen.bottom, seen.right)
+    if (seen.height, seen.width) == size:
+        return None
+    shifted = []
+    for one, (_, target) in zip(fields, targets, strict=True):
+        shifted.append(target.shift(-(top // one.stride[0]), -(left // one.stride[1])))
+    names = [name for name, _ in readings]
+    listener = Shifted(_in_network(subject, names, after=after, half=half), tuple(shifted))
+    relative = tuple(_relative(places, target) for (_, places), (_, target) in zip(readings, targets, strict=True))
+    key = ("crop", tuple(names), seen.height, seen.width, tuple(shifted), relative, after, half)
+    made = Preparation("aligned crop", "", seen, key, _numbers(subject, names, seen), listener, relative)
+    try:
+        _try(subject, made, readings, targets, after=after, half=half)
+    except (Untold, BadInput, RuntimeError):
+        return None
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted(Listener):
+    """Cuts the wanted lattice boxes out of what is heard."""
+
+    listener: Listener
+    boxes: tuple[Box, ...]
+
+    def hear(self, x: Float[Tensor, "stimulus color height width"]) -> list[Tensor]:
+        maps = self.listener.hear(x)
+        return [m[:, :, b.top : b.bottom, b.left : b.right] for m, b in zip(maps, self.boxes, strict=True)]
+
+
+def _whole(subject: Subject, readings: Sequence[Reading], why: str, *, after: bool, half: bool) -> Preparation:
+    names = [name for name, _ in readings]
+    targets = tuple(_hull(places, subject.sites[name]) for name, places in readings)
+    relative = tuple(_relative(places, target) for (_, places), target in zip(readings, targets, strict=True))
+    listener = Shifted(_in_network(subject, names, after=after, half=half), targets)
+    box = Box(0, 0, *subject.network.size)
+    key = ("whole", tuple(readings), after, half)
+    return Preparation("whole picture", why, box, key, _numbers(subject, names, box), listener, relative)
+
+
+def _numbers(subject: Subject, names: Sequence[str], box: Box) -> int:
+    """How many values the pass up to the last of the sites keeps for a picture of the box's size."""
+    total = 0
+    share = box.height * box.width / (subject.network.size[0] * subject.network.size[1])
+    last = max(list(subject.sites).index(name) for name in names)
+    for site in list(subject.sites.values())[: last + 1]:
+        total += int(site.channels * site.lattice[0] * site.lattice[1] * share)
+    return total

@@ -1,0 +1,76 @@
+"""A cone answers what the network answers to the whole picture: center, edges, corners, branches, gates."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.conftest import needs
+from tests.synthesis.networks import Gated, lively, plain, small_resnet
+from unitscope.networks import Network, load
+from unitscope.recording.electrode import read
+from unitscope.synthesis.circuits import circuit_of
+from unitscope.synthesis.cones import Cone, plan_of
+from unitscope.synthesis.objectives import neuron
+from unitscope.synthesis.preparations import prepare, subject_of
+from unitscope.vocabulary import Box, Site
+
+
+def corners_and_edges(site: Site) -> set[tuple[int, int]]:
+    rows, cols = site.lattice
+    return {(rows // 2, cols // 2), (0, 0), (rows - 1, cols - 1), (rows // 2, 0), (rows - 1, cols // 2)}
+
+
+def assert_cones_answer_as_the_network(network: Network, *, every: int) -> None:
+    subject = subject_of(network)
+    picture = torch.rand((1, 3, *network.size), generator=torch.Generator().manual_seed(1))
+    names = list(subject.circuit.sites)[1::every]
+    responses, x = read(network, picture, names), network.prepare(picture)
+    for name in names:
+        site = subject.sites[name]
+        if site.lattice == (1, 1):
+            continue
+        for row, col in corners_and_edges(site):
+            plan, box = plan_of(subject.circuit, [(subject.circuit.sites[name], Box(row, col, row + 1, col + 1))])
+            if len(site.fields) == 1:
+                assert box == site.box(row, col).clip(site.picture)
+            with torch.no_grad():
+                (answer,) = Cone(subject.circuit, plan).hear(x[:, :, box.top : box.bottom, box.left : box.right])
+            expected = responses[name][:, :, row, col]
+            torch.testing.assert_close(answer[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "plainnet18"])
+def test_every_neuron_of_a_residual_network_and_its_plain_twin(name: str) -> None:
+    assert_cones_answer_as_the_network(small_resnet(name), every=13)
+
+
+@needs("torchvision")
+@pytest.mark.parametrize("name", ["googlenet", "mobilenet_v2"])
+def test_branches_and_linear_bottlenecks(name: str) -> None:
+    assert_cones_answer_as_the_network(lively(load(f"torchvision:{name}", size=96)), every=71)
+
+
+def test_the_field_of_the_papers_neuron_is_59_pixels() -> None:
+    circuit = circuit_of(load("resnet34", width=8))
+    _, box = plan_of(circuit, [(circuit.sites["layer1.2.add"], Box(28, 28, 29, 29))])
+    assert box == Box(83, 83, 142, 142)
+
+
+def test_a_gate_makes_the_cone_the_whole_picture_and_it_says_so() -> None:
+    network = plain(Gated())
+    subject = subject_of(network)
+    before = prepare(subject, neuron("conv1:1"), after=False, half=False)
+    behind = prepare(subject, neuron("conv2:1"), after=False, half=False)
+    assert (before.box.height, before.why) == (3, "")
+    assert (behind.box, "mean" in behind.why) == (Box(0, 0, 32, 32), True)
+
+
+def test_interior_neurons_share_a_plan_and_those_at_the_border_do_not() -> None:
+    network = small_resnet()
+    subject = subject_of(network)
+    keys = [
+        prepare(subject, neuron(f"layer1.1.add:0@{at}"), after=False, half=False).key
+        for at in ("11,11", "12,13", "0,12")
+    ]
+    assert keys[0] == keys[1] != keys[2]

@@ -45,7 +45,14 @@ WRITTEN_IN = {
 }
 """Files that belong to the chapter of another name."""
 
-LIGHT = ("unitscope", "unitscope.record", "unitscope.optima", "unitscope.recording.patches", "unitscope.stimuli.images", "unitscope.cli")
+LIGHT = (
+    "unitscope",
+    "unitscope.record",
+    "unitscope.optima",
+    "unitscope.recording.patches",
+    "unitscope.stimuli.images",
+    "unitscope.cli",
+)
 
 
 def chapter(module: str) -> str:

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from unitscope import __version__
 from unitscope.errors import BadInput, UnitscopeError
 from unitscope.terminal import paragraph
-from unitscope.verbs import filtering, measuring, perturbing, publishing, recording, training, tuning
+from unitscope.verbs import filtering, maximizing, measuring, perturbing, publishing, recording, training, tuning
 from unitscope.verbs.manners import Stopped, columns
 
 app = App(
@@ -35,6 +35,7 @@ VERBS = (
     recording.merge,
     measuring.measure,
     filtering.filters,
+    maximizing.maximize,
     perturbing.perturb,
     tuning.tuning,
     training.train,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -72,6 +72,10 @@ class Optimum:
         low, high = ((bound - np.asarray(self.light.mean)) / np.asarray(self.light.std) for bound in (0, 1))
         beyond = (self.whitened < low[:, None, None] - 1e-5) | (self.whitened > high[:, None, None] + 1e-5)
         return float(beyond.mean())
+
+    def without_pictures(self) -> Optimum:
+        """The facts alone, where there are too many pictures to be kept in memory."""
+        return replace(self, whitened=np.zeros((*self.whitened.shape[:2], 0, 0), np.float32))
 
     @property
     def best(self) -> int:

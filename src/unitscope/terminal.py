@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas
 
     from unitscope.networks import Network
+    from unitscope.optima import Optimum
     from unitscope.record import Record
     from unitscope.report import Report
     from unitscope.vocabulary import Site, Size
@@ -195,6 +196,36 @@ def _table_on_lines(headings: Sequence[Column], rows: Sequence[Sequence[str]], w
 
 def _in_short(values: pandas.Series, *, yes_or_no: bool) -> str:
     return str(int(values.fillna(False).sum())) if yes_or_no else f"{values.median():.3g}"
+
+
+OPTIMA: tuple[Column, ...] = (
+    ("site", "<"), ("sought", ">"), ("field", ">"), ("start", ">"), ("median end", ">"), ("strongest", ">"),
+    ("unmoved", ">"),
+)  # fmt: skip
+
+
+def optima_table(optima: Sequence[Optimum], *, width: int = 80) -> str:
+    """What was found, a line per site: responses at the start of the search and at its end, and dead starts."""
+    sites: dict[str, list[Optimum]] = {}
+    for one in optima:
+        sites.setdefault(one.site, []).append(one)
+    rows = []
+    for site, group in sites.items():
+        ends = sorted(float(value) for one in group for value in one.responses)
+        begins = sorted(float(value) for one in group for value in one.history[:, 0])
+        unmoved = sum(int((~one.moved).sum()) for one in group)
+        box = group[0].box
+        strongest = ends[-1] if ends[len(ends) // 2] >= begins[len(begins) // 2] else ends[0]
+        numbers = [_number(n) for n in (begins[len(begins) // 2], ends[len(ends) // 2], strongest)]
+        rows.append((site, str(len(group)), square((box.height, box.width)), *numbers, str(unmoved)))
+    ways: dict[str, dict[str, None]] = {}
+    for one in optima:
+        if one.way != "cone":
+            ways.setdefault(one.way, {})[one.site] = None
+    notes = [f"Heard on the {way}: {few(names)}." for way, names in ways.items()]
+    notes += [f"{one.objective}: {one.reason}." for one in [one for one in optima if one.reason][:1]]
+    text = [table(OPTIMA, rows, width=width), *([""] if notes else [])]
+    return "\n".join([*text, *(paragraph(note, width=width) for note in notes)])
 
 
 def survey_facts(record: Record, *, width: int = 80) -> str:

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unitscope.errors import BadInput
+from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.optima import Light, Optima, Optimum, begin_set, read_optima, write_part
+from unitscope.record import read_facts
 from unitscope.synthesis.canvases import STARTS, Photograph, Scene, Start
 from unitscope.synthesis.objectives import Asked, At, Objective, positions, understand
 from unitscope.synthesis.preparations import Preparation, Subject, prepare, subject_of
@@ -71,7 +72,8 @@ def maximize(
     those there already are not made anew, and the same call resumes one that was interrupted.
 
     Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, and for weights that are
-    not finite; Failure where the folder holds optima that were made otherwise. The network is left as it was.
+    not finite; Failure where the folder is the record of another network, or holds optima that were made otherwise. The
+    network is left as it was.
     """
     subject = subject_of(network)
     objectives = understand(units, subject.sites, at=at)
@@ -84,12 +86,48 @@ def maximize(
     if to is None:
         found = {str(one.objective): one for part in search.through(objectives, progress) for one in part}
         return Optima(tuple(found[str(objective)] for objective in objectives), facts)
-    folder = (Path(to) if isinstance(to, str | Path) else to.path) / "optima" / (name or f"{recipe.name}-{pole}")
+    place = Path(to) if isinstance(to, str | Path) else to.path
+    refuse_foreign(network, place)
+    folder = place / "optima" / (name or f"{recipe.name}-{pole}")
     there = begin_set(folder, facts)
     waiting = [objective for objective in objectives if str(objective) not in there]
     for part in search.through(waiting, progress):
         write_part(folder, part)
     return read_optima(folder, [str(objective) for objective in objectives])
+
+
+def by_site(network: Network, units: Asked | Iterable[Asked], *, at: At = "center") -> dict[str, list[Objective]]:
+    """What is asked for, understood, and put together by site, in the order of execution: as much as is well held in
+    memory at once.
+    """
+    sites = subject_of(network).sites
+    asked: dict[str, list[Objective]] = {}
+    for objective in understand(units, sites, at=at):
+        asked.setdefault(objective.terms[0].unit.site, []).append(objective)
+    return {name: asked[name] for name in sites if name in asked}
+
+
+def photograph(path: str | Path, network: Network) -> Float[Tensor, "color height width"]:
+    """An image file as the network is shown it, RGB in 0..1. Raises BadInput where it cannot be read."""
+    from unitscope.stimuli.items import Unreadable
+    from unitscope.stimuli.presentation import Presentation
+
+    try:
+        shown = Presentation(network.size).present(Path(path).read_bytes())
+    except (OSError, Unreadable) as error:
+        raise BadInput(f"{path} cannot be read as a picture to start from: {error}") from error
+    return torch.from_numpy(shown).permute(2, 0, 1).float() / 255
+
+
+def refuse_foreign(network: Network, folder: Path) -> None:
+    """Optima of one network do not go into the record of another. Raises Failure."""
+    there = read_facts(folder)
+    known = (there or {}).get("network", {})
+    if known and known.get("fingerprint") != network.fingerprint:
+        raise Failure(
+            f"{folder} is a record of {known.get('name')} with other weights or another preprocessing "
+            f"({known.get('weights')}); optima of {network.name} ({network.weights}) do not belong there."
+        )
 
 
 def _check(pole: str, seeds: int, batch: int | None) -> None:

@@ -41,9 +41,10 @@ class Subject:
 
     holder: ReferenceType[Network]
     fingerprint: str
+    device: torch.device
     sites: dict[str, Site]
     circuit: Circuit
-    cones: dict[tuple[Plan, tuple[str, ...], bool, bool, str], Cone] = field(default_factory=dict)
+    cones: dict[tuple[Plan, tuple[str, ...], bool, bool], Cone] = field(default_factory=dict)
     tried: dict[object, str] = field(default_factory=dict)
 
     @property
@@ -61,14 +62,14 @@ def subject_of(network: Network) -> Subject:
     that are not finite.
     """
     known = _subjects.get(network)
-    if known is not None and known.fingerprint == network.fingerprint:
+    if known is not None and (known.fingerprint, known.device) == (network.fingerprint, network.device):
         return known
     for name, tensor in network.module.state_dict().items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BadInput(
                 f"the weights {name} of {network.name} hold NaN or infinity; no picture can be found for it."
             )
-    subject = Subject(ref(network), network.fingerprint, sites_of(network), circuit_of(network))
+    subject = Subject(ref(network), network.fingerprint, network.device, sites_of(network), circuit_of(network))
     _subjects[network] = subject
     return subject
 
@@ -199,7 +200,7 @@ def _cone(subject: Subject, readings: Sequence[Reading], *, after: bool, half: b
     plan, box = plan_of(circuit, targets)
     relative = tuple(_relative(places, target) for (_, places), (_, target) in zip(readings, targets, strict=True))
     names = tuple(name for name, _ in readings)
-    key = (plan, names, after, half, str(subject.network.device))
+    key = (plan, names, after, half)
     if key not in subject.cones:
         dtype = torch.bfloat16 if half else torch.float32
         subject.cones[key] = Cone(circuit, plan, dtype=dtype)

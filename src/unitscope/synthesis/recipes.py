@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -139,7 +138,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 """Recipes that need nothing but their name; `maco` needs photographs."""
 
 
-def recipe_of(recipe: str | Recipe, *, images: str | Path | None = None, size: int | Size = 224) -> Recipe:
+def recipe_of(recipe: str | Recipe, *, images: Source | None = None, size: int | Size = 224) -> Recipe:
     """The recipe of a name. Raises UnknownName, and BadInput for maco without photographs."""
     if isinstance(recipe, Recipe):
         return recipe

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unitscope.analysis.couplings import couplings
     from unitscope.analysis.measures import measure
+    from unitscope.analysis.sharing import compare
     from unitscope.anatomy.sites import sites
     from unitscope.atlas.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from unitscope.recording.filtering import filters
     from unitscope.recording.merging import merge
     from unitscope.recording.patches import neuron_feature, patches
+    from unitscope.recording.sharing import sharing
     from unitscope.recording.survey import survey
     from unitscope.stimuli.builtin import builtin_images
     from unitscope.stimuli.images import open_images
@@ -47,6 +49,7 @@ _HOMES = {
     "UnitscopeError": "errors.UnitscopeError",
     "UnknownName": "errors.UnknownName",
     "builtin_images": "stimuli.builtin.builtin_images",
+    "compare": "analysis.sharing.compare",
     "couplings": "analysis.couplings.couplings",
     "filters": "recording.filtering.filters",
     "load": "networks.load",
@@ -60,6 +63,7 @@ _HOMES = {
     "perturb": "perturbation.experiment.perturb",
     "read": "recording.electrode.read",
     "save": "networks.save",
+    "sharing": "recording.sharing.sharing",
     "sites": "anatomy.sites.sites",
     "survey": "recording.survey.survey",
     "train": "training.train",
@@ -81,6 +85,7 @@ __all__ = [
     "UnknownName",
     "atlas",
     "builtin_images",
+    "compare",
     "couplings",
     "filters",
     "load",
@@ -94,6 +99,7 @@ __all__ = [
     "perturb",
     "read",
     "save",
+    "sharing",
     "sites",
     "survey",
     "train",

@@ -16,7 +16,17 @@ from cyclopts import App, CycloptsError, Parameter
 from unitscope import __version__
 from unitscope.errors import BadInput, UnitscopeError
 from unitscope.terminal import paragraph
-from unitscope.verbs import filtering, maximizing, measuring, perturbing, publishing, recording, training, tuning
+from unitscope.verbs import (
+    comparing,
+    filtering,
+    maximizing,
+    measuring,
+    perturbing,
+    publishing,
+    recording,
+    training,
+    tuning,
+)
 from unitscope.verbs.manners import Stopped, columns
 
 app = App(
@@ -36,6 +46,8 @@ VERBS = (
     measuring.measure,
     filtering.filters,
     maximizing.maximize,
+    comparing.sharing,
+    comparing.compare,
     perturbing.perturb,
     tuning.tuning,
     training.train,

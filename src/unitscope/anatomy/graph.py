@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.sites import Network, blank, show
 
 PICTURE = ""
@@ -87,3 +88,40 @@ def skips(graph: Mapping[str, Operation]) -> dict[str, Skip]:
 def depth_of(graph: Mapping[str, Operation], name: str) -> int:
     """How many operations lie between the picture and a value, on the longest way."""
     return 0 if name == PICTURE else graph[name].depth
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What skips carry on unchanged: the sites of one stage in order, and the skips that join them.
+
+    Every site but the first is the sum of the one before and a branch, or that sum rectified.
+    """
+
+    sites: tuple[str, ...]
+    skips: tuple[Skip, ...]
+
+
+def streams(graph: Mapping[str, Operation]) -> list[Stream]:
+    """The streams of a network: a new one begins where a skip is a projection, read by nobody else."""
+    found: list[Stream] = []
+    for skip in skips(graph).values():
+        after = _rectified(graph, skip.site)
+        if found and found[-1].sites[-1] == skip.identity:
+            found[-1] = Stream((*found[-1].sites, after), (*found[-1].skips, skip))
+        elif len(readers(graph, skip.identity)) > 1:
+            found.append(Stream((skip.identity, after), (skip,)))
+        else:
+            found.append(Stream((after,), (skip,)))
+    return found
+
+
+def readers(graph: Mapping[str, Operation], name: str) -> list[Operation]:
+    """The operations that read a value."""
+    return [each for each in graph.values() if name in each.reads]
+
+
+def _rectified(graph: Mapping[str, Operation], name: str) -> str:
+    """What a nonlinearity alone makes of a value; the value itself where others read it, too."""
+    reading = readers(graph, name)
+    alone = len(reading) == 1 and reading[0].operation in NONLINEARITIES | {"identity"}
+    return _rectified(graph, reading[0].name) if alone else name

@@ -48,6 +48,13 @@ MEANINGS = {
     "color/cone_s": Meaning("S cone weight", "weight of the short-wavelength cones", "share"),
     "color/color_preference": Meaning("color preference", "response to color over response to luminance"),
     "color/opponency": Meaning("opponency", "none, single or double"),
+    "sharing/skip_fraction": Meaning("skip fraction", "of what is added, how much came by the skip; 0: none, 1: all"),
+    "sharing/similarity_through_block": Meaning(
+        "like itself before", "correlation of responses with the same channel before the block"
+    ),
+    "sharing/similarity_of_branch": Meaning(
+        "branch like skip", "correlation of what the branch adds with what skips it"
+    ),
     "color/responsive": Meaning("responds to colors", "whether colored stimuli drive it at all"),
 }
 

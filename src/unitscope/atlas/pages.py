@@ -9,15 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitscope.analysis.pairing import aligned
 from unitscope.atlas.exhibition import overviews, scripts_of_exhibits, styles_of_exhibits
-from unitscope.atlas.pairing import aligned
 from unitscope.atlas.scripts import as_script, write_script
 from unitscope.atlas.sprites import PER_FILE
 
 if TYPE_CHECKING:
     import jinja2
 
-    from unitscope.atlas.pairing import Row
+    from unitscope.analysis.pairing import Row
     from unitscope.atlas.shelves import Shelf
     from unitscope.record import SiteFacts
 

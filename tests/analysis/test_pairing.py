@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unitscope.atlas.pairing import aligned
+from unitscope.analysis.pairing import aligned
 from unitscope.record import SiteFacts
 from unitscope.vocabulary import ReceptiveField
 

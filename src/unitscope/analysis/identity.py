@@ -1,0 +1,147 @@
+"""Does a channel stay itself from one site to another? Statistics of a similarity matrix of channels (methods 8).
+
+Row c and column c of the matrix are the same channel at two sites. If channels are shared, the diagonal stands out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+PERMUTATIONS = 10_000
+RESAMPLES = 10_000
+CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How far the same channel (the diagonal) stands out from others.
+
+    `same` and `other`: mean similarity on and off the diagonal; `advantage`, their difference, with a bootstrap
+    interval over channels (95 %) and a permutation's one-sided `p`; `identified`: share of channels whose own
+    counterpart is the most similar one (chance 1 / channels); `reciprocal_rank`: mean of 1 / rank of the counterpart;
+    `auc`: chance that a diagonal value exceeds one off it; `matched`: mean similarity under the best one-to-one
+    matching (Hungarian), `kept_by_matching` the share of channels that it leaves in place. NaN where fewer than three
+    channels are defined at both sites.
+    """
+
+    channels: int
+    same: float
+    other: float
+    advantage: float
+    ci_low: float
+    ci_high: float
+    p: float
+    identified: float
+    reciprocal_rank: float
+    auc: float
+    matched: float
+    kept_by_matching: float
+
+
+def identity(
+    similarity: Float[np.ndarray, "unit other"],
+    *,
+    generator: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+    resamples: int = RESAMPLES,
+) -> Identity:
+    """All statistics of one similarity matrix; channels without a defined similarity to themselves are left out."""
+    kept = np.isfinite(np.diag(similarity))
+    matrix = np.nan_to_num(similarity[np.ix_(kept, kept)])
+    count = len(matrix)
+    if count < 3:
+        return Identity(count, *[float("nan")] * 11)
+    same, other = means(matrix)
+    low, high = interval(matrix, generator, resamples)
+    ranks = rank_of_same(matrix)
+    rows, cols = best_matching(matrix)
+    return Identity(
+        channels=count,
+        same=same,
+        other=other,
+        advantage=same - other,
+        ci_low=low,
+        ci_high=high,
+        p=permutation_p(matrix, generator, permutations),
+        identified=float((ranks == 1).mean()),
+        reciprocal_rank=float((1 / ranks).mean()),
+        auc=auc(matrix),
+        matched=float(matrix[rows, cols].mean()),
+        kept_by_matching=float((rows == cols).mean()),
+    )
+
+
+def means(matrix: Float[np.ndarray, "unit unit"]) -> tuple[float, float]:
+    """Mean similarity of the same channel, and of two different ones."""
+    count = len(matrix)
+    trace = float(np.trace(matrix))
+    return trace / count, float((matrix.sum() - trace) / (count * (count - 1)))
+
+
+def rank_of_same(matrix: Float[np.ndarray, "unit unit"]) -> Float[np.ndarray, " unit"]:
+    """For each row the rank of its diagonal value, 1 the largest; ties share the mean of their ranks."""
+    own = np.diag(matrix)[:, None]
+    return 1 + (matrix > own).sum(1) + ((matrix == own).sum(1) - 1) / 2
+
+
+def auc(matrix: Float[np.ndarray, "unit unit"]) -> float:
+    """The chance that a value on the diagonal exceeds one off it, ties as half (Mann and Whitney)."""
+    from scipy.stats import rankdata
+
+    count = len(matrix)
+    ranks = rankdata(matrix).reshape(matrix.shape)
+    others = count * (count - 1)
+    return float((np.trace(ranks) - count * (count + 1) / 2) / (count * others))
+
+
+def best_matching(
+    matrix: Float[np.ndarray, "unit unit"],
+) -> tuple[Int[np.ndarray, " unit"], Int[np.ndarray, " unit"]]:
+    """Rows and columns of the one-to-one matching of channels with the highest sum (Hungarian)."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, cols = linear_sum_assignment(matrix, maximize=True)
+    return rows, cols
+
+
+def permutation_p(matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, permutations: int) -> float:
+    """One-sided p of the diagonal's mean against channels in random order: (1 + as high) / (1 + all).
+
+    The advantage rises and falls with the diagonal's mean, since a matrix's sum stays.
+    """
+    count, own = len(matrix), np.trace(matrix)
+    reached = 0
+    for first in range(0, permutations, CHUNK):
+        orders = generator.random((min(CHUNK, permutations - first), count)).argsort(1)
+        reached += int((matrix[np.arange(count), orders].sum(1) >= own - 1e-12 * max(1.0, abs(own))).sum())
+    return (1 + reached) / (1 + permutations)
+
+
+def interval(
+    matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, resamples: int
+) -> tuple[float, float]:
+    """95 % of the advantage over channels drawn with replacement; a channel met twice is no pair of different ones."""
+    advantages = resampled(matrix, generator, resamples)
+    low, high = np.nanpercentile(advantages, [2.5, 97.5]) if np.isfinite(advantages).any() else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def resampled(
+    matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, resamples: int
+) -> Float[np.ndarray, " resample"]:
+    """The advantage in bootstrap samples of channels."""
+    count, own = len(matrix), np.diag(matrix)
+    off = matrix - np.diag(own)
+    found = []
+    for first in range(0, resamples, CHUNK):
+        times = generator.multinomial(count, [1 / count] * count, min(CHUNK, resamples - first)).astype(np.float64)
+        pairs = count**2 - (times**2).sum(1)
+        other = np.divide(((times @ off) * times).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
+        found.append(times @ own / count - other)
+    return np.concatenate(found)

@@ -15,6 +15,7 @@ from jaxtyping import Bool
 
 from unitscope.errors import BadInput, few, unknown_name
 from unitscope.record import Record
+from unitscope.stimuli.classes import imagenet_classes
 
 EVERY = "labels"
 """The word for every label of a record, each as a category of its own."""
@@ -166,7 +167,8 @@ def groups() -> dict[str, frozenset[str]]:
     """
     wnids = list(_names())
     found: dict[str, frozenset[str]] = {}
-    for row in _rows("imagenet_groups.csv"):
+    text = importlib.resources.files("unitscope").joinpath("data", "imagenet_groups.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
         run = wnids[int(row["first"]) : int(row["last"]) + 1]
         found[row["group"]] = found.get(row["group"], frozenset()) | frozenset(run)
     return found
@@ -188,7 +190,7 @@ def wnid_of(label: str) -> str | None:
 @cache
 def _names() -> dict[str, str]:
     """ImageNet's names by WordNet id, in the order of the classes."""
-    return {row["wnid"]: row["name"] for row in _rows("imagenet_classes.csv")}
+    return {one.wnid: one.name for one in imagenet_classes()}
 
 
 @cache
@@ -200,8 +202,3 @@ def _wnids() -> dict[str, str]:
 
 def _plain(name: str) -> str:
     return name.replace("_", " ").replace("-", " ").casefold()
-
-
-def _rows(file: str) -> list[dict[str, str]]:
-    text = importlib.resources.files("unitscope").joinpath("data", file).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))

@@ -6,7 +6,7 @@ and other poolings need each image's response, which `unitscope survey --respons
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,14 +71,8 @@ def selectivity(record: Record, categories: Asked | Iterable[Asked], *, pool: Po
 
     members = membership(record, categories_of(record, categories))
     heard = has_responses(record)
-    if pool != "max" and not heard:
-        raise BadInput(f"the record {record.path} keeps peaks only; `unitscope survey --responses` keeps the {pool}.")
-    lists = None if heard else record.stimuli()
-    tables = []
-    for site in record.sites.values():
-        facts = _heard(record, site, members, pool) if heard else _summed(record, site, members, lists)
-        tables.append(_table(site, members, facts, heard=heard))
-    table = pandas.concat(tables, ignore_index=True)
+    found = evidence(record, members, pool=pool)
+    table = pandas.concat([_table(site, members, facts, heard=heard) for site, facts in found], ignore_index=True)
     for pole in ("preferred", "antipreferred"):
         q = table.groupby("category", sort=False)[f"{pole}_p"].transform(
             lambda p: enrichment.false_discovery(p.to_numpy(float))
@@ -120,6 +114,18 @@ def label_curve(record: Record, unit: str, category: Asked) -> pandas.DataFrame:
         }
     )
     return curve[curve["images"] > 0].sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+
+
+def evidence(record: Record, members: Membership, *, pool: Pool = "max") -> Iterator[tuple[SiteFacts, Evidence]]:
+    """What is known of the responses, site by site: from each image's response where these are kept, else from
+    summaries. Raises BadInput for a pooling that the summaries are not of.
+    """
+    heard = has_responses(record)
+    if pool != "max" and not heard:
+        raise BadInput(f"the record {record.path} keeps peaks only; `unitscope survey --responses` keeps the {pool}.")
+    lists = None if heard else record.stimuli()
+    for site in record.sites.values():
+        yield site, _heard(record, site, members, pool) if heard else _summed(record, site, members, lists)
 
 
 def _heard(record: Record, site: SiteFacts, members: Membership, pool: Pool) -> Evidence:

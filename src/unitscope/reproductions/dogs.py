@@ -1,0 +1,278 @@
+"""The dog study: do units that are selective for dogs have dogs at their negative end, too?
+
+Its subject was GoogLeNet before its ReLUs (figures: mixed4c), over 120 dog and 100 other classes of ImageNet. Here it
+is repeated on given networks and images, with the controls that tell what the finding means: random groups of as many
+labels, another group of classes, shuffled labels, and an untrained network.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from unitscope.analysis.categories import groups, readable_name, wnid_of
+from unitscope.analysis.enrichment import false_discovery
+from unitscope.analysis.response_axis import quiet
+from unitscope.errors import BadInput, UnitscopeError, few
+from unitscope.networks import Network
+from unitscope.record import Record, SiteFacts, write_whole
+from unitscope.recording.originals import originals_of
+from unitscope.recording.survey import survey
+from unitscope.report import Claim, Figure, Report, write_report
+from unitscope.reproductions import dog_figures as figures
+from unitscope.reproductions.dog_counts import SEED, THRESHOLD, Counts, Found, Q, find, shares_of
+from unitscope.reproductions.untrained import untrained
+from unitscope.stimuli.images import Images, Source, open_images
+
+CATEGORY = "dogs"
+PER_ROW = 6
+
+Progress = Callable[[str, int, int], None]
+
+
+def reproduce(
+    networks: Sequence[Network], images: Source, *, to: Path, progress: Progress | None = None
+) -> tuple[Report, Path]:
+    """Survey the networks, and an untrained twin of the first, over labeled images; leave tables, figures and a page.
+
+    The images' labels are ImageNet's WordNet ids or names; some of them are dogs. Surveys that are there are not made
+    anew. Raises BadInput where the images are others; Failure where the folder cannot be written.
+    """
+    opened = open_images(images)
+    labels = tuple(opened.labels)
+    inside = labels_of(CATEGORY, labels)
+    if not inside.any() or inside.all() or len(labels) < 4:
+        raise BadInput(
+            f"the dog study needs images of ImageNet's classes, a sub-folder each, some of them dogs; {opened.source} "
+            f"has {few(labels) if labels else 'no labels'}. Folders may be called n02085620 or Chihuahua."
+        )
+    records = surveys([*networks, *twins(networks[:1], opened)], opened, Path(to), progress or (lambda *_: None))
+    control = control_of(labels)
+    found = [find(name, record, inside, labels_of(control, labels)) for name, record in records.items()]
+    write_whole(Path(to) / "two-sided.csv", table_of(found, control).encode())
+    report = Report(
+        paper=CATEGORY,
+        title="Dog-selective units at both ends of their responses",
+        circumstances=circumstances(found, opened, labels, inside),
+        claims=claims_of(found, control),
+        figures=draw(found, Path(to)),
+        conclusion=conclusion_of(found),
+    )
+    return report, write_report(report, Path(to))
+
+
+def labels_of(group: str, labels: Sequence[str]) -> Bool[np.ndarray, " label"]:
+    """Which labels are of one of ImageNet's groups."""
+    return np.array([(wnid_of(label) or "") in groups()[group] for label in labels], dtype=bool)
+
+
+def control_of(labels: Sequence[str]) -> str:
+    """The group without dogs that has most nearly as many of the labels as the dogs."""
+    dogs = labels_of(CATEGORY, labels)
+    others = {name: labels_of(name, labels) for name in groups()}
+    apart = {name: which for name, which in others.items() if which.any() and not (which & dogs).any()}
+    if not apart:
+        raise BadInput("all labels that are known of ImageNet are dogs; the study needs other classes, too.")
+    return min(apart, key=lambda name: (abs(int(apart[name].sum()) - int(dogs.sum())), name))
+
+
+def twins(networks: Sequence[Network], images: Images) -> list[Network]:
+    """Untrained twins, of those that can be drawn anew."""
+    found = []
+    for network in networks:
+        try:
+            found.append(untrained(network, images, seed=SEED))
+        except BadInput:
+            continue
+    return found
+
+
+def surveys(networks: Sequence[Network], images: Images, to: Path, tell: Progress) -> dict[str, Record]:
+    """A record of each network, by its name."""
+    names = [network.name.rpartition(":")[2] for network in networks]
+    names = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
+    records = {}
+    for name, network in zip(names, networks, strict=True):
+        folder = to / "records" / name.replace(", ", "-").replace(" ", "-").replace("/", "-")
+        shown = lambda done, total, name=name: tell(f"{name} looks", done, total)  # noqa: E731
+        records[name] = survey(network, images, to=folder, responses=True, progress=shown)
+    return records
+
+
+def table_of(found: Sequence[Found], control: str) -> str:
+    """All counts as CSV."""
+    text = io.StringIO()
+    rows: list[Mapping[str, object]] = []
+    for one in found:
+        listed = [(CATEGORY, one.dogs), (control, one.control), (f"{CATEGORY}, ends of the map's mean", one.by_mean)]
+        listed += [("random labels", counts) for counts in one.random]
+        rows += [{"network": one.name, "group": group, **asdict(counts)} for group, counts in listed]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def circumstances(
+    found: Sequence[Found], images: Images, labels: Sequence[str], inside: Bool[np.ndarray, " label"]
+) -> str:
+    dogs = ", ".join(readable_name(label) for label, dog in zip(labels, inside, strict=True) if dog)
+    return (
+        f"{', '.join(one.name for one in found)} over {len(images):,} labeled images of {len(labels)} classes, "
+        f"{100 * found[0].dogs.prevalence:.1f} % of them dogs ({dogs}); the study had GoogLeNet, and 120 dog and 100 "
+        "other classes. All units before a nonlinearity; the ends are the 1000 highest peaks and lowest troughs, or "
+        f"5 % of the images. Selective: index of {THRESHOLD} or more."
+    )
+
+
+def claims_of(found: Sequence[Found], control: str) -> list[Claim]:
+    trained = [one for one in found if "untrained" not in one.name]
+    return [
+        Claim(
+            "Units are selective for dogs",
+            "units of GoogLeNet with an index above 0.65 are called so",
+            "; ".join(f"{one.name}: {one.dogs.selective:,} of {one.dogs.units:,}" for one in found)
+            + ". Groups of as many labels drawn at random: "
+            + "; ".join(f"{one.name}: {spread([counts.selective for counts in one.random])}" for one in found),
+            "as the paper says" if all(one.dogs.selective for one in trained) else "not in all networks",
+        ),
+        Claim(
+            "Such units have dogs at their negative end, too",
+            "among the most negative responses of dog-selective units there are dogs, beyond their prevalence",
+            "; ".join(ends_told(one) for one in found),
+            verdict([one.dogs for one in trained]),
+            "figure 2",
+        ),
+        Claim(
+            "Is it chance?",
+            "not asked",
+            "Selective units called enriched where labels of images are shuffled: "
+            + ", ".join(f"{one.name} {one.shuffled:.1f}" for one in found)
+            + ". Of groups of as many labels drawn at random: "
+            + "; ".join(f"{one.name}: {spread(shares_of(one), percent=True)}" for one in found),
+        ),
+        Claim(
+            f"Is it about dogs? The same for {control}",
+            "not asked",
+            "; ".join(ends_told(one, one.control) for one in found),
+        ),
+        Claim(
+            "Does it depend on what the ends are?",
+            "maps are reduced to mean, minimum and maximum",
+            "With ends of the map's mean: " + "; ".join(ends_told(one, one.by_mean) for one in found),
+        ),
+    ]
+
+
+def ends_told(one: Found, counts: Counts | None = None) -> str:
+    counts = counts or one.dogs
+    if not counts.selective:
+        return f"{one.name}: no selective unit"
+    return (
+        f"{one.name}: of {counts.selective:,} selective units {counts.enriched:,} "
+        f"({100 * counts.enriched_share:.0f} %) have more than chance there, {counts.depleted:,} fewer (q < {Q}); "
+        f"median share {counts.preferred_share:.2f} among the highest, {counts.antipreferred_share:.2f} among the "
+        f"lowest, prevalence {counts.prevalence:.2f}"
+    )
+
+
+def spread(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> str:
+    """Median and 95 % range of draws."""
+    if not len(values):
+        return "no selective unit"
+    low, middle, high = np.percentile(np.asarray(values, dtype=float) * (100 if percent else 1), (2.5, 50, 97.5))
+    return f"{middle:.0f}{' %' * percent} (95 % between {low:.0f} and {high:.0f}{' %' * percent})"
+
+
+def verdict(counts: Sequence[Counts]) -> str:
+    enriched, selective = sum(one.enriched for one in counts), sum(one.selective for one in counts)
+    if not selective:
+        return "cannot be told: no selective unit"
+    share = enriched / selective
+    return "as the paper says" if share > 0.5 else "for some units only" if share > 0.05 else "not found"
+
+
+def conclusion_of(found: Sequence[Found]) -> str:
+    trained = [one.dogs for one in found if "untrained" not in one.name]
+    enriched, depleted = (sum(getattr(one, what) for one in trained) for what in ("enriched", "depleted"))
+    selective = sum(one.selective for one in trained)
+    return (
+        f"To be concluded: of {selective:,} dog-selective units, {enriched:,} have more dogs among their lowest "
+        f"responses than chance gives and {depleted:,} fewer, so that a high index alone does not tell what a unit's "
+        "negative responses are to. Not to be concluded: that such a unit codes for dogs with both signs, or that this "
+        "is peculiar to dogs; random groups of labels and other groups show how much comes from classes being alike, "
+        "and an untrained network how much comes from the images' own contrast."
+    )
+
+
+def draw(found: Sequence[Found], to: Path) -> list[Figure]:
+    figures.figure_of_shares({one.name: one.units for one in found}, to / "figure-2.png", category=CATEGORY)
+    named = {one.name: one for one in found if one.dogs.selective}
+    drawn = [
+        Figure(
+            "figure-2.png",
+            "Share of dogs among the highest against among the lowest responses, a point per unit; red: selectivity "
+            f"of {figures.RED_FROM} or more; dashed: prevalence.",
+        )
+    ]
+    if named:
+        shares = {name: one.dogs.enriched_share for name, one in named.items()}
+        random = {name: shares_of(one) for name, one in named.items()}
+        figures.figure_of_controls(shares, random, to / "controls.png", category=CATEGORY)
+        drawn.append(Figure("controls.png", "What random groups of labels give, beside dogs."))
+    for place, one in enumerate(one for one in found if one.dogs.selective and "untrained" not in one.name):
+        caption = axis_of(one, to / f"figure-1-{place}.png")
+        drawn += [Figure(f"figure-1-{place}.png", caption)] if caption else []
+    return drawn
+
+
+def axis_of(one: Found, path: Path) -> str | None:
+    """Figure 1 of the most selective unit whose lower end is enriched with dogs, or of the most selective one; its
+    caption, None where the photographs are gone.
+    """
+    units = one.units
+    rank = np.where(np.isfinite(units.selectivity), units.selectivity, -1)
+    both = (false_discovery(units.antipreferred_p) < Q) & (rank >= THRESHOLD)
+    of_preactivations = int(np.where(both, rank, -1).argmax() if both.any() else rank.argmax())
+    numbers = [n for site in one.record.sites.values() if site.preactivation for n in _numbers(site)]
+    unit = one.record.unit(numbers[of_preactivations])
+    site = one.record.sites[unit.site]
+    silent = quiet(one.record, site, count=PER_ROW)
+    rows = [("strongest", _listed(one.record, str(unit), "preferred"))]
+    if silent is not None:
+        rows.append(("none", list(zip(silent.image[unit.channel], silent.value[unit.channel], strict=True))))
+    rows.append(("most negative", _listed(one.record, str(unit), "antipreferred")))
+    try:
+        pictures = [(f"{name} response", _shown(one.record, listed)) for name, listed in rows]
+    except (UnitscopeError, OSError):
+        return None
+    title = f"{one.name} {unit}: selectivity {units.selectivity[of_preactivations]:.2f}"
+    figures.figure_of_axis(pictures, path, title=title)
+    return (
+        f"{title}; dogs are {100 * units.preferred_share[of_preactivations]:.0f} % of the highest and "
+        f"{100 * units.antipreferred_share[of_preactivations]:.0f} % of the lowest responses."
+    )
+
+
+def _numbers(site: SiteFacts) -> range:
+    return range(site.first_unit, site.first_unit + site.channels)
+
+
+def _listed(record: Record, unit: str, pole: str) -> list[tuple[int, float]]:
+    rows = record.stimuli(unit, pole=pole).sort_values("rank").drop_duplicates("image")[:PER_ROW]
+    return list(zip(rows["image"], rows["value"], strict=True))
+
+
+def _shown(record: Record, listed: Sequence[tuple[int, float]]) -> list[tuple[np.ndarray, str]]:
+    originals, labels = originals_of(record), record.images()["label"]
+    return [
+        (originals.shown(int(image)), f"{value:.3g}  {readable_name(labels[image])}"[:28])
+        for image, value in listed
+        if image >= 0
+    ]

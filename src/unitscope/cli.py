@@ -24,6 +24,7 @@ from unitscope.verbs import (
     perturbing,
     publishing,
     recording,
+    reproducing,
     training,
     tuning,
 )
@@ -51,6 +52,7 @@ VERBS = (
     perturbing.perturb,
     tuning.tuning,
     training.train,
+    reproducing.reproduce,
     publishing.atlas,
     publishing.view,
     publishing.demo,

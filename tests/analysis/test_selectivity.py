@@ -11,44 +11,27 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.kennel import EACH, GREENS, OTHERS, REDS, two_sided_network, write_kennel
 from tests.oracles import choices
-from tests.wiring import COLORS, category_network, uniform, wired, write_folder
+from tests.wiring import COLORS, category_network, uniform, write_folder
 from unitscope.analysis.categories import Category
 from unitscope.analysis.measures import measure, tables
 from unitscope.analysis.selectivity import label_curve, selectivity
 from unitscope.cli import main
 from unitscope.errors import BadInput
+from unitscope.networks import Network
 from unitscope.record import Record
 from unitscope.recording.survey import survey
-
-REDS = ("n02085620", "n02086240")
-GREENS = ("n02088364", "n02113978")
-OTHERS = ("n01440764", "n02979186", "n03000684", "n03888257")
-"""Four breeds of dogs, two shown in red and two in green; four other classes of ImageNet, in blue."""
-
-EACH = 20
-
-
-def shade(color: str, number: int) -> torch.Tensor:
-    """No two alike, so that no responses are equal."""
-    return uniform(COLORS[color])[0] * (60 + number) / 255
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    colored = {"red": REDS, "green": GREENS, "blue": OTHERS}
-    number = iter(range(1000))
-    pictures = {
-        label: [shade(color, next(number)) for _ in range(EACH)] for color, of in colored.items() for label in of
-    }
-    return write_folder(tmp_path_factory.mktemp("pictures"), pictures)
+    return write_kennel(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
-def network():
-    """Unit 0: red against green. 1: red or green. 2: blue. 3: never above zero. 4: blue, and a little red."""
-    kernels = torch.tensor([[1.0, -1, 0], [1, 1, 0], [0, 0, 1], [-1, -1, -1], [0.2, 0, 1]])
-    return wired(kernels[:, :, None, None], [0.0, 0, 0, -0.1, 0], name="two-sided")
+def network() -> Network:
+    return two_sided_network()
 
 
 @pytest.fixture(scope="module")

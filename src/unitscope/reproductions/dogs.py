@@ -246,7 +246,9 @@ def axis_of(one: Found, path: Path) -> str | None:
     silent = quiet(one.record, site, count=PER_ROW)
     rows = [("strongest", _listed(one.record, str(unit), "preferred"))]
     if silent is not None:
-        rows.append(("none", list(zip(silent.image[unit.channel], silent.value[unit.channel], strict=True))))
+        rows.append(
+            ("none", list(zip(*(of[unit.channel].tolist() for of in (silent.image, silent.value)), strict=True)))
+        )
     rows.append(("most negative", _listed(one.record, str(unit), "antipreferred")))
     try:
         pictures = [(f"{name} response", _shown(one.record, listed)) for name, listed in rows]
@@ -266,13 +268,13 @@ def _numbers(site: SiteFacts) -> range:
 
 def _listed(record: Record, unit: str, pole: str) -> list[tuple[int, float]]:
     rows = record.stimuli(unit, pole=pole).sort_values("rank").drop_duplicates("image")[:PER_ROW]
-    return list(zip(rows["image"], rows["value"], strict=True))
+    return list(zip(rows["image"].tolist(), rows["value"].tolist(), strict=True))
 
 
 def _shown(record: Record, listed: Sequence[tuple[int, float]]) -> list[tuple[np.ndarray, str]]:
     originals, labels = originals_of(record), record.images()["label"]
     return [
-        (originals.shown(int(image)), f"{value:.3g}  {readable_name(labels[image])}"[:28])
+        (originals.shown(image), f"{value:.3g}  {readable_name(labels[image])}"[:28])
         for image, value in listed
         if image >= 0
     ]

@@ -15,7 +15,7 @@ from unitscope.errors import BadInput, Failure, UnknownName
 from unitscope.networks import Network, load
 from unitscope.preprocessing import Preprocessing
 from unitscope.weights import write_weights
-from unitscope.zoos import torchvision_names
+from unitscope.zoos import from_torchvision, torchvision_names
 
 HALVES = (0.5, 0.5, 0.5)
 
@@ -40,6 +40,13 @@ def test_a_model_of_torchvision_brings_its_preprocessing():
 def test_the_size_is_that_of_the_architecture_and_random_weights_download_nothing(name, size, monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("a download"))
     assert load(f"torchvision:{name}").size == size
+
+
+@needs("torchvision")
+def test_the_size_of_random_weights_is_not_that_of_weights_made_for_another_one():
+    """The first weights of vit_h_14 are for 518 pixels; without weights it is made for 224."""
+    with torch.device("meta"):
+        assert from_torchvision("vit_h_14", None, logits=None).preprocessing.size == (224, 224)
 
 
 @pytest.fixture

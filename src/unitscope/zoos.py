@@ -66,7 +66,9 @@ def from_torchvision(name: str, published: str | None, *, logits: int | None, in
         ) from error
     described = chosen or next(iter(choices), None)
     known = Preprocessing() if described is None else _transforms(described.transforms())
-    known = Preprocessing(classes=categories).otherwise(known)
+    side = getattr(module, "image_size", None)  # a vision transformer takes one size only
+    size = (side, side) if isinstance(side, int) else None
+    known = Preprocessing(size, classes=categories).otherwise(known)
     return Found(module, chosen.name if chosen else "", known, logits, 3)
 
 

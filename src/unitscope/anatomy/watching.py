@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 import unitscope.anatomy.normalizations
 import unitscope.anatomy.operations
 import unitscope.anatomy.rearrangements  # noqa: F401  these enter their rules
+from unitscope.anatomy.blanks import blank
 from unitscope.anatomy.calls import (
     ELEMENTWISE,
     RULES,
@@ -41,8 +41,9 @@ from unitscope.anatomy.views import (
 class Watching(TorchDispatchMode):
     """Keeps the maps of every tensor that depends on the picture while the network runs.
 
-    With `cheaply`, products and convolutions are not computed but answered by zeros of the right shape: fields do not
-    depend on values, unless the network looks at a value in order to decide something: `looks` follows what it reads.
+    With `cheaply`, what costs time or room is not computed but answered by zeros of the right shape (blanks.py):
+    fields do not depend on values, unless the network looks at one in order to decide something. `looks` follows what
+    it reads.
     """
 
     def __init__(self, *, cheaply: bool = True, gating: bool = True, looks: Looks | None = None) -> None:
@@ -63,12 +64,13 @@ class Watching(TorchDispatchMode):
         kwargs = kwargs or {}
         arguments = named(func, args, kwargs)
         before = {id(tensor): seen for tensor in flat(arguments.values()) if (seen := self.seen(tensor)) is not None}
-        cheap = CHEAP.get(plain_name(func)) if self.cheaply else None
-        result = cheap(arguments) if cheap is not None else func(*args, **kwargs)
+        name = plain_name(func)
+        result = blank(name, func, args, kwargs, arguments, seeing=bool(before)) if self.cheaply else None
+        result = func(*args, **kwargs) if result is None else result
         if before:
             seeing = [tensor for tensor in flat(arguments.values()) if id(tensor) in before]
-            result = self.looks.through(plain_name(func), arguments, seeing, result)
-            call = Call(plain_name(func), func, arguments, result, lambda tensor: before.get(id(tensor)), self.gates)
+            result = self.looks.through(name, arguments, seeing, result)
+            call = Call(name, func, arguments, result, lambda tensor: before.get(id(tensor)), self.gates)
             self.keep(call, outcome(call))
         elif func._schema.is_mutable:
             for tensor in written(func, arguments):
@@ -251,56 +253,3 @@ def of_tensors(result: Any, seen: Any) -> list[Seen | None]:
     if isinstance(seen, tuple):
         return [maps for value, maps in zip(result, seen, strict=True) if isinstance(value, Tensor)]
     return [seen] * count
-
-
-# operations that need not be computed
-
-
-def cheap_convolution(arguments: dict[str, Any]) -> Tensor:
-    x, weight = arguments["input"], arguments["weight"]
-    nd = weight.ndim - 2
-    channels = weight.shape[0]
-    spatial = []
-    for axis in range(nd):
-        n, k = x.shape[axis - nd], weight.shape[2 + axis]
-        s, p, d = (picked(arguments[name], axis) for name in ("stride", "padding", "dilation"))
-        if arguments["transposed"]:
-            spatial.append((n - 1) * s - 2 * p + d * (k - 1) + picked(arguments["output_padding"], axis) + 1)
-        else:
-            spatial.append((n + 2 * p - d * (k - 1) - 1) // s + 1)
-    if min(spatial) < 1:
-        raise RuntimeError(f"Calculated output size {spatial} is too small")
-    if x.shape[1] != (channels if arguments["transposed"] else weight.shape[1] * arguments["groups"]):
-        raise RuntimeError(
-            f"expected input to have {weight.shape[1] * arguments['groups']} channels, but got {x.shape[1]}"
-        )
-    if arguments["transposed"]:
-        channels = weight.shape[1] * arguments["groups"]
-    out = x.new_zeros((x.shape[0], channels, *spatial))
-    last = nd == 2 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return out.contiguous(memory_format=torch.channels_last) if last else out
-
-
-def picked(value: Any, axis: int) -> int:
-    return value[axis] if len(value) > 1 else value[0]
-
-
-def cheap_product(arguments: dict[str, Any]) -> Tensor:
-    first: Tensor = arguments["mat1"] if "mat1" in arguments else arguments["self"]
-    second: Tensor = arguments["mat2"]
-    if first.shape[-1] != second.shape[-2]:
-        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({first.shape} and {second.shape})")
-    return first.new_zeros((*first.shape[:-1], second.shape[-1]))
-
-
-def cheap_softmax(arguments: dict[str, Any]) -> Tensor:
-    return torch.zeros_like(arguments["self"], memory_format=torch.contiguous_format)
-
-
-CHEAP: dict[str, Callable[[dict[str, Any]], Tensor]] = {
-    "_softmax": cheap_softmax,
-    "convolution": cheap_convolution,
-    "addmm": cheap_product,
-    "mm": cheap_product,
-    "bmm": cheap_product,
-}

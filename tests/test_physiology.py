@@ -12,7 +12,7 @@ from torch import nn
 
 import unitscope
 from tests.recording.pictures import write_many
-from tests.wiring import gabor, gabor_network, wired
+from tests.wiring import gabor, wired
 from unitscope import physiology
 from unitscope.analysis.measures import measure
 from unitscope.analysis.tuning import sessions
@@ -24,12 +24,18 @@ from unitscope.recording.survey import survey
 ANGLES = [10.0, 100.0]
 
 
+def little(angles: list[float], *, size: int = 16) -> Network:
+    """Gabor units of 7 x 7 pixels: a session of theirs is short."""
+    kernels = [gabor(angle, frequency=0.2, sigma=1.6, side=7) for angle in angles]
+    return wired(torch.stack(kernels), name="little", size=size)
+
+
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("tuning")
     pictures = write_many(folder, 4)
-    record = survey(gabor_network(ANGLES), pictures, to=folder / "record", sites=["conv1", "relu"])
-    physiology.tuning(gabor_network(ANGLES), record)
+    record = survey(little(ANGLES), pictures, to=folder / "record", sites=["conv1", "relu"])
+    physiology.tuning(little(ANGLES), record)
     return record
 
 
@@ -37,7 +43,7 @@ def test_the_measures_are_in_the_record(record: Record) -> None:
     table = record.measures("orientation")
     assert table["site"].tolist() == ["conv1"] * 2 + ["relu"] * 2
     assert table["unit"].tolist() == [0, 1, 2, 3]
-    assert table["preferred_orientation"].tolist() == pytest.approx(ANGLES * 2, abs=0.1)
+    assert table["preferred_orientation"].tolist() == pytest.approx(ANGLES * 2, abs=0.5)
     promised = {
         "preferred_orientation",
         "orientation_selectivity",
@@ -69,30 +75,30 @@ def test_measures_are_made_again_without_the_network(record: Record, tmp_path: P
 
 def test_a_session_is_not_repeated(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(physiology, "show_group", lambda *_, **__: pytest.fail("shown again"))
-    physiology.tuning(gabor_network(ANGLES), record)
+    physiology.tuning(little(ANGLES), record)
     with pytest.raises(pytest.fail.Exception, match="shown again"):
-        physiology.tuning(gabor_network(ANGLES), record, contrast=0.5)
+        physiology.tuning(little(ANGLES), record, contrast=0.5)
 
 
 def test_another_network_is_refused(record: Record) -> None:
-    with pytest.raises(Failure, match=r"is a record of gabor_network .* Use the network that was surveyed"):
-        physiology.tuning(gabor_network([20.0, 30.0]), record)
+    with pytest.raises(Failure, match=r"is a record of little .* Use the network that was surveyed"):
+        physiology.tuning(little([20.0, 30.0]), record)
 
 
 def test_sites_that_the_record_lacks_are_named(record: Record) -> None:
     with pytest.raises(BadInput, match="no site 'avgpool'"):
-        physiology.tuning(gabor_network(ANGLES), record, sites="avgpool")
+        physiology.tuning(little(ANGLES), record, sites="avgpool")
 
 
 def test_a_contrast_out_of_gamut_is_named(record: Record, tmp_path: Path) -> None:
     copy = shutil.copytree(record.path, tmp_path / "copy")
     with pytest.raises(BadInput, match="out of gamut"):
-        physiology.tuning(gabor_network(ANGLES), copy, color_contrast=0.3)
+        physiology.tuning(little(ANGLES), copy, color_contrast=0.3)
 
 
 def test_a_grayscale_network_has_no_color_measures(record: Record, tmp_path: Path) -> None:
     """There is no record of photographs for one input channel; the session stands alone."""
-    network = wired(gabor(30.0)[:1][None], name="gray", size=32)
+    network = wired(gabor(30.0, frequency=0.2, sigma=1.6, side=7)[:1][None], name="gray", size=16)
     copy = shutil.copytree(record.path, tmp_path / "copy", ignore=shutil.ignore_patterns("tuning", "measures"))
     facts = dict(record.facts)
     facts["network"] = {**facts["network"], "fingerprint": network.fingerprint, "inputs": 1}
@@ -100,7 +106,7 @@ def test_a_grayscale_network_has_no_color_measures(record: Record, tmp_path: Pat
     write_facts(copy, facts)
     found = physiology.tuning(network, open_record(copy))
     assert set(found) == {"orientation"}
-    assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx([30.0] * 2, abs=0.1)
+    assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx([30.0] * 2, abs=0.5)
 
 
 def test_fields_smaller_than_a_cycle_are_named(tmp_path: Path) -> None:
@@ -113,13 +119,27 @@ def test_fields_smaller_than_a_cycle_are_named(tmp_path: Path) -> None:
 
 
 def test_a_site_without_positions_sees_the_whole_picture(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = gabor_network(ANGLES, size=24)
+    network = little(ANGLES, size=12)
     record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["conv1", "fc"])
     found = physiology.tuning(network, record, sites=["fc"])
     assert found["orientation"]["responsive"].all()
-    assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx(ANGLES, abs=2)
+    assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx(ANGLES, abs=5)
 
 
 def test_the_name_at_the_top_is_the_deed() -> None:
     assert unitscope.tuning is physiology.tuning
+
+
+def test_untrained_networks_are_measured_alike(tmp_path: Path) -> None:
+    network = little(ANGLES)
+    record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
+    physiology.tuning(network, record, null=1)
+    path = record.path / "tuning" / "null-orientation.parquet"
+    first = pandas.read_parquet(path)
+    assert first["seed"].tolist() == [0, 0]
+    physiology.tuning(network, record, null=2)
+    both = pandas.read_parquet(path)
+    assert both["seed"].tolist() == [0, 0, 1, 1]
+    pandas.testing.assert_frame_equal(both[both["seed"] == 0].reset_index(drop=True), first)
+    assert both["orientation_selectivity"].nunique() == 4
+    assert both["orientation_selectivity"].mean() < record.measures("orientation")["orientation_selectivity"].mean()

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unitscope.analysis.measures import tables, write_measures
+from unitscope.analysis.opponency import color_table
+from unitscope.analysis.orientation import orientation_table
 from unitscope.analysis.tuning import Session
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, few
-from unitscope.record import Record, open_record
+from unitscope.record import Record, open_record, write_whole
 from unitscope.recording.electrode import choose
 from unitscope.recording.tuning import Group, Responses, crop_of, groups_of, keep_session, present
 from unitscope.stimuli.batteries import first_part, second_part
 from unitscope.stimuli.color import CONTRAST
 from unitscope.stimuli.gratings import StimulusSet
+from unitscope.untrained import untrained
 
 if TYPE_CHECKING:
     import pandas
@@ -41,6 +44,7 @@ def tuning(
     sites: str | Iterable[str] | None = None,
     contrast: float = 1.0,
     color_contrast: float = CONTRAST,
+    null: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, pandas.DataFrame]:
     """Show gratings, patches and colors to the units of a record, and derive the measures "orientation" and "color".
@@ -49,7 +53,9 @@ def tuning(
     crop on which they answer as on the whole. Responses are kept in the record's folder `tuning`, measures in
     `measures`; sessions that are there already are not repeated. `sites` are names or globs of the record's sites; by
     default all with fields of up to 64 pixels. `contrast` is that of gray gratings in pixel values around gray 0.5,
-    `color_contrast` the pooled cone contrast of colored stimuli. A network without color has no color measures.
+    `color_contrast` the pooled cone contrast of colored stimuli. A network without color has no color measures. With
+    `null`, so many untrained networks of the same shape go through the same session; their measures, with a column
+    `seed`, are in `tuning/null-orientation.parquet` and `tuning/null-color.parquet`.
 
     Returns the tables of measures by name. Raises BadInput for sites that the record does not hold or that cannot be
     stimulated, for a contrast out of gamut; Failure where the record is another network's.
@@ -74,7 +80,66 @@ def tuning(
             facts = {"channels": {name: c.tolist() for name, c in group.channels.items()},
                      "field": list(group.field), "box": list(group.box), **settings}  # fmt: skip
             keep_session(folder, stimuli, responses, facts)
+    if null:
+        show_untrained(network, record, chosen, groups, null, settings, progress=progress)
     return measure_tuning(record)
+
+
+def show_untrained(
+    network: Network,
+    record: Record,
+    sites: dict[str, Site],
+    groups: list[Group],
+    count: int,
+    settings: dict[str, Any],
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """The measures of untrained networks of the same shape, with a column `seed`; seeds that are there are kept."""
+    import pandas
+
+    paths = {name: record.path / "tuning" / f"null-{name}.parquet" for name in MAKERS}
+    told = record.path / "tuning" / "null.json"
+    asked = {**settings, "sites": sorted(sites)}
+    if not told.exists() or json.loads(told.read_text(encoding="utf-8")) != asked:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+    write_whole(told, json.dumps(asked).encode())
+    there = {name: pandas.read_parquet(path) for name, path in paths.items() if path.exists()}
+    done = set(there["orientation"]["seed"]) if "orientation" in there else set()
+    for seed in sorted(set(range(count)) - done):
+        said = f"untrained {seed + 1} of {count}"
+        for name, table in of_untrained(
+            network, sites, groups, settings, seed=seed, progress=progress, said=said
+        ).items():
+            there[name] = pandas.concat([there[name], table]) if name in there else table
+            there[name].to_parquet(paths[name].with_suffix(".tmp"), index=False)
+            paths[name].with_suffix(".tmp").replace(paths[name])
+
+
+MAKERS = {"orientation": orientation_table, "color": color_table}
+
+
+def of_untrained(
+    network: Network,
+    sites: dict[str, Site],
+    groups: list[Group],
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    said: str = "",
+) -> dict[str, pandas.DataFrame]:
+    """The measures of one untrained network."""
+    blank = untrained(network, seed=seed)
+    contrasts = {name: settings[name] for name in ("contrast", "color_contrast")}
+    found: list[Session] = []
+    for group in groups:
+        found += in_memory(*show_group(blank, sites, group, progress=progress, said=said, **contrasts), sites, group)
+    made = {"orientation": orientation_table(found)}
+    if network.inputs == 3:
+        made["color"] = color_table(found)
+    return {name: table.assign(seed=seed).drop(columns="unit") for name, table in made.items()}
 
 
 def measure_tuning(record: Record) -> dict[str, pandas.DataFrame]:
@@ -95,9 +160,8 @@ def sites_to_tune(
         return choose(known, [sites] if isinstance(sites, str) else sites), {}
     left = {}
     for name, site in known.items():
-        seen = site.box(*site.center).clip(site.picture)
-        if max(seen.height, seen.width) > LARGEST:
-            left[name] = f"its field of {seen.height} x {seen.width} pixels is large; name it with sites="
+        if max(max(one.size) for one in site.fields) > LARGEST:
+            left[name] = f"its field of {site.field()} pixels is large; name it with sites="
     return {name: site for name, site in known.items() if name not in left}, left
 
 

@@ -62,11 +62,10 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     grid = session.gratings
     degrees, frequencies = grid.values["orientation"], grid.values["frequency"]
     found, rest, best = session.harmonics, session.rest, session.best
-    strength = component(found, rest, best.simple)
     units = np.arange(len(rest))
-    curve = strength[:, best.places[1], units]
+    curve = orientation_curves(session)
     mean = resultant(curve, degrees)
-    across = strength[best.places[0], :, units].T
+    across = frequency_curves(session)
     spread = band(across, frequencies)
     rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
     drawn = resultant(np.moveaxis(resampled(rates, rest, best.simple, times=TIMES, seed=0), 1, 0), degrees)
@@ -96,6 +95,18 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
         "strength": best.strength,
         "reliability": split_half(grid.rates, rest, best.simple),
     }
+
+
+def orientation_curves(session: Session) -> Float[np.ndarray, "orientation unit"]:
+    """The response to all orientations at each unit's best frequency: F1, or the rise of the mean above rest."""
+    strength = component(session.harmonics, session.rest, session.best.simple)
+    return strength[:, session.best.places[1], np.arange(strength.shape[-1])]
+
+
+def frequency_curves(session: Session) -> Float[np.ndarray, "frequency unit"]:
+    """The response to all frequencies at each unit's best orientation."""
+    strength = component(session.harmonics, session.rest, session.best.simple)
+    return strength[session.best.places[0], :, np.arange(strength.shape[-1])].T
 
 
 def pair_of(session: Session, block: str) -> np.ndarray:

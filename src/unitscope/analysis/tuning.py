@@ -112,23 +112,29 @@ class Harmonics(NamedTuple):
         return self.f1 * np.exp(1j * np.radians(self.phase))
 
 
-def sessions(record: Record) -> list[Session]:
-    """The tuning sessions that a record holds, in the order of its sites."""
+def sessions(record: Record, *, site: str | None = None) -> list[Session]:
+    """The tuning sessions that a record holds, in the order of its sites; those of one `site` only, where it is
+    given.
+    """
     found = []
     for path in sorted((record.path / "tuning").glob("*/session.json")):
-        found += _read(record, path.parent)
+        found += _read(record, path.parent, site)
     order = list(record.sites)
     return sorted(found, key=lambda one: (order.index(one.site), int(one.channels[0])))
 
 
-def _read(record: Record, folder: Path) -> list[Session]:
+def _read(record: Record, folder: Path, only: str | None) -> list[Session]:
     import pyarrow.parquet
 
     facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+    if only is not None and only not in facts["sites"]:
+        return []
     table = pyarrow.parquet.read_table(folder / "stimuli.parquet")
     stimuli = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     found = []
     for number, name in enumerate(facts["sites"]):
+        if only not in (None, name):
+            continue
         responses = pyarrow.parquet.read_table(folder / f"responses-{number}.parquet")
         channels = np.array(facts["channels"][name])
         values = np.stack([responses[str(channel)].to_numpy() for channel in channels], axis=1)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unitscope.atlas.shelves import Shelf
     from unitscope.record import SiteFacts
 
-EXHIBITS: tuple[str, ...] = ()
+EXHIBITS: tuple[str, ...] = ("tuning",)
 """The names of all exhibits, in the order in which a page shows them."""
 
 

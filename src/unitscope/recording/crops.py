@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,13 +43,17 @@ class Crop:
         return (box.top + box.bottom - 1) / 2 - self.top, (box.left + box.right - 1) / 2 - self.left
 
 
-def aligned_crop(network: Network, sites: Mapping[str, Site], box: Box) -> Crop:
-    """The aligned crop for the center neurons of sites that all see `box`; the whole picture where the network
-    answers differently on a crop.
+def aligned_crop(
+    network: Network, sites: Mapping[str, Site], box: Box, *, channels: Mapping[str, np.ndarray] | None = None
+) -> Crop:
+    """The aligned crop for the center neurons of sites that all see `box`, or of some of their `channels`; the whole
+    picture where the network answers differently on a crop.
     """
     whole = Crop(0, 0, network.size, {name: site.center for name, site in sites.items()})
     crop = planned(network.size, sites, box)
-    return crop if crop is not None and crop.size != network.size and agrees(network, sites, crop, whole) else whole
+    if crop is None or crop.size == network.size or not agrees(network, sites, crop, whole, channels=channels):
+        return whole
+    return crop
 
 
 def planned(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None:
@@ -70,7 +75,14 @@ def planned(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None:
     return Crop(start[0], start[1], (end[0] - start[0], end[1] - start[1]), centers)  # type: ignore[arg-type]
 
 
-def agrees(network: Network, sites: Mapping[str, Site], crop: Crop, whole: Crop) -> bool:
+def agrees(
+    network: Network,
+    sites: Mapping[str, Site],
+    crop: Crop,
+    whole: Crop,
+    *,
+    channels: Mapping[str, np.ndarray] | None = None,
+) -> bool:
     """Whether the center neurons answer to parts of noise as they do to the whole."""
     noise = torch.rand((4, network.inputs, *network.size), generator=torch.Generator().manual_seed(0))
     noise = noise.to(network.device)
@@ -81,9 +93,12 @@ def agrees(network: Network, sites: Mapping[str, Site], crop: Crop, whole: Crop)
     except (RuntimeError, ValueError, IndexError, BadInput):  # a network that takes pictures of one size only
         return False
     full = center_responses(network, noise, sites, whole)
-    return all(
-        float((seen[name] - full[name]).abs().max()) <= TOLERANCE * float(full[name].std() + 1e-12) for name in sites
-    )
+    for name in sites:
+        own = slice(None) if channels is None else torch.as_tensor(channels[name])
+        a, b = seen[name][:, own], full[name][:, own]
+        if float((a - b).abs().max()) > TOLERANCE * float(b.std() + 1e-12):
+            return False
+    return True
 
 
 def center_responses(network: Network, pictures: Tensor, sites: Mapping[str, Site], crop: Crop) -> dict[str, Tensor]:

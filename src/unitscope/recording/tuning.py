@@ -85,7 +85,8 @@ def refusal(site: Site) -> str | None:
 
 
 def crop_of(network: Network, sites: Mapping[str, Site], group: Group) -> Crop:
-    return aligned_crop(network, {name: sites[name] for name in group.channels}, group.seen)
+    named = {name: sites[name] for name in group.channels}
+    return aligned_crop(network, named, group.seen, channels=group.channels)
 
 
 def present(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
+from cyclopts.types import NonNegativeInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.terminal import paragraph, table
@@ -25,6 +26,7 @@ def tuning(
     sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     contrast: Contrast = 1.0,
     color_contrast: Contrast = 0.14,
+    null: NonNegativeInt = 0,
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -41,6 +43,7 @@ def tuning(
         sites: Names or globs of sites of the record. By default all with fields of up to 64 pixels.
         contrast: Of gray gratings, 0 to 1, in pixel values around middle gray.
         color_contrast: Pooled cone contrast of colored stimuli; an sRGB display ends at 0.1418 for L - M.
+        null: Show the same to so many untrained networks of the same shape, for what wiring alone explains.
         device: auto, cpu, cuda or cuda:1.
     """
     from unitscope.physiology import tuning as show_and_measure
@@ -48,7 +51,7 @@ def tuning(
     network = open_network(model, options).to(choose_device(device))
     with resumable(f"Sessions that were completed are kept in {record}; the same command resumes."), bars() as tell:
         found = show_and_measure(
-            network, record, sites=sites, contrast=contrast, color_contrast=color_contrast, progress=tell
+            network, record, sites=sites, contrast=contrast, color_contrast=color_contrast, null=null, progress=tell
         )
     print(tuning_table(found, width=columns()))
     print(f"\nThe tables are in {record / 'measures'}. Next: unitscope atlas {record} --to atlas")

@@ -128,6 +128,9 @@ def hull(seens: Sequence[Seen]) -> Seen:
 
 
 def least(arrays: Sequence[Map]) -> Map:
+    """The least of several maps. Where they vary along different dimensions, dimensions without change shrink first."""
+    if np.broadcast_shapes(*(array.shape for array in arrays)) not in {array.shape for array in arrays}:
+        arrays = [condensed(array) for array in arrays]
     result = arrays[0]
     for array in arrays[1:]:
         result = np.minimum(result, array)

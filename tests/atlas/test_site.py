@@ -115,14 +115,17 @@ def test_measures_with_a_row_per_unit_become_columns(pictures, tmp_path):
         orientation_selectivity=[0.1, None, 0.3, 0.4, 0.5, 0.6], responsive=True
     )
     one.to_parquet(record.path / "measures" / "orientation.parquet")
-    many = pd.concat([units[["unit"]].assign(category=c, selectivity=0.0) for c in "ab"])
+    many = pd.concat([units[["unit"]].assign(category=c, selectivity=float(c == "b")) for c in "ab"])
     many.to_parquet(record.path / "measures" / "selectivity.parquet")
     many[many["unit"] < 2].to_parquet(record.path / "measures" / "few.parquet")
     build_atlas([record], to=tmp_path / "atlas")
     columns = {column["key"]: column for column in data_of(tmp_path / "atlas", "resnet34", "conv1")["columns"]}
     assert columns["orientation/orientation_selectivity"]["values"] == [0.1, None, 0.3, 0.4, 0.5, 0.6]
     assert columns["orientation/responsive"]["kind"] == "flag"
-    assert not [key for key in columns if key.startswith(("selectivity/", "few/"))]
+    assert columns["selectivity/selectivity/b"]["values"] == [1.0] * 6
+    assert columns["selectivity/selectivity/b"]["name"] == "selectivity: b"
+    assert columns["few/selectivity/a"]["values"] == [0.0, 0.0, None, None, None, None]
+    assert [key for key in columns if key.startswith("selectivity/")] == [f"selectivity/selectivity/{c}" for c in "ab"]
 
 
 def test_what_measures_say_of_themselves_is_told(pictures, tmp_path):

@@ -58,6 +58,12 @@ MEANINGS = {
     "color/responsive": Meaning("responds to colors", "whether colored stimuli drive it at all"),
 }
 
+CATEGORIES = 6
+"""Of so many categories the measures are columns."""
+
+SORTED_BY = ("selectivity", "preferred_share", "antipreferred_share", "dichotomy")
+"""Of measures with a row per unit and category: those by which units are sorted."""
+
 
 def describe(record_path: Path, units: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """The unit table with all measures that have one row per unit joined to it, and what to call its columns.
@@ -82,10 +88,29 @@ def _measures(record_path: Path, count: int) -> list[pd.DataFrame]:
         if "unit" in table and table["unit"].is_unique and len(table) <= count:
             table = table.set_index("unit").drop(columns=["site", "channel"], errors="ignore")
             found.append(table.rename(columns=lambda name, stem=path.stem: f"{stem}/{name}"))
+        elif {"unit", "category"} <= set(table):
+            found.append(_by_category(table, path.stem))
     return found
 
 
+def _by_category(table: pd.DataFrame, stem: str) -> pd.DataFrame:
+    """A table with a row per unit and category as columns TABLE/COLUMN/CATEGORY: those one sorts by, of the first few
+    categories.
+    """
+    import pandas as pd
+
+    shown = {}
+    for category, rows in list(table.groupby("category", sort=False))[:CATEGORIES]:
+        for name in (name for name in SORTED_BY if name in rows):
+            shown[f"{stem}/{name}/{category}"] = rows.set_index("unit")[name]
+    return pd.DataFrame(shown)
+
+
 def _described(key: str, values: pd.Series[Any]) -> dict[str, str]:
+    of, _, category = key.partition("/")[2].partition("/")
+    told = _declared().get(f"{key.partition('/')[0]}/{of}") if category else None
+    if told:
+        return {"key": key, "name": f"{told.name}: {category}", "says": told.says, "unit": "", "kind": _kind(values)}
     meaning = _declared().get(key) or MEANINGS.get(key) or Meaning(key.rpartition("/")[2].replace("_", " "), "")
     return {"key": key, "name": meaning.name, "says": meaning.says, "unit": meaning.unit, "kind": _kind(values)}
 

@@ -4,6 +4,7 @@ An exhibit is a module with any of these; what a record does not hold, it answer
 
 * `show(shelf, site, *, stem)`: what the unit pages and the sheet of one site need, as plain data. It comes to the
   exhibit's script as `data`. Pictures go to files whose names begin with that of `stem`, as sprites do.
+* `images(shelf)`: the numbers of photographs that it needs besides those that the record lists.
 * `overview(shelf, home)`: what the first page says of one record, as `Overview`s.
 * `compare(shelves, folder)`: what the first page says of all records together, as `Overview`s.
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from unitscope.atlas.shelves import Shelf
     from unitscope.record import SiteFacts
 
-EXHIBITS: tuple[str, ...] = ("tuning",)
+EXHIBITS: tuple[str, ...] = (
+    "tuning",
+    "selectivity",
+)
 """The names of all exhibits, in the order in which a page shows them."""
 
 
@@ -53,6 +57,11 @@ def exhibits_of(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any]:
         if hasattr(exhibit, "show")
     }
     return {name: data for name, data in shown.items() if data is not None}
+
+
+def images_of_exhibits(shelf: Shelf) -> set[int]:
+    """The photographs that exhibits need besides those that the record lists."""
+    return {image for one in exhibits().values() if hasattr(one, "images") for image in one.images(shelf)}
 
 
 def overviews(shelves: Sequence[Shelf], folder: Path) -> list[dict[str, Any]]:

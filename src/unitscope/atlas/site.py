@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.atlas import figures, means, pages, photographs, sprites
-from unitscope.atlas.exhibition import exhibits_of
+from unitscope.atlas.exhibition import exhibits_of, images_of_exhibits
 from unitscope.atlas.photographs import Cut
 from unitscope.atlas.scripts import as_script, rounded, write_script
 from unitscope.atlas.shelves import POLES, Shelf, shelves_of
@@ -114,7 +114,7 @@ def _cuts(sharing: Sequence[Shelf]) -> dict[int, list[Cut]]:
     """For each image that any table names: the patches of the sheets that lie on it."""
     cuts: dict[int, list[Cut]] = {}
     for place, shelf in enumerate(sharing):
-        for image in shelf.stimuli["image"].unique():
+        for image in {*shelf.stimuli["image"].unique().tolist(), *images_of_exhibits(shelf)}:
             cuts.setdefault(int(image), [])
         tiles = {site.name: shelf.tile(site) for site in shelf.record.sites.values()}
         best = shelf.stimuli[shelf.stimuli["rank"] == 0]

@@ -84,7 +84,7 @@ const Atlas = (() => {
 
   /** The address behind #: "18&sort=-peak_max" is {unit: 18, sort: "-peak_max"}. */
   function address() {
-    const [first, ...rest] = decodeURIComponent(location.hash.slice(1)).split("&");
+    const [first, ...rest] = location.hash.slice(1).split("&").map(decodeURIComponent);
     const state = { unit: /^\d+$/.test(first) ? Number(first) : null };
     for (const pair of state.unit === null ? [first, ...rest] : rest) {
       const [key, ...value] = pair.split("=");

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from tests.browser import launched, page_of
 from tests.conftest import needs
-
 from tests.kennel import two_sided_network, write_kennel
+
 from unitscope.analysis.categories import Category
 from unitscope.analysis.measures import measure
 from unitscope.analysis.selectivity_measures import SELECTIVITY

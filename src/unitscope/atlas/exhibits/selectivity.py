@@ -151,7 +151,9 @@ def _sites(shelf: Shelf, name: str, rows: pd.DataFrame) -> markupsafe.Markup:
     """The same site by site, small, each a link."""
     cells = [
         markupsafe.Markup('<a href="{}/{}.html#sort=-{}">{}</a>').format(
-            shelf.slug, shelf.site_slugs[site], quote(f"selectivity/selectivity/{name}", safe=""),
+            shelf.slug,
+            shelf.site_slugs[site],
+            quote(f"selectivity/selectivity/{name}", safe=""),
             _figure(site, of, small=True),
         )
         for site, of in ((str(site), of) for site, of in rows.groupby("site", sort=False))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unitscope.stimuli.builtin import builtin_images
     from unitscope.stimuli.images import open_images
     from unitscope.synthesis.maximize import maximize
+    from unitscope.synthesis.positions import positions
     from unitscope.training import train
     from unitscope.vocabulary import Box, Neuron, ReceptiveField, Site, Unit
 
@@ -61,6 +62,7 @@ _HOMES = {
     "open_images": "stimuli.images.open_images",
     "patches": "recording.patches.patches",
     "perturb": "perturbation.experiment.perturb",
+    "positions": "synthesis.positions.positions",
     "read": "recording.electrode.read",
     "save": "networks.save",
     "sharing": "recording.sharing.sharing",
@@ -97,6 +99,7 @@ __all__ = [
     "open_images",
     "patches",
     "perturb",
+    "positions",
     "read",
     "save",
     "sharing",

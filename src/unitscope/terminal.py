@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -226,6 +227,35 @@ def optima_table(optima: Sequence[Optimum], *, width: int = 80) -> str:
     notes += [f"{one.objective}: {one.reason}." for one in [one for one in optima if one.reason][:1]]
     text = [table(OPTIMA, rows, width=width), *([""] if notes else [])]
     return "\n".join([*text, *(paragraph(note, width=width) for note in notes)])
+
+
+PLACED: tuple[Column, ...] = (
+    ("unit", "<"), ("field", ">"), ("off", ">"), ("within", ">"), ("across", ">"), ("specificity", ">"),
+    ("95 % interval", ">"), ("p", ">"), ("kept", ">"),
+)  # fmt: skip
+
+
+def positions_table(studies: Sequence[Mapping[str, Any]], *, width: int = 80) -> str:
+    """A line per unit: how alike its outcomes are within and across positions, and how far they carry over."""
+    rows = []
+    for facts in studies:
+        numbers = [
+            "–" if math.isnan(facts[name]) else f"{facts[name]:.2f}"
+            for name in ("within", "across", "index", "low", "high", "p", "kept")
+        ]
+        within, across, index, low, high, _, kept = numbers
+        p = "–" if math.isnan(facts["p"]) else f"{facts['p']:.3f}"
+        off = f"{100 * facts['fall_off']:.0f} %"
+        rows.append(
+            (facts["unit"], f"{facts['field_ratio']:.2f}", off, within, across, index, f"{low} to {high}", p, kept)
+        )
+    note = (
+        "field: its side over the picture's. off: the most of a field that lies off the picture. within, across: how "
+        "alike outcomes of one position are, and of different ones, on what both see of the picture (correlation, "
+        "blurred by half a stride). specificity: 0 where the position makes no difference, 1 where it decides. kept: "
+        "the median share of the response that is left when an outcome is moved to another position."
+    )
+    return "\n".join([table(PLACED, rows, width=width), "", paragraph(note, width=width)])
 
 
 def survey_facts(record: Record, *, width: int = 80) -> str:

@@ -1,0 +1,225 @@
+"""How alike optimal stimuli are within a position of the lattice and between positions (methods 3.6). No torch.
+
+Pictures of neurons at different positions are laid upon each other by the shift of their fields, and compared where
+both lie in their fields and on the network's picture: a rectangle, and the same one for all comparisons of a pair of
+positions, those within a position included. Otherwise what hangs over the edge would pass for a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from unitscope.vocabulary import Box, Size
+
+Alike = Callable[
+    [Float[np.ndarray, "picture color height width"], Box, tuple[int, ...]], Float64[np.ndarray, "picture other"]
+]
+"""Tells how alike pictures of one rectangle are, given that (relative to the field) and the positions they are of."""
+
+LEAST = 1 / 16
+"""Positions are not compared where the rectangle they share is a smaller part of what either sees than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The outcomes of one position: contrast pictures (RGB less the mean color) of `box`, with what is `seen` of it.
+
+    `origin` is where the pixel (0, 0) of the field without borders would be; boxes of other positions are compared
+    relative to it. `seen` is the part of the field that lies on the network's picture.
+    """
+
+    contrast: Float[np.ndarray, "seed color height width"]
+    box: Box
+    seen: Box
+    origin: Size
+
+    @property
+    def frame(self) -> Box:
+        """`seen`, relative to the field."""
+        return self.seen.shift(-self.origin[0], -self.origin[1])
+
+    def cut(self, frame: Box) -> Float[np.ndarray, "seed color rows cols"]:
+        """The part of the pictures in a box relative to the field, which must lie within `frame`."""
+        place = frame.shift(self.origin[0] - self.box.top, self.origin[1] - self.box.left)
+        return self.contrast[:, :, place.top : place.bottom, place.left : place.right]
+
+
+def shared(one: Box, other: Box) -> Box:
+    """The rectangle that two boxes have in common; of no height or width where there is none."""
+    top, left = max(one.top, other.top), max(one.left, other.left)
+    return Box(top, left, max(top, min(one.bottom, other.bottom)), max(left, min(one.right, other.right)))
+
+
+def similarities(
+    views: Sequence[View], alike: Alike, *, least: float = LEAST
+) -> Float64[np.ndarray, "position seed other_position other_seed"]:
+    """How alike all outcomes are, laid upon each other.
+
+    Between positions on the rectangle that the two share; within a position the mean over the rectangles that it shares
+    with each of the others, so that the two kinds rest on the same pixels. NaN for a picture and itself, and where two
+    positions share less than `least` of what either sees.
+    """
+    count, seeds = len(views), len(views[0].contrast)
+    found = np.full((count, seeds, count, seeds), np.nan)
+    inner: list[list[np.ndarray]] = [[] for _ in views]
+    for i in range(count):
+        for j in range(i + 1, count):
+            frame = shared(views[i].frame, views[j].frame)
+            areas = [view.frame.height * view.frame.width for view in (views[i], views[j])]
+            if frame.height * frame.width <= max(1, least * max(areas)):
+                continue
+            both = alike(np.concatenate([views[i].cut(frame), views[j].cut(frame)]), frame, (i, j))
+            found[i, :, j, :] = both[:seeds, seeds:]
+            found[j, :, i, :] = both[seeds:, :seeds]
+            inner[i].append(both[:seeds, :seeds])
+            inner[j].append(both[seeds:, seeds:])
+    for i, parts in enumerate(inner):
+        frame = views[i].frame
+        found[i, :, i, :] = np.mean(parts, 0) if parts else alike(views[i].cut(frame), frame, (i,))
+        found[i, range(seeds), i, range(seeds)] = np.nan
+    return found
+
+
+# --- how alike two pictures are -----------------------------------------------------------------------------
+
+
+def blurred(
+    pictures: Float[np.ndarray, "picture color height width"], stride: Size
+) -> Float64[np.ndarray, "picture other"]:
+    """Pearson correlation of contrast pictures, blurred with sigma = half a stride, over all pixels and colors."""
+    rows, cols = (_blur(length, step / 2) for length, step in zip(pictures.shape[2:], stride, strict=True))
+    return correlations((rows @ pictures.astype(np.float32) @ cols.T).reshape(len(pictures), -1))
+
+
+def _blur(length: int, sigma: float) -> Float[np.ndarray, "out length"]:
+    """Gaussian weights that sum to 1 over what there is."""
+    at = np.arange(length)
+    weights = np.exp(-0.5 * ((at[:, None] - at[None, :]) / max(sigma, 1e-6)) ** 2)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def shifted(
+    pictures: Float[np.ndarray, "picture color height width"], stride: Size
+) -> Float64[np.ndarray, "picture other"]:
+    """The largest normalized cross-correlation of contrast pictures over shifts by up to a stride each way."""
+    from scipy.fft import irfft2, next_fast_len, rfft2
+
+    centered = pictures - pictures.mean((1, 2, 3), keepdims=True)
+    norms = np.sqrt((centered.astype(np.float64) ** 2).sum((1, 2, 3)))
+    reach = [min(step, length - 1) for step, length in zip(stride, pictures.shape[2:], strict=True)]
+    size = [next_fast_len(length + step, real=True) for step, length in zip(reach, pictures.shape[2:], strict=True)]
+    waves = rfft2(centered, s=size)
+    found = np.empty((len(pictures), len(pictures)))
+    near = np.ix_(*(np.r_[0 : step + 1, length - step : length] for step, length in zip(reach, size, strict=True)))
+    for n, wave in enumerate(waves):
+        crossed = irfft2((wave.conj() * waves).sum(1), s=size)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[n] = crossed[(slice(None), *near)].max((1, 2)) / (norms[n] * norms)
+    return found
+
+
+SIMILARITIES = {"blurred": blurred, "shifted": shifted}
+"""By name. A third, "features", is the cosine of what the network makes of the pictures: see synthesis.positions."""
+
+
+def correlations(rows: Float[np.ndarray, "picture value"]) -> Float64[np.ndarray, "picture other"]:
+    """Pearson correlations of all rows; NaN with one that does not vary."""
+    centered = (rows - rows.mean(1, keepdims=True)).astype(np.float64)
+    return cosines(centered)
+
+
+def cosines(rows: Float[np.ndarray, "picture value"]) -> Float64[np.ndarray, "picture other"]:
+    """Cosines of all rows; NaN with one that is 0."""
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip((rows @ rows.T) / (norms[:, None] * norms[None, :]), -1, 1)
+
+
+# --- the index ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Specificity:
+    """How much more alike outcomes are within positions than across them.
+
+    `index` is (within - across) / (1 - across): 0 where the position makes no difference, 1 where outcomes of a
+    position are the same and those of others are not. `p` is the share of permutations of the position labels with as
+    large a difference; `low` and `high` bound the middle 95 % of bootstrap resamples of the seeds. NaN where nothing
+    compares.
+    """
+
+    positions: int
+    index: float = float("nan")
+    within: float = float("nan")
+    across: float = float("nan")
+    p: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+
+    def __str__(self) -> str:
+        if np.isnan(self.index):
+            return f"position-specificity not defined ({self.positions} positions)"
+        return f"position-specificity {self.index:.2f} ({self.low:.2f} to {self.high:.2f}, p = {self.p:.3g})"
+
+
+def specificity(
+    similarity: Float64[np.ndarray, "position seed other_position other_seed"],
+    *,
+    rng: np.random.Generator,
+    permutations: int = 999,
+    resamples: int = 999,
+) -> Specificity:
+    """The position-specificity index (methods 3.6) of the similarities of all outcomes.
+
+    The test compares the difference of the means within and across with that under permuted labels of position, as
+    PERMANOVA does with distances; the smallest p is 1 / (1 + permutations). The bootstrap draws seeds anew within each
+    position; a picture is never compared with itself.
+    """
+    count, seeds = similarity.shape[:2]
+    if count < 2 or seeds < 2:
+        return Specificity(count)
+    flat = similarity.reshape(count * seeds, count * seeds)
+    labels = np.repeat(np.arange(count), seeds)
+    within, across = _means(flat, labels)
+    if np.isnan(within) or np.isnan(across):
+        return Specificity(count, within=within, across=across)
+    drawn = np.array([np.subtract(*_means(flat, rng.permutation(labels))) for _ in range(permutations)])
+    p = (1 + np.sum(drawn >= within - across - 1e-12)) / (1 + permutations)
+    spread = [_index(*_means(*_resampled(flat, count, seeds, rng))) for _ in range(resamples)]
+    known = [value for value in spread if np.isfinite(value)] or [float("nan")]
+    low, high = np.percentile(known, [2.5, 97.5])
+    return Specificity(count, _index(within, across), within, across, float(p), float(low), float(high))
+
+
+def _index(within: float, across: float) -> float:
+    return (within - across) / max(1 - across, 1e-9)
+
+
+def _means(flat: Float64[np.ndarray, "picture other"], labels: Int64[np.ndarray, " picture"]) -> tuple[float, float]:
+    """Mean similarity of pictures with the same label, and with different ones, of those that are known."""
+    known = np.isfinite(flat)
+    same = labels[:, None] == labels[None, :]
+    parts = [flat[known & chosen] for chosen in (same, ~same)]
+    return (parts[0].mean() if parts[0].size else np.nan), (parts[1].mean() if parts[1].size else np.nan)
+
+
+def _resampled(flat: np.ndarray, count: int, seeds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    chosen = (rng.integers(seeds, size=(count, seeds)) + seeds * np.arange(count)[:, None]).ravel()
+    return flat[np.ix_(chosen, chosen)], np.repeat(np.arange(count), seeds)
+
+
+def by_pair(
+    similarity: Float64[np.ndarray, "position seed other_position other_seed"],
+) -> tuple[Float64[np.ndarray, " position"], Float64[np.ndarray, "position other"]]:
+    """W, the mean similarity within each position, and A, that across each pair (NaN where not compared)."""
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(similarity)
+        sums, numbers = np.where(known, similarity, 0).sum((1, 3)), known.sum((1, 3))
+        mean = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
+    within = np.diag(mean).copy()
+    np.fill_diagonal(mean, np.nan)
+    return within, mean

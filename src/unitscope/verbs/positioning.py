@@ -1,0 +1,102 @@
+"""positions: does it matter where on the lattice a neuron is?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
+
+from unitscope.errors import BadInput
+from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.terminal import paragraph, positions_table
+from unitscope.verbs.manners import bars, columns, resumable
+
+if TYPE_CHECKING:
+    from unitscope.vocabulary import Size
+
+
+def positions(
+    model: str,
+    units: list[str],
+    /,
+    *,
+    to: Path,
+    grid: str = "3x3",
+    inside: bool = False,
+    at: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    recipe: str = "zipser2015",
+    pole: Literal["preferred", "antipreferred"] = "preferred",
+    seeds: PositiveInt = 3,
+    seed: NonNegativeInt = 0,
+    after: bool = False,
+    features: str | None = None,
+    batch: PositiveInt | None = None,
+    device: str = "auto",
+    options: ModelOptions = DEFAULT_MODEL,
+) -> None:
+    """Find optimal stimuli of units at several positions, several outcomes each, and tell how alike they are.
+
+    Tells whether outcomes of one position are more alike than those of different positions (with a permutation test),
+    and how much of the response is kept when an outcome is moved to another position. The folder gets the optimal
+    stimuli, and for each unit a figure (positions in rows, outcomes in columns) and a table of all pairs of positions.
+
+    Args:
+        model: What `unitscope sites` takes.
+        units: layer1.0.relu:18, layer4.*:3-5.
+        to: A folder, or the record of this network. The same command resumes a study that was interrupted.
+        grid: Rows x columns of positions, spread evenly over the lattice, border included.
+        inside: Spread the grid's positions without the border.
+        at: Positions in place of a grid: 0,0 3,3.
+        recipe: zipser2015, or another one of maximize's.
+        pole: preferred or antipreferred.
+        seeds: Outcomes for each position, from different starts.
+        seed: What their chance is drawn from.
+        after: Read responses after the nonlinearity of the site, not before it.
+        features: The site whose units tell which outcomes are alike in features; by default the unit's own.
+        batch: Pictures in one pass. By default as many as suit the memory.
+        device: auto, cpu, cuda or cuda:1.
+    """
+    from unitscope.record import write_whole
+    from unitscope.synthesis.maximize import by_site
+    from unitscope.synthesis.positions import positions
+
+    spread, places = size_of(grid), None if at is None else [place_of(text) for text in at]
+    network = open_network(model, options).to(choose_device(device))
+    asked = [one.terms[0].unit for group in by_site(network, units).values() for one in group]
+    found = []
+    with resumable(f"What was found so far is kept in {to}; the same command resumes."), bars() as tell:
+        for unit in asked:
+            study = positions(
+                network, unit, spread, border=not inside, at=places, seeds=seeds, seed=seed, recipe=recipe, pole=pole,
+                after=after, features=features, batch=batch, to=to,
+                progress=lambda done, total, unit=unit: tell(str(unit), done, total),  # type: ignore[misc]
+            )  # fmt: skip
+            folder = to / "positions" / f"{recipe}-{pole}"
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = str(folder / f"{unit.site}-{unit.channel}")
+            study.figure().savefig(f"{stem}.png", dpi=150)
+            write_whole(Path(f"{stem}.csv"), study.table().to_csv(index=False).encode())
+            found.append(study.facts())
+    print(positions_table(found, width=columns()))
+    print(f"\nFigures and tables of all pairs are in {to / 'positions'}.")
+    if all(row["positions"] < 2 or seeds < 2 for row in found):
+        print(paragraph("An index needs at least two positions and two seeds.", width=columns()))
+
+
+def size_of(text: str) -> Size:
+    """Understand "3x4"; "3" is 3x3. Raises BadInput."""
+    found = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+))?\s*", text)
+    if found is None:
+        raise BadInput(f"--grid was {text!r}; expected rows x columns of positions, such as 3x3.")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def place_of(text: str) -> Size:
+    """Understand "28,28". Raises BadInput."""
+    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if found is None:
+        raise BadInput(f"--at was {text!r}; expected positions ROW,COL, such as --at 0,0 28,28.")
+    return int(found[1]), int(found[2])

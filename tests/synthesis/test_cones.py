@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import needs
 from tests.synthesis.networks import Gated, lively, plain, small_resnet
@@ -74,3 +75,38 @@ def test_interior_neurons_share_a_plan_and_those_at_the_border_do_not() -> None:
         for at in ("11,11", "12,13", "0,12")
     ]
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("name", ["maxpool", "layer1.0.add", "layer1.0.relu", "layer2.0.relu_1", "layer2.1.add"])
+@pytest.mark.parametrize("after", [True, False])
+def test_one_channel_for_each_picture_is_what_all_channels_say(name: str, after: bool) -> None:
+    network = small_resnet()
+    for at in ("0,0", "3,4"):
+        made = prepare(subject_of(network), neuron(f"{name}:0@{at}"), after=after, half=False)
+        generator = torch.Generator().manual_seed(2)
+        x = torch.randn(5, 3, made.box.height, made.box.width, generator=generator).requires_grad_()
+        channels, weights = torch.tensor([[3], [0], [7], [3], [5]]), torch.ones(5, 1)
+        answers = [made.ear(channels, weights)(x), made.hear(x, channels, weights)]
+        torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
+        gradients = [torch.autograd.grad(answer.sum(), x)[0] for answer in answers]
+        torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+
+
+class Masked(nn.Module):
+    """A map of one channel that all channels are multiplied by: spatial attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.mask = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        return (x * torch.sigmoid(self.mask(x))).mean((2, 3))
+
+
+def test_one_channel_is_taken_after_a_mask_that_all_channels_share() -> None:
+    network = plain(Masked())
+    made = prepare(subject_of(network), neuron("mul:2"), after=False, half=False)
+    x = torch.rand(3, 3, made.box.height, made.box.width, generator=torch.Generator().manual_seed(2))
+    channels, weights = torch.tensor([[3], [0], [2]]), torch.ones(3, 1)
+    torch.testing.assert_close(made.ear(channels, weights)(x), made.hear(x, channels, weights))

@@ -8,12 +8,12 @@ Cones that differ only in where they lie on the picture are equal, and their neu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -138,7 +138,8 @@ def piece_of(box: Box, within: Box, pads: tuple[int, int, int, int]) -> Piece:
     return Piece(box.top - within.top, box.left - within.left, box.height, box.width, pads)
 
 
-Run = Callable[[list[Tensor]], Tensor]
+Run = Callable[[list[Any]], Tensor]
+"""Runs one operation on the values so far (None where one is not needed)."""
 
 
 class Cone:
@@ -152,6 +153,8 @@ class Cone:
         makers = {operation.value: operation for operation in circuit.operations}
         operations = fold([(makers[step.value], step) for step in plan.steps], {n for n, _ in plan.targets})
         self.places = {0: 0} | {step.value: n + 1 for n, (_, step) in enumerate(operations)}
+        self.operations = operations
+        self.channels = {value: shape[1] for value, shape in circuit.shapes.items() if len(shape) == 4}
         self.runs: list[Run] = [run_of(o, s, [self.places[r] for r in o.reads], dtype) for o, s in operations]
         self.targets = [(self.places[number], piece) for number, piece in plan.targets]
         self.numbers_each = sum(
@@ -162,10 +165,124 @@ class Cone:
         """The responses [stimulus unit row col] of each target to prepared pictures of the plan's size.
         Differentiable.
         """
-        values = [x.to(self.dtype, memory_format=torch.channels_last)]
+        values: list[Any] = [x.to(self.dtype, memory_format=torch.channels_last)]
         for run in self.runs:
             values.append(run(values))
         return [values[place][:, :, p.top : p.top + p.height, p.left : p.left + p.width] for place, p in self.targets]
+
+    def one(self, channels: Int64[Tensor, " stimulus"]) -> Callable[[Tensor], Float[Tensor, "stimulus 1 row col"]]:
+        """What hears one channel for each picture, of a cone with one target: from the last convolution on, only that
+        channel is computed. Differentiable.
+        """
+        (target, piece) = self.targets[0]
+        plan = tail_of(self.operations, self.plan.targets[0][0], self.channels)
+        narrow = {
+            self.places[o.value]: narrow_run(
+                o, s, self.runs[n], [self.places[r] for r in o.reads], channels, self.dtype
+            )
+            for n, (o, s) in enumerate(self.operations)
+            if plan.get(o.value) == "narrow"
+        }
+        picked = {self.places[value] for value, how in plan.items() if how == "picked"}
+        needed = {self.places[value] for value, how in plan.items() if how != "narrow"}
+        every = torch.arange(len(channels), device=channels.device)
+
+        def hear(x: Tensor) -> Tensor:
+            whole: list[Any] = [x.to(self.dtype, memory_format=torch.channels_last)]
+            single: list[Any] = [None]
+            for n, run in enumerate(self.runs, start=1):
+                whole.append(run(whole) if n in needed else None)
+                single.append(narrow[n](whole, single) if n in narrow else None)
+                if n in picked:
+                    single[n] = whole[n][every, channels][:, None]
+            return single[target][:, :, piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
+
+        return hear
+
+
+NARROW = 1 << 14
+"""A convolution is done for one channel alone where its matrix has no more numbers than this for a picture."""
+
+
+def tail_of(operations: Sequence[tuple[Operation, Step]], target: int, channels: Mapping[int, int]) -> dict[int, str]:
+    """Of which values one channel for each picture will do ("narrow"), which must be computed whole ("whole"), and of
+    which whole ones a channel is then taken ("picked").
+    """
+    whole, single = set[int](), {target}
+    found: dict[int, str] = {}
+    for operation, step in reversed(operations):
+        value = operation.value
+        narrow = value in single and value not in whole and narrows(operation, step, channels)
+        if narrow:
+            found[value] = "narrow"
+            (whole if operation.kind == "convolution" else single).update(operation.reads)
+        else:
+            found[value] = "picked" if value in single else "whole"
+            whole.update(operation.reads)
+    if 0 in single:
+        return {value: "picked" if value == target else "whole" for value in found}
+    return found
+
+
+def narrows(operation: Operation, step: Step, channels: Mapping[int, int]) -> bool:
+    """Whether an operation can be done for one channel alone."""
+    if operation.kind == "convolution":
+        piece, weight = step.pieces[0], operation.facts["weight"]
+        padded = (piece.height + piece.pads[0] + piece.pads[2]) * (piece.width + piece.pads[1] + piece.pads[3])
+        return operation.facts["groups"] == 1 and out_size(operation, step) * padded * weight.shape[1] <= NARROW
+    if operation.kind == "pointwise":
+        alike = {channels[number] for number in (operation.value, *operation.reads)}
+        return len(alike) == 1 and all(constant.ndim == 0 for constant in operation.facts["constants"])
+    return operation.kind in ("affine", "max_pool", "avg_pool")
+
+
+Narrow = Callable[[list[Any], list[Any]], Tensor]
+
+
+def narrow_run(
+    operation: Operation, step: Step, run: Run, places: list[int], channels: Tensor, dtype: torch.dtype
+) -> Narrow:
+    """What runs one operation for one channel of each picture, on the values so far, whole and single."""
+    if operation.kind == "affine":
+        scale, shift = (operation.facts[n].to(dtype)[channels].view(-1, 1, 1, 1) for n in ("scale", "shift"))
+        take = taker(places[0], step.pieces[0])
+        return lambda whole, single: torch.addcmul(shift, take(single), scale)
+    if operation.kind != "convolution":
+        return lambda whole, single: run(single)
+    return narrow_convolution(operation, step, taker(places[0], step.pieces[0]), channels, dtype)
+
+
+def narrow_convolution(operation: Operation, step: Step, take: Run, channels: Tensor, dtype: torch.dtype) -> Narrow:
+    """A convolution as a matrix for each picture: the rows of its own channel's kernel, shifted to each position."""
+    facts, piece = operation.facts, step.pieces[0]
+    weight, bias, window = facts["weight"].detach().float()[channels], facts["bias"], facts["window"]
+    matrix, (rows, cols) = matrices(weight, piece, window)
+    matrix = matrix.to(dtype)
+    added = 0.0 if bias is None else bias.detach().to(dtype)[channels].view(-1, 1, 1)
+
+    def run(whole: list[Any], _: list[Any]) -> Tensor:
+        x = take(whole).reshape(len(channels), -1, 1)
+        return (torch.bmm(matrix, x) + added).view(-1, 1, rows, cols)
+
+    return run
+
+
+def matrices(
+    weight: Float[Tensor, "stimulus color height width"], piece: Piece, window: Windowed
+) -> tuple[Float[Tensor, "stimulus place pixel"], Size]:
+    """The matrix of a convolution with one kernel for each picture, from the pixels of its piece to its positions."""
+    top, left, bottom, right = piece.pads
+    sides = (piece.height + top + bottom, piece.width + left + right)
+    reach = [d * (k - 1) + 1 for d, k in zip(window.dilation, window.taps, strict=True)]
+    rows, cols = ((side - r) // s + 1 for side, r, s in zip(sides, reach, window.stride, strict=True))
+    matrix = weight.new_zeros((len(weight), rows, cols, weight.shape[1], *sides))
+    (down, along), (d, a) = window.stride, window.dilation
+    for row in range(rows):
+        for col in range(cols):
+            y, x = row * down, col * along
+            matrix[:, row, col, :, y : y + reach[0] : d, x : x + reach[1] : a] = weight
+    matrix = matrix[..., top : top + piece.height, left : left + piece.width]
+    return matrix.reshape(len(weight), rows * cols, -1).contiguous(), (rows, cols)
 
 
 def out_size(operation: Operation, step: Step) -> int:
@@ -239,7 +356,7 @@ def taker(place: int, piece: Piece) -> Run:
     """What cuts a piece out of a value."""
     rows, cols = slice(piece.top, piece.top + piece.height), slice(piece.left, piece.left + piece.width)
 
-    def take(values: list[Tensor]) -> Tensor:
+    def take(values: list[Any]) -> Tensor:
         value = values[place]
         if value.shape[2] == piece.height and value.shape[3] == piece.width:
             return value
@@ -301,7 +418,7 @@ def pointwise(operation: Operation, takes: list[Run], dtype: torch.dtype) -> Run
     if operation.name == "relu":
         return lambda values: torch.relu(takes[0](values))
 
-    def filled(value: Any, values: list[Tensor]) -> Any:
+    def filled(value: Any, values: list[Any]) -> Any:
         if isinstance(value, Ref):
             return takes[order[value.number]](values)
         if isinstance(value, Tensor):

@@ -269,16 +269,12 @@ class Search:
         preparation = jobs[0].preparation
         generators = [generator_of(self.seed, str(job.objective), number) for job, number in items]
 
-        def hear(x: Tensor) -> Tensor:
-            return preparation.hear(x, channels, weights)
+        precise = prepare(self.subject, jobs[0].objective, after=self.after, half=False) if self.bf16 else preparation
 
-        exact = hear
-        if self.bf16:
-            precise = prepare(self.subject, jobs[0].objective, after=self.after, half=False)
+        def exact(x: Tensor) -> Tensor:
+            return precise.hear(x, channels, weights)
 
-            def exact(x: Tensor) -> Tensor:
-                return precise.hear(x, channels, weights)
-
+        hear = preparation.ear(channels, weights)
         return ascend(hear, scene_of(self.subject.network, jobs), self.recipe, generators, sign=self.sign, exact=exact)
 
 

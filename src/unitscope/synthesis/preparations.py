@@ -8,7 +8,7 @@ against the network on a whole picture of noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -93,14 +93,27 @@ class Preparation:
         self, x: Float[Tensor, "stimulus color height width"], channels: Tensor, weights: Tensor
     ) -> Float[Tensor, " stimulus"]:
         """The weighted sum of readings, each the mean over its positions; channels and weights [stimulus term]."""
-        total = None
         every = torch.arange(len(x), device=x.device)
-        for n, (heard, places) in enumerate(zip(self.maps.hear(x), self.places, strict=True)):
-            chosen = heard[every, channels[:, n]].float()
+        maps = [heard[every, channels[:, n]] for n, heard in enumerate(self.maps.hear(x))]
+        return self.summed(maps, weights)
+
+    def ear(self, channels: Tensor, weights: Tensor) -> Callable[[Tensor], Float[Tensor, " stimulus"]]:
+        """`hear` for given channels, which is called many times: no more is computed than these need."""
+        if len(self.places) > 1 or not isinstance(self.maps, InCone):
+            return lambda x: self.hear(x, channels, weights)
+        one = self.maps.cone.one(channels[:, 0])
+        return lambda x: self.summed([one(x)[:, 0]], weights)
+
+    def summed(self, maps: Sequence[Tensor], weights: Tensor) -> Float[Tensor, " stimulus"]:
+        """The weighted sum of the means of maps [stimulus row col] over their positions."""
+        total = None
+        for n, (heard, places) in enumerate(zip(maps, self.places, strict=True)):
             if isinstance(places, str):
-                one = chosen.mean((1, 2))
+                one = heard.float().mean((1, 2))
+            elif len(places) == 1:
+                one = heard[:, places[0][0], places[0][1]].float()
             else:
-                one = torch.stack([chosen[:, row, col] for row, col in places], 1).mean(1)
+                one = torch.stack([heard[:, row, col] for row, col in places], 1).float().mean(1)
             one = one * weights[:, n]
             total = one if total is None else total + one
         assert total is not None

@@ -134,19 +134,25 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     from unitscope.analysis.measures import tables
 
     said = {column.name: column for column in tables()[name].columns}
-    shown = [column for column in said if not table[column].isna().all()]
+    known = [column for column in said if not table[column].isna().all()]
+    shown = [column for column in known if math.isfinite((said[column].range or (0, 1))[1])]
     headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]
     rows = []
     for site, units in table.groupby("site", sort=False):
         cells = [_in_short(units[column], yes_or_no=said[column].range is None) for column in shown]
         rows.append((str(site), str(len(units)), *cells))
+    if len(rows) > 1:
+        everywhere = [_in_short(table[column], yes_or_no=said[column].range is None) for column in shown]
+        rows.append(("all", str(len(table)), *everywhere))
     legend = [
         f"{column.replace('_', ' ')}: {said[column].says}"
         + (" (units)." if said[column].range is None else " (median).")
         for column in shown
     ]
-    empty = [column for column in said if column not in shown]
-    legend += [f"{column.replace('_', ' ')}: not known from a record alone." for column in empty]
+    kept = [column for column in known if column not in shown]
+    legend += [f"{column.replace(chr(95), chr(32))}: {said[column].says} (in the table)." for column in kept]
+    empty = [column for column in said if column not in known]
+    legend += [f"{column.replace('_', ' ')}: not known: the record does not hold what it needs." for column in empty]
     return "\n".join([_table_on_lines(headings, rows, width), "", *(paragraph(text, width=width) for text in legend)])
 
 

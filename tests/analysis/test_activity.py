@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import wiring
 from unitscope.analysis.measures import measure, tables
 from unitscope.networks import Network
 from unitscope.record import open_record
+from unitscope.recording.merging import merge
 from unitscope.recording.survey import survey
 
 GAINS = (1.0, 2.0, 1e-9, -1.0, 3.0)
@@ -43,7 +46,7 @@ def test_levels_of_inactivity(record):
     assert table.never_positive.tolist() == [False, False, False, True, False]
     assert table.numerically_dead.tolist() == [False, False, True, True, False]
     assert table.rarely_active.tolist() == [True] * 5
-    assert table.certified_dead.isna().all()
+    assert table.certified_dead.tolist() == [False, False, False, True, False]
     assert table.positive_share.tolist() == pytest.approx([0.1, 0.1, 0.1, 0.0, 0.1])
     assert table.firing_rate.tolist() == pytest.approx([1 / 16_000] * 3 + [0, 1 / 16_000])
 
@@ -51,9 +54,7 @@ def test_levels_of_inactivity(record):
 def test_the_table_is_kept_in_the_record_and_declares_its_columns(record):
     made = measure(record)["activity"]
     kept = open_record(record).measures("activity")
-    assert kept.certified_dead.isna().all()
-    others = [name for name in made if name != "certified_dead"]
-    pandas.testing.assert_frame_equal(made[others], kept[others], check_dtype=False)
+    pandas.testing.assert_frame_equal(made, kept, check_dtype=False)
     declared = [column.name for column in tables()["activity"].columns]
     assert ["unit", "site", "channel", *declared] == list(kept.columns)
 
@@ -61,3 +62,33 @@ def test_the_table_is_kept_in_the_record_and_declares_its_columns(record):
 def test_measuring_needs_no_torch(record):
     code = "import sys, unitscope.analysis.measures as m; m.measure(sys.argv[1]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(record)], env={"PYTHONPATH": "src"}).returncode == 0
+
+
+def test_certificates_reach_the_table_through_survey_shards_and_merging(tmp_path):
+    network = wiring.dead_network()
+    wiring.write_folder(tmp_path / "images", {"a": [torch.rand(3, 32, 32) for _ in range(3)]})
+    whole = survey(network, tmp_path / "images", to=tmp_path / "whole", sites=["conv1", "relu"], resize=32)
+    table = measure(whole)["activity"].set_index(["site", "channel"])
+    assert table.certified_dead.tolist() == [False, True, False, True] * 2
+    assert table.highest_possible["conv1"].tolist() == pytest.approx([1, -0.5, 0.25, 0], abs=1e-3)
+    assert table.kernel_norm["relu"].tolist() == pytest.approx([27**-0.5, 27**-0.5, 0, 0])
+    assert table.offset["conv1"].tolist() == pytest.approx([0, -1.5, 0.25, 0])
+    assert table.gain.isna().all()
+    survey(network, tmp_path / "images", to=tmp_path / "part", sites=["conv1", "relu"], resize=32, shard="1/1")
+    merged = measure(merge([tmp_path / "part"], to=tmp_path / "merged"))["activity"]
+    pandas.testing.assert_frame_equal(merged, measure(whole)["activity"])
+
+
+def test_a_record_without_certificates_proves_nothing(record):
+    import shutil
+
+    for name in ("highest_possible", "kernel_norm", "gain", "offset"):
+        shutil.rmtree(record / "arrays.zarr" / name)
+    metadata = record / "arrays.zarr" / "zarr.json"
+    facts = json.loads(metadata.read_text())
+    for name in ("highest_possible", "kernel_norm", "gain", "offset"):
+        facts.get("consolidated_metadata", {"metadata": {}})["metadata"].pop(name, None)
+    metadata.write_text(json.dumps(facts))
+    table = measure(record)["activity"]
+    assert table.certified_dead.isna().all()
+    assert table.kernel_norm.isna().all()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unitscope.analysis.measures import Measure, Table
+from unitscope.errors import UnknownName
 from unitscope.record import Record
 
 if TYPE_CHECKING:
@@ -23,7 +25,9 @@ def activity(record: Record) -> pandas.DataFrame:
     """A row per unit: the levels of inactivity L0 to L2 over the record's images; null for units that were shown
     nothing.
 
-    `certified_dead` (L3) is a proof from the weights, which a record does not hold: null, that is not proven.
+    `certified_dead` (L3) is proven where the survey found a bound from the weights (`highest_possible`) that is at most
+    0; false is not proven, and null is what a record of an earlier version does not know. Why: `kernel_norm`, `gain`
+    and `offset`.
     """
     import pandas
 
@@ -38,21 +42,46 @@ def activity(record: Record) -> pandas.DataFrame:
     table = units[["unit", "site", "channel"]].copy()
     for name, level in levels.items():
         table[name] = level.astype("boolean").where(shown)
-    table["certified_dead"] = pandas.array([None] * len(units), dtype="boolean")
+    weights = {name: of_weights(record, name) for name, *_ in WEIGHTS}
+    highest = weights["highest_possible"]
+    known = np.full(len(units), highest is not None)
+    dead = np.zeros(len(units), dtype=bool) if highest is None else highest <= 0
+    table["certified_dead"] = pandas.Series(dead).astype("boolean").where(known).to_numpy()
     table["positive_share"] = np.where(shown, units["positive_images"] / units["images"].clip(lower=1), np.nan)
     table["firing_rate"] = units["positive_positions_share"]
+    for name, values in weights.items():
+        table[name] = np.nan if values is None else values.astype(np.float64)
     return table
+
+
+def of_weights(record: Record, name: str) -> np.ndarray | None:
+    """What the survey kept of the weights, per unit; None in a record that holds nothing of the kind."""
+    try:
+        return np.asarray(record.array(name)[...])
+    except UnknownName:
+        return None
 
 
 LEVELS = (
     ("never_positive", "no response above zero at any position of any image (L0)", "never answers", "kobayashi2020"),
     ("numerically_dead", "highest response at most a millionth of its site's median (L1)", "rounding noise", ""),
     ("rarely_active", "above zero at fewer than 1 in 10,000 positions (L2)", "hardly answers", ""),
-    ("certified_dead", "proven from the weights that no picture can activate it (L3)", "proven", ""),
+    ("certified_dead", "proven from the weights that no picture can activate it (L3); else not proven", "proven", ""),
 )
 SHARES = (
     ("positive_share", "share of images with a response above zero", "for every image"),
     ("firing_rate", "share of positions, over all images, with a response above zero", "always, everywhere"),
+)
+WEIGHTS = (
+    (
+        "highest_possible",
+        "a bound from the weights that no response exceeds",
+        (-math.inf, math.inf),
+        "dead where at most 0",
+    ),
+    ("kernel_norm", "Euclidean norm of the unit's kernel", (0, math.inf), "no kernel"),
+    ("gain", "gain of the unit's batch normalization", (-math.inf, math.inf), ""),
+    ("offset", "offset of the unit's batch normalization, else of its convolution", (-math.inf, math.inf), ""),
 )
 ACTIVITY = Table(
     "activity",
@@ -60,5 +89,6 @@ ACTIVITY = Table(
     (
         *(Measure(name, says, None, "not so", high, source) for name, says, high, source in LEVELS),
         *(Measure(name, says, (0, 1), "never", high, "") for name, says, high in SHARES),
+        *(Measure(name, says, ends, low, "", "") for name, says, ends, low in WEIGHTS),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -125,8 +126,9 @@ def _declared() -> dict[str, Meaning]:
 def _told(measure: Measure) -> Meaning:
     if measure.range is None:
         return Meaning(measure.name.replace("_", " "), measure.says)
-    low, high = (f"{end:g}" for end in measure.range)
-    says = f"{measure.says}; {low}: {measure.low}, {high}: {measure.high}"
+    ends = zip(measure.range, (measure.low, measure.high), strict=True)
+    meant = ", ".join(f"{end:g}: {word}" for end, word in ends if word and math.isfinite(end))
+    says = "; ".join(filter(None, [measure.says, meant]))
     return Meaning(measure.name.replace("_", " "), says)
 
 

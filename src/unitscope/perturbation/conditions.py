@@ -42,7 +42,9 @@ class Condition:
     @property
     def random(self) -> bool:
         """Whether another seed gives another result."""
-        return (self.what == "noise" and self.dose != 0) or self.what == "resample" or self.draws
+        if self.what == "noise" and self.dose == 0:
+            return False  # whatever is drawn
+        return self.what in ("noise", "resample") or self.draws
 
     @property
     def draws(self) -> bool:

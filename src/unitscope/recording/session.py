@@ -16,6 +16,8 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 
+from unitscope.anatomy.certificates import NAMES as CERTIFIED
+from unitscope.anatomy.certificates import Certificate
 from unitscope.errors import Failure
 from unitscope.recording.block import Hearing
 from unitscope.recording.center import CenterSums, center_sums
@@ -124,6 +126,8 @@ class Session:
     blocks: int = 0
     shown: list[Shown] = field(default_factory=list)
     kernels: np.ndarray | None = None
+    certificate: Certificate | None = None
+    """What the weights say of all units, in the order of the flat axis."""
 
     @classmethod
     def begin(cls, sites: Mapping[str, Site], settings: Settings, *, first: int = 0) -> Session:
@@ -156,7 +160,7 @@ class Session:
         if later.first != self.blocks:
             raise Failure(f"blocks {self.first} to {self.blocks} are not followed by {later.first} to {later.blocks}.")
         merged = {name: state.merge(later.sites[name]) for name, state in self.sites.items()}
-        return Session(merged, self.first, later.blocks, self.shown + later.shown, self.kernels)
+        return Session(merged, self.first, later.blocks, self.shown + later.shown, self.kernels, self.certificate)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything as flat named arrays, anatomy included, so that a part can be finished without the network."""
@@ -171,6 +175,8 @@ class Session:
             named[name] = lines([getattr(fact, name) for fact in self.shown])
         if self.kernels is not None:
             named["kernels"] = self.kernels
+        if self.certificate is not None:
+            named |= {f"certificate_{name}": getattr(self.certificate, name) for name in CERTIFIED}
         return named
 
     def restore(self, named: Mapping[str, np.ndarray]) -> None:
@@ -179,6 +185,8 @@ class Session:
         facts = zip(unlines(named["digest"]), named["bytes"].tolist(), unlines(named["error"]), strict=True)
         self.shown = [Shown(*fact) for fact in facts]
         self.kernels = named.get("kernels")
+        if f"certificate_{CERTIFIED[0]}" in named:
+            self.certificate = Certificate(*(named[f"certificate_{name}"] for name in CERTIFIED))
         nested: dict[tuple[str, str], dict[str, np.ndarray]] = {}
         for key, value in named.items():
             if key.count("/") >= 2:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from unitscope.anatomy.certificates import certify, joined
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.record import Record, read_facts
@@ -95,6 +96,7 @@ def survey(
                 network, images, plan, session, workers=workers, strict=strict, put_aside=aside, progress=progress
             )
         session.kernels = first_kernels(network, plan.facts["kernels"])
+        session.certificate = joined(certify(network, plan.sites))
         finish(folder, session, plan.facts, images_table(session, images))
     shutil.rmtree(folder / "parts")
     return Record(folder, read_facts(folder) or {})

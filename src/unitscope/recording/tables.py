@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from unitscope.anatomy.certificates import NAMES as CERTIFIED
 from unitscope.record import Pieces, write_arrays, write_facts, write_table
 from unitscope.recording.center import mean_stimuli, reliability
 from unitscope.recording.positions import WHERE, PositionSums
@@ -49,6 +50,8 @@ def write_results(folder: Path, session: Session) -> None:
     )
     arrays = center_arrays(states) | position_arrays(states) | further_center_arrays(states)
     arrays |= histogram_arrays(states) | label_arrays(states) | map_arrays(states) | response_arrays(states)
+    if session.certificate is not None:
+        arrays |= {name: (getattr(session.certificate, name), ("unit",)) for name in CERTIFIED}
     if session.kernels is not None:
         arrays["kernels"] = (session.kernels, ("channel", "input", "row", "col"))
     write_arrays(folder / "arrays.zarr", arrays)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.memories import Memories
 from unitscope.anatomy.watching import named, plain_name, written
 from unitscope.errors import BadInput
 from unitscope.networks import logits_of
@@ -176,7 +176,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.site = site
         self.tape: Tape | None = None
-        self.numbers: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.number = Memories().number
         self.depending: set[int] = set()
         self.constants: dict[int, list[Constant]] = {}
 
@@ -243,14 +243,6 @@ class Recorder(TorchDispatchMode):
     def place(self, tensor: Tensor) -> Place | None:
         memory = self.number(tensor)
         return place_of(tensor, memory) if memory in self.depending else None
-
-    def number(self, tensor: Tensor) -> int:
-        """A number for the tensor's memory. A weak reference keeps the number from being given twice."""
-        storage = tensor.untyped_storage()
-        known = self.numbers.get(storage._cdata)
-        if known is None:
-            known = self.numbers[storage._cdata] = StorageWeakRef(storage), len(self.numbers)
-        return known[1]
 
 
 def place_of(tensor: Tensor, memory: int) -> Place:

@@ -1,0 +1,370 @@
+"""How an operation takes bounds to bounds: one sound rule per operation, none of them guessed.
+
+A bounded tensor is float32 and holds, along its first axis, the lowest and the highest value that each element can
+have, NaN where that is not known. Every rule keeps that axis first, and widens the bounds by more than what float32
+arithmetic, the network's own and that of the bounds, can differ from exact numbers, in whatever order it adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from unitscope.anatomy.calls import flat
+
+ROUNDING = 2**-21
+"""Eight times the unit roundoff of float32, relative to the magnitude of what is rounded."""
+
+
+class Unproven(Exception):
+    """An operation has no sound rule for these arguments: nothing is proven of its result."""
+
+
+class Undecided(Exception):
+    """The network decides by a value, of which only bounds are known."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of torch: its plain name, arguments in order and by name, and which tensors are bounded."""
+
+    name: str
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    arguments: dict[str, Any]
+    depends: Callable[[Any], bool]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.arguments.get(name, default)
+
+    def bounds(self, value: Any) -> Tensor:
+        """A bounded argument, [lowest highest] along the first axis. Raises Unproven where it is none."""
+        if not self.depends(value) or value.dtype != torch.float32 or not value.ndim or value.shape[0] != 2:
+            raise Unproven
+        return value
+
+    def constant(self, value: Any) -> Tensor:
+        """A constant argument. Raises Unproven where it is bounded."""
+        if self.depends(value) or not isinstance(value, Tensor) or not value.is_floating_point():
+            raise Unproven
+        return value.float()
+
+    def run(self, *args: Any) -> Any:
+        """The operation itself, on other arguments (those in order) where they are given."""
+        return self.function(*(args or self.args), **self.kwargs)
+
+
+Rule = Callable[[Operation], Any]
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    def enter(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return enter
+
+
+def poisoned(operation: Operation) -> Any:
+    """The result of an operation without a rule: NaN everywhere, in what it writes to as well."""
+    targets = [tensor for tensor in flat(operation.arguments.values()) if writes_to(operation, tensor)]
+    for target in targets:
+        if target.is_floating_point():
+            target.fill_(torch.nan)
+    if targets:
+        return targets[0]
+    if any(one.alias_info is not None for one in operation.function._schema.returns):  # a view without a rule:
+        for tensor in flat(operation.arguments.values()):  # what is written to it would change what it looks at
+            if operation.depends(tensor) and tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+    result = operation.run()
+    return tree_map(lambda value: unproven(value) if isinstance(value, Tensor) else value, result)
+
+
+def unproven(value: Tensor) -> Tensor:
+    return torch.full_like(value, torch.nan) if value.is_floating_point() else value
+
+
+def writes_to(operation: Operation, tensor: Tensor) -> bool:
+    arguments = operation.function._schema.arguments
+    names = [a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write]
+    return any(tensor is operation.get(name) for name in names)
+
+
+def widened(bounds: Tensor, by: Tensor) -> Tensor:
+    """Bounds moved apart; `by` is not negative."""
+    return torch.stack([bounds[0] - by, bounds[1] + by])
+
+
+def rounded(bounds: Tensor, *, times: int = 1) -> Tensor:
+    """Bounds of a value that was rounded so many times."""
+    return widened(bounds, times * ROUNDING * bounds.abs().amax(0))
+
+
+def linear(
+    bounds: Tensor, weight: Tensor, bias: Tensor | None, deed: Callable[[Tensor, Tensor], Tensor], *, terms: int
+) -> Tensor:
+    """Bounds of a sum of products with constants: each end from what adds to it and what takes from it.
+
+    A sum of t products, in whatever order, is at most (1 + r t) times what adds and (1 - r t) times what takes, so that
+    what nothing adds to stays at or below 0, rounding or not.
+    """
+    low, high = (end[None] for end in bounds)
+    parts = torch.cat([high.relu(), low.relu(), (-high).relu(), (-low).relu()])
+    up, down = deed(parts, weight.relu()), deed(parts, (-weight).relu())
+    adds = torch.stack([up[1] + down[2], up[0] + down[3]])
+    takes = torch.stack([up[3] + down[0], up[2] + down[1]])
+    shape = (-1, *(1,) * (adds.ndim - 2))
+    offset = torch.zeros(1, device=weight.device) if bias is None else bias.reshape(shape)
+    value = adds - takes + offset
+    margin = (terms + 2) * ROUNDING * (adds + takes + offset.abs())
+    return torch.stack([value[0] - margin[0], value[1] + margin[1]])
+
+
+# sums of products
+
+
+@rule("convolution", "_convolution")
+def convolution(op: Operation) -> Tensor:
+    bounds, weight = op.bounds(op["input"]), op.constant(op["weight"])
+    bias = None if op["bias"] is None else op.constant(op["bias"])
+    geometry = [op[name] for name in ("stride", "padding", "dilation", "transposed", "output_padding", "groups")]
+
+    def convolved(x: Tensor, kernels: Tensor) -> Tensor:
+        return torch.ops.aten.convolution.default(x, kernels, None, *geometry)
+
+    terms = weight.numel() if op["transposed"] else weight[0].numel()
+    return linear(bounds, weight, bias, convolved, terms=terms)
+
+
+@rule("addmm")
+def addmm(op: Operation) -> Tensor:
+    if op.get("beta", 1) != 1 or op.get("alpha", 1) != 1 or op["self"].ndim != 1:
+        raise Unproven
+    return product(op, op["mat1"], op.constant(op["self"]))
+
+
+@rule("mm")
+def mm(op: Operation) -> Tensor:
+    return product(op, op["self"], None)
+
+
+def product(op: Operation, first: Tensor, bias: Tensor | None) -> Tensor:
+    second = op.constant(op["mat2"])
+    return linear(op.bounds(first), second, bias, torch.mm, terms=second.shape[0])
+
+
+@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "cudnn_batch_norm",
+      "_batch_norm_no_update", "_batch_norm_with_update")  # fmt: skip
+def batch_norm(op: Operation) -> tuple[Tensor, ...]:
+    if op.get("training", False):
+        raise Unproven
+    bounds = op.bounds(op["input"])
+    mean, variance = op.constant(op["running_mean"]), op.constant(op["running_var"])
+    eps = op.get("eps", op.get("epsilon"))
+    scale = (variance + eps).rsqrt()
+    scale = scale if op["weight"] is None else scale * op.constant(op["weight"])
+    offset = torch.zeros_like(mean) if op["bias"] is None else op.constant(op["bias"])
+    shape = (-1, *(1,) * (bounds.ndim - 2))
+    a, b, m = scale.reshape(shape), offset.reshape(shape), mean.reshape(shape)
+    ends = (bounds - m) * a + b
+    margin = 8 * ROUNDING * (bounds.abs().amax(0) * a.abs() + (m * a).abs() + b.abs())
+    value = widened(ends.sort(0).values, margin)
+    empty = value.new_zeros(0)
+    return (value, *(empty for _ in range(len(op.function._schema.returns) - 1)))
+
+
+# what is monotone as it is
+
+
+@rule("relu", "clamp_min", "max_pool2d_with_indices", "clone", "detach", "alias", "upsample_nearest2d")
+def monotone(op: Operation) -> Any:
+    op.bounds(op.args[0])
+    return op.run()
+
+
+@rule("hardtanh", "clamp")
+def between_numbers(op: Operation) -> Any:
+    op.bounds(op["self"])
+    if any(isinstance(value, Tensor) for name, value in op.arguments.items() if name != "self"):
+        raise Unproven
+    return op.run()
+
+
+@rule("sigmoid", "tanh", "hardsigmoid", "softplus", "relu6")
+def curve(op: Operation) -> Tensor:
+    return rounded(out_of_place(op, op.bounds(op["self"])), times=8)
+
+
+@rule("leaky_relu", "elu")
+def bent(op: Operation) -> Tensor:
+    slopes = [op.get(name, 1) for name in ("negative_slope", "alpha", "scale", "input_scale")]
+    if min(slopes) < 0:
+        raise Unproven
+    return rounded(out_of_place(op, op.bounds(op["self"])), times=8)
+
+
+LOWEST = -0.4
+"""Below the lowest value of SiLU (-0.279), GELU (-0.171), hard swish (-0.375) and Mish (-0.309)."""
+
+
+@rule("silu", "gelu", "hardswish", "mish")
+def dipping(op: Operation) -> Tensor:
+    """Curves that fall once and then rise: the highest value is at an end, the lowest may lie between."""
+    bounds = op.bounds(op["self"])
+    ends = out_of_place(op, bounds)
+    value = rounded(torch.stack([ends.amin(0), ends.amax(0)]), times=8)
+    return torch.stack([torch.where(bounds.isnan().any(0), torch.nan, value[0].clamp(max=LOWEST)), value[1]])
+
+
+def out_of_place(op: Operation, bounds: Tensor) -> Tensor:
+    """The operation on a copy, so that one that overwrites leaves its argument for the rule."""
+    return op.run(bounds.clone(), *op.args[1:])
+
+
+@rule("avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "upsample_bilinear2d")
+def averaged(op: Operation) -> Tensor:
+    bounds = op.bounds(op["self"])
+    dims = op.get("dim")
+    if op.name in ("mean", "sum") and (not dims or any(dim % bounds.ndim == 0 for dim in dims) or op.get("dtype")):
+        raise Unproven
+    size = bounds.abs().amax(0, keepdim=True).expand_as(bounds).contiguous()
+    terms = bounds[0].numel() // max(1, bounds.shape[1] if bounds.ndim > 1 else 1)
+    return widened(op.run(), (terms + 2) * ROUNDING * op.run(size, *op.args[1:])[0].abs())
+
+
+# sums and products of what is bounded
+
+
+def operands(op: Operation) -> tuple[Any, Any]:
+    """Both operands: bounds, or constants that are the same for the lowest and the highest value."""
+    pair: list[Any] = []
+    reference = next(value for value in (op["self"], op["other"]) if op.depends(value))
+    for value in (op["self"], op["other"]):
+        if isinstance(value, int | float):
+            pair.append(float(value))
+        elif op.depends(value):
+            pair.append(op.bounds(value))
+        else:
+            constant = op.constant(value)
+            if constant.ndim > reference.ndim or (constant.ndim == reference.ndim and constant.shape[0] != 1):
+                raise Unproven
+            pair.append(constant)
+    if all(op.depends(value) for value in (op["self"], op["other"])) and op["self"].ndim != op["other"].ndim:
+        raise Unproven
+    return pair[0], pair[1]
+
+
+@rule("add", "sub")
+def added(op: Operation) -> Tensor:
+    first, second = operands(op)
+    factor = op.get("alpha", 1) * (1 if op.name == "add" else -1)
+    second = second * factor
+    if factor < 0 and op.depends(op["other"]):
+        second = second.flip(0)
+    return rounded(first + second, times=2)
+
+
+@rule("rsub")
+def subtracted_from(op: Operation) -> Tensor:
+    if not isinstance(op["other"], int | float) or op.get("alpha", 1) != 1:
+        raise Unproven
+    return rounded(op["other"] - op.bounds(op["self"]).flip(0), times=2)
+
+
+@rule("mul", "div")
+def multiplied(op: Operation) -> Tensor:
+    if op.name == "div":
+        if op.depends(op["other"]) or op.get("rounding_mode"):
+            raise Unproven
+        if isinstance(op["other"], Tensor) and not bool((op["other"] != 0).all()):
+            raise Unproven
+    first, second = operands(op)
+    if op.name == "div":
+        second = 1 / second
+    pairs = [
+        (first[i] if op.depends(op["self"]) else first, second[k] if op.depends(op["other"]) else second)
+        for i in (0, 1) for k in (0, 1)
+    ]  # fmt: skip
+    if not op.depends(op["other"]) and isinstance(second, Tensor) and second.ndim == op["self"].ndim:
+        pairs = [(a, second[0]) for a, _ in pairs]
+    if not op.depends(op["self"]) and isinstance(first, Tensor) and first.ndim == op["other"].ndim:
+        pairs = [(first[0], b) for _, b in pairs]
+    corners = torch.stack([torch.as_tensor(a * b) for a, b in pairs])
+    return rounded(torch.stack([corners.amin(0), corners.amax(0)]), times=2)
+
+
+@rule("neg")
+def negated(op: Operation) -> Tensor:
+    return -op.bounds(op["self"]).flip(0)
+
+
+# other views of the same numbers; the first axis stays the first
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias")
+def viewed(op: Operation) -> Tensor:
+    op.bounds(op["self"])
+    if "dtype" in op.arguments:  # the same bits, read otherwise
+        raise Unproven
+    result = op.run()
+    if result.shape[:1] != (2,) or (op.name == "_reshape_alias" and not op["self"].is_contiguous()):
+        raise Unproven
+    return result
+
+
+@rule("permute", "transpose")
+def permuted(op: Operation) -> Tensor:
+    bounds = op.bounds(op["self"])
+    dims = op["dims"] if op.name == "permute" else None
+    if dims is not None and dims[0] % bounds.ndim != 0:
+        raise Unproven
+    if dims is None and 0 in (op["dim0"] % bounds.ndim, op["dim1"] % bounds.ndim):
+        raise Unproven
+    return op.run()
+
+
+@rule("slice", "select", "split", "split_with_sizes", "unsqueeze", "squeeze", "narrow")
+def taken(op: Operation) -> Any:
+    bounds = op.bounds(op["self"])
+    dim = op.get("dim", 0)
+    dims = dim if isinstance(dim, list | tuple) else [dim]
+    extra = 1 if op.name == "unsqueeze" else 0
+    if "dim" not in op.arguments and op.name == "squeeze":
+        raise Unproven
+    if any(one % (bounds.ndim + extra) == 0 for one in dims):
+        raise Unproven
+    return op.run()
+
+
+@rule("cat", "stack")
+def joined(op: Operation) -> Tensor:
+    parts = [op.bounds(tensor) for tensor in op["tensors"]]
+    extra = 1 if op.name == "stack" else 0
+    if op.get("dim", 0) % (parts[0].ndim + extra) == 0:
+        raise Unproven
+    return op.run()
+
+
+@rule("constant_pad_nd")
+def padded(op: Operation) -> Tensor:
+    bounds = op.bounds(op["self"])
+    if len(op["pad"]) >= 2 * bounds.ndim:
+        raise Unproven
+    return op.run()
+
+
+@rule("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
+def decided(op: Operation) -> Any:
+    raise Undecided(op.name)

@@ -106,8 +106,15 @@ def test_a_unit_page_shows_both_ends_and_the_axis_between(atlas: Path) -> None:
         page.goto(f"{atlas.parent.as_uri()}/two-sided/conv1.html#0")
         page.wait_for_selector(".selectivity")
         rows = page.locator(".selectivity .ends tbody tr:not(.remark)").all_inner_texts()
-        assert [row.split() for row in rows[:1]] == [["dogs", "1", "100", "%", "100", "%"]]
+        told = rows[0].replace("\u00a0", " ").split()
+        assert told[:7] == ["dogs", "1", "100", "%", "2", "×", "chance,"]
+        assert rows[0].count("q") == 2
         assert rows[1].startswith(HOSTILE)
+        assert "FSI 1 · d′" in page.locator(".selectivity .remark").first.inner_text()
+        assert (
+            "Mexican hairless"
+            in page.locator(".selectivity .remark").all_inner_texts()[0] + page.locator(".axis").inner_text()
+        )
         assert page.locator(".selectivity .share.sure").count() >= 2
         assert page.locator(".axis h4").all_inner_texts() == ["most negative", "no response", "strongest"]
         page.wait_for_function("document.querySelectorAll('.axis img').length === 12")

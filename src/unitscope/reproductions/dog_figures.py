@@ -59,14 +59,15 @@ def figure_of_axis(
 ) -> None:
     """Figure 1: pictures with captions, a row for the strongest, for no, and for the most negative response."""
     columns = max(len(pictures) for _, pictures in rows)
-    figure, panels = _panels(columns, rows=len(rows), width=1.5, height=1.75)
+    figure, panels = _panels(columns, rows=len(rows), width=1.5, height=1.85)
     for place, (name, pictures) in enumerate(rows):
         own = panels[place * columns : (place + 1) * columns]
         for panel in own:
-            panel.axis("off")
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
         for panel, (picture, caption) in zip(own, pictures, strict=False):
             panel.imshow(picture)
-            panel.text(0, -0.04, caption, transform=panel.transAxes, fontsize=6.5, va="top", color=INK)
+            panel.set_xlabel(caption, fontsize=6.5, loc="left", labelpad=2, color=INK)
         own[0].set_title(name, fontsize=9, loc="left")
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.savefig(path, dpi=200)

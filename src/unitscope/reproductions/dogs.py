@@ -246,9 +246,7 @@ def axis_of(one: Found, path: Path) -> str | None:
     silent = quiet(one.record, site, count=PER_ROW)
     rows = [("strongest", _listed(one.record, str(unit), "preferred"))]
     if silent is not None:
-        rows.append(
-            ("none", list(zip(*(of[unit.channel].tolist() for of in (silent.image, silent.value)), strict=True)))
-        )
+        rows.append(("no", list(zip(*(of[unit.channel].tolist() for of in (silent.image, silent.value)), strict=True))))
     rows.append(("most negative", _listed(one.record, str(unit), "antipreferred")))
     try:
         pictures = [(f"{name} response", _shown(one.record, listed)) for name, listed in rows]

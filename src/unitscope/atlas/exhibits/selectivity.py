@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import markupsafe
 
+from unitscope.analysis.categories import readable_name
 from unitscope.analysis.disagreement import SELECTIVE
 from unitscope.analysis.response_axis import quiet
 from unitscope.analysis.selectivity_measures import SELECTIVITY
@@ -60,6 +61,7 @@ def show(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
             | {"values": {column: _values(rows[column]) for column in _shown(rows)}}
             for name, rows in here.groupby("category", sort=False)
         ],
+        "names": {label: readable_name(label) for label in shelf.record.facts["settings"].get("labels") or ()},
         "silent": None if silent is None else {
             "image": silent.image.tolist(), "value": [rounded(row).tolist() for row in silent.value],
         },

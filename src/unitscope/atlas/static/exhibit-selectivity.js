@@ -6,15 +6,17 @@ Exhibits.add("selectivity", {
     const { el, number, root } = Atlas;
     const WIDTH = 220;
 
+    const named = (label) => data.names[label] ?? label;
     const percent = (share) => (share === null ? "–" : `${Math.round(100 * share)} %`);
 
     /** Share of a category at one end as a bar, its prevalence as a line. */
-    function bar(share, prevalence, q) {
+    function bar(of, pole, prevalence) {
+      const [share, p, q] = ["share", "p", "q"].map((what) => of(`${pole}_${what}`));
       if (share === null) return el("span", { class: "absent" }, "none");
-      const sure = q !== null && q < 0.05;
+      const words = `${number(share / prevalence)}\u00a0× chance${p === null ? "" : `, p\u00a0=\u00a0${number(p)}`}${q === null ? "" : `, q\u00a0=\u00a0${number(q)}`}`;
       return el(
         "span",
-        { class: `share${sure ? " sure" : ""}`, title: `${percent(share)}, by chance ${percent(prevalence)}${q === null ? "" : `, q = ${number(q)}`}` },
+        { class: `share${q !== null && q < 0.05 ? " sure" : ""}`, title: `${percent(share)}, by chance ${percent(prevalence)}` },
         el(
           "svg",
           { viewBox: `0 0 ${WIDTH} 12`, preserveAspectRatio: "none", "aria-hidden": "true" },
@@ -23,8 +25,20 @@ Exhibits.add("selectivity", {
           el("line", { class: "chance", x1: WIDTH * prevalence, x2: WIDTH * prevalence, y1: -1, y2: 13 }),
         ),
         el("span", {}, percent(share)),
+        el("small", {}, words),
       );
     }
+
+    /** The other indices, side by side. */
+    function others(of) {
+      const label = of("preferred_label");
+      const parts = [["fsi", "FSI"], ["d_prime", "d′"], ["auroc", "AUROC"], ["proportion", "proportion"], ["class_selectivity", "class selectivity"]]
+        .filter(([key]) => of(key) !== null)
+        .map(([key, name]) => `${name} ${number(of(key))}${key === "class_selectivity" && label ? ` (${named(label)})` : ""}`);
+      return parts.length ? parts.join(" · ") : null;
+    }
+
+    const remark = (text, kind) => (text ? el("tr", { class: kind }, el("td", { colspan: 4 }, text)) : null);
 
     function row({ name, prevalence, values }) {
       const of = (key) => (values[key] ? values[key][channel] : null);
@@ -34,10 +48,11 @@ Exhibits.add("selectivity", {
           {},
           el("th", { scope: "row" }, name),
           el("td", { class: "number" }, number(of("selectivity"))),
-          el("td", {}, bar(of("preferred_share"), prevalence, of("preferred_q"))),
-          el("td", {}, bar(of("antipreferred_share"), prevalence, of("antipreferred_q"))),
+          el("td", {}, bar(of, "preferred", prevalence)),
+          el("td", {}, bar(of, "antipreferred", prevalence)),
         ),
-        of("note") ? el("tr", { class: "remark" }, el("td", { colspan: 4 }, of("note"))) : null,
+        remark(others(of), "remark"),
+        remark(of("note"), "remark note"),
       ];
     }
 
@@ -62,7 +77,7 @@ Exhibits.add("selectivity", {
 
     function picture([image, value]) {
       const { uris, labels, label } = view.images;
-      const name = label[image] === null || label[image] === undefined ? "" : labels[label[image]];
+      const name = label[image] === null || label[image] === undefined ? "" : named(labels[label[image]]);
       const source = photograph(image);
       const words = `response ${number(value)}${name ? `, ${name}` : ""}, ${uris[image] ?? image}`;
       return el(

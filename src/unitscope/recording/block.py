@@ -4,12 +4,12 @@ made of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 from torch import Tensor
 
 from unitscope.recording.positions import PositionSums
@@ -38,7 +38,8 @@ class Block:
     `peak`, `trough`, `mean` (over the lattice), `center` (above 0 at the center), `positive_positions` [stimulus
     unit]; `counted` where the response was finite and the stimulus `readable` [stimulus]; `labels` [stimulus] (-1:
     none); `response_sum` [unit row col] over the readable stimuli; `candidates` per pole: flat arrays of unit, value,
-    image, row and col; `patches`: what the views cut from the pictures.
+    image, row and col; or `places` per pole: the flat lattice position of each peak and trough that may enter the
+    lists, else -1, where `first` is the number of the first image; `patches`: what the views cut from the pictures.
     """
 
     number: int
@@ -53,6 +54,8 @@ class Block:
     response_sum: Float32[np.ndarray, "unit row col"]
     candidates: Mapping[int, tuple[np.ndarray, ...]]
     patches: Mapping[View, np.ndarray]
+    places: Mapping[int, Int32[np.ndarray, "stimulus unit"]] | None = None
+    first: int = 0
 
 
 @dataclass
@@ -87,16 +90,17 @@ class Hearing:
         found: dict[str, list[Tensor]] = {name: [] for name in ROWS}
         for i in range(0, len(responses), step):
             part = responses[i : i + step]
-            found["peak"].append(part.amax((2, 3)))
-            found["trough"].append(part.amin((2, 3)))
-            found["mean"].append(part.mean((2, 3)))
+            found["peak"].append(part.amax((2, 3)) + 0.0)  # no zero below zero
+            found["trough"].append(part.amin((2, 3)) + 0.0)
+            found["mean"].append(mean_over_positions(part))
             found["positive_positions"].append(positions_above_zero(part))
             self._add(part, weights[i : i + step])
         found["center"].append(responses[:, :, self.center[0], self.center[1]] > 0)
         batch = {name: torch.cat(parts) for name, parts in found.items()}
         for name, row in batch.items():
             self.rows[name].append(row)
-        finite = torch.isfinite(batch["peak"]) & torch.isfinite(batch["trough"]) & readable[:, None]
+        finite = torch.stack([torch.isfinite(batch[name]) for name in ("peak", "trough", "mean")]).all(0)
+        finite &= readable[:, None]
         for sums in self.positions:
             assert pictures is not None
             of_field = torch.from_numpy(sums.channels)
@@ -105,14 +109,18 @@ class Hearing:
             self._consider(responses, torch.where(finite, extreme, -sign * torch.inf), images, sign)
 
     def _add(self, responses: Tensor, weights: Tensor) -> None:
-        """Add up responses per lattice position, as a product with a row of ones, in the memory's own order."""
+        """Add up responses per lattice position, in the memory's own order, stimulus after stimulus."""
         if self.response_sum is None:
             channels_last = responses.is_contiguous(memory_format=torch.channels_last) and not responses.is_contiguous()
             self.axes = (2, 3, 1) if channels_last else (1, 2, 3)
             shape = [responses.shape[axis] for axis in self.axes]
             self.response_sum = torch.zeros(shape, dtype=responses.dtype, device=responses.device)
         flat = responses.permute(0, *self.axes).reshape(len(responses), -1)
-        self.response_sum.view(-1).addmv_(flat.T, weights)
+        if responses.is_cpu:
+            for i in weights.nonzero()[:, 0].tolist():
+                self.response_sum.view(-1).add_(flat[i])
+        else:  # the processor's own order, as a product with a row of ones
+            self.response_sum.view(-1).addmv_(flat.T, weights)
 
     def _consider(self, responses: Tensor, extreme: Tensor, images: Tensor, sign: int) -> None:
         """Look up the positions of those responses that are among the k best so far."""
@@ -133,7 +141,7 @@ class Hearing:
         assert self.response_sum is not None
         return Block(
             number=number,
-            counted=np.isfinite(rows["peak"]) & np.isfinite(rows["trough"]) & readable[:, None],
+            counted=np.isfinite([rows[name] for name in ("peak", "trough", "mean")]).all(0) & readable[:, None],
             readable=readable,
             labels=labels,
             response_sum=self.response_sum.permute(*(self.axes.index(axis) for axis in (1, 2, 3))).cpu().numpy(),
@@ -141,6 +149,38 @@ class Hearing:
             patches=patches,
             **rows,
         )
+
+
+def mean_over_positions(responses: Float[Tensor, "stimulus unit row col"]) -> Float[Tensor, "stimulus unit"]:
+    """The mean over the lattice.
+
+    On a CPU the sum is taken in one stated order: chunks of 256 positions are seen as 8 rows, whose sums ((0 + 1) +
+    (2 + 3)) + ((4 + 5) + (6 + 7)) are added from left to right, and the chunks after each other.
+    """
+    if not responses.is_cpu:
+        return responses.mean((2, 3))
+    flat = responses.flatten(2)
+    positions = flat.shape[2]
+    whole = positions // 256 * 256
+    total = torch.zeros(flat.shape[:2], dtype=flat.dtype)
+    for chunks, row in ((flat[:, :, :whole], 32), (flat[:, :, whole:], -(-(positions - whole) // 8))):
+        if row and chunks.shape[2]:
+            length = -(-chunks.shape[2] // (8 * row)) * 8 * row
+            padded = torch.nn.functional.pad(chunks, (0, length - chunks.shape[2]))
+            rows = padded.unflatten(2, (-1, 8, row))
+            while rows.shape[3] > 1:
+                rows = rows[:, :, :, 0::2] + rows[:, :, :, 1::2]
+            for sums in added(rows[:, :, :, 0].unbind(3)).unbind(2):
+                total += sums
+    return total / positions
+
+
+def added(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors, from the first to the last."""
+    total = torch.zeros_like(terms[0])
+    for term in terms:
+        total += term
+    return total
 
 
 def positions_above_zero(responses: Float[Tensor, "stimulus unit row col"]) -> Float[Tensor, "stimulus unit"]:

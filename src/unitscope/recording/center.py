@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
+from torch import Tensor
 
 from unitscope.recording.block import Block
 from unitscope.recording.views import EXACT, View
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST = (2**31 - 1) // 255
 """So many pictures of 255 fit into sums of 32 bits."""
+
+AT_A_TIME = 256
+"""Units whose sums of a block are held at a time."""
 
 
 @dataclass
@@ -50,19 +55,18 @@ class CenterSums:
     def add(
         self, positive: Bool[np.ndarray, "stimulus unit"], patches: UInt8[np.ndarray, "stimulus color row col"]
     ) -> None:
-        """Add a block of pictures, the same for all units.
-
-        The product is done in float32, which holds integers up to 2^24 exactly: that is 65,793 pictures of 255.
-        """
+        """Add a block of pictures, the same for all units."""
         count, *shape = patches.shape
         if count > 65_793:
             raise ValueError(f"a block of {count} stimuli is too large for exact sums in float32")
         self.n += positive.sum(0)
         if self.total.dtype == np.int32 and self.n.max(initial=0) > MOST:
             self.total = self.total.astype(np.int64)
-        weights = torch.from_numpy(np.ascontiguousarray(positive.T)).float()
-        sums = weights @ torch.from_numpy(patches.reshape(count, -1)).float()
-        torch.from_numpy(self.total).add_(sums.reshape(-1, *shape).to(torch.int32))
+        chosen = torch.from_numpy(np.ascontiguousarray(positive.T))
+        pixels = torch.from_numpy(np.ascontiguousarray(patches.reshape(count, -1)))
+        for i in range(0, len(chosen), AT_A_TIME):
+            sums = sums_of_chosen(chosen[i : i + AT_A_TIME], pixels)
+            torch.from_numpy(self.total[i : i + AT_A_TIME]).add_(sums.reshape(-1, *shape))
 
     def merge(self, other: CenterSums) -> CenterSums:
         n = self.n + other.n
@@ -74,6 +78,34 @@ class CenterSums:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.n, self.total = arrays["n"], arrays["total"]
+
+
+def sums_of_chosen(
+    chosen: Bool[Tensor, "unit stimulus"], pixels: UInt8[Tensor, "stimulus pixel"]
+) -> Int32[Tensor, "unit pixel"]:
+    """For each unit the sum of the pictures that are chosen, exactly.
+
+    As a product of bytes (pixels less 128, so that they have a sign) where that is known to be right, else in float32,
+    which holds integers up to 2^24: that is 65,793 pictures of 255.
+    """
+    if bytes_multiply():
+        less = torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
+        return less.add_(128 * chosen.sum(1, dtype=torch.int32)[:, None])
+    return (chosen.float() @ pixels.float()).to(torch.int32)
+
+
+@cache
+def bytes_multiply() -> bool:
+    """Whether this PyTorch multiplies matrices of bytes on this processor, and without error."""
+    chosen = torch.arange(20 * 33).reshape(20, 33) % 3 == 0
+    pixels = (torch.arange(33 * 50).reshape(33, 50) * 37 % 256).to(torch.uint8)
+    pixels[:, :10], chosen[0] = 255, True
+    try:
+        less = torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    whole = less + 128 * chosen.sum(1, dtype=torch.int32)[:, None]
+    return bool((whole == chosen.long() @ pixels.long()).all())
 
 
 def center_sums(site: Site, *, colors: int, full: bool = False, every: int = 1) -> list[CenterSums]:

@@ -22,6 +22,8 @@ from unitscope.errors import Failure
 from unitscope.recording.block import Hearing
 from unitscope.recording.center import CenterSums, center_sums
 from unitscope.recording.positions import WHERE, PositionSums, position_sums
+from unitscope.recording.quick import QuickHearing
+from unitscope.recording.readout import library
 from unitscope.recording.responses import Responses
 from unitscope.recording.showing import Shown
 from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
@@ -87,11 +89,20 @@ class SiteState:
         """The parts of the pictures that are wanted at the end of a block."""
         return {kept.view for kept in self.statistics.values() if isinstance(kept, CenterSums)}
 
-    def hearing(self, device: torch.device) -> Hearing:
-        """An ear for the next block, which knows what it takes to enter the lists."""
-        floor = {s.sign: torch.from_numpy(s.sign * s.value).to(device) for s in (self["highest"], self["lowest"])}
+    def hearing(self, device: torch.device, last: Hearing | QuickHearing | None) -> Hearing | QuickHearing:
+        """An ear for the next block, which knows what it takes to enter the lists; the last block's where it may be
+        used again.
+        """
+        floor = {s.sign: s.sign * s.value for s in (self["highest"], self["lowest"])}
         positions: list[PositionSums] = [kept for kept in self.statistics.values() if isinstance(kept, PositionSums)]
-        return Hearing(self.settings.top, self.site.center, floor, self.settings.per_image, positions)
+        site, settings = self.site, self.settings
+        if device.type != "cpu" or settings.per_image > 1 or library() is None:
+            on_device = {sign: torch.from_numpy(values).to(device) for sign, values in floor.items()}
+            return Hearing(settings.top, site.center, on_device, settings.per_image, positions)
+        if not isinstance(last, QuickHearing):
+            last = QuickHearing(site.channels, site.lattice, site.center, size=BLOCK, positions=positions)
+        last.begin(floor)
+        return last
 
     def merge(self, other: SiteState) -> SiteState:
         merged = {name: kept.merge(other.statistics[name]) for name, kept in self.statistics.items()}
@@ -133,12 +144,14 @@ class Session:
     def begin(cls, sites: Mapping[str, Site], settings: Settings, *, first: int = 0) -> Session:
         return cls({name: SiteState.empty(site, settings) for name, site in sites.items()}, first, first)
 
-    def hearings(self, device: torch.device) -> dict[str, Hearing]:
-        return {name: state.hearing(device) for name, state in self.sites.items()}
+    def hearings(self, device: torch.device, last: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """An ear at each site for the next block; `last`: those of the last."""
+        last = last or {}
+        return {name: state.hearing(device, last.get(name)) for name, state in self.sites.items()}
 
     def take(
         self,
-        heard: Mapping[str, Hearing],
+        heard: Mapping[str, Hearing | QuickHearing],
         pictures: Sequence[Tensor],
         readable: np.ndarray,
         labels: np.ndarray,
@@ -146,7 +159,8 @@ class Session:
     ) -> None:
         """Take in what all sites answered to a block of pictures."""
         views = set().union(*(state.views for state in self.sites.values()))
-        patches = {view: np.concatenate([view.cut(part).numpy() for part in pictures]) for view in views}
+        whole = torch.cat(list(pictures))
+        patches = {view: view.cut(whole).numpy() for view in views}
         for name, state in self.sites.items():
             block = heard[name].close(self.blocks, readable, labels, patches)
             for kept in state.statistics.values():

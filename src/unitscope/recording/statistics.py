@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from unitscope.recording import readout
 from unitscope.recording.block import Block
 
 Array = np.ndarray
@@ -65,8 +66,17 @@ class Counts(Fields):
         return cls(zeros[0], zeros[1], zeros[2], zeros[3], lowest, -lowest)
 
     def take(self, block: Block) -> None:
+        before = self.seen.copy()
+        self._add(block)
+        self.not_finite += block.readable.sum() - (self.seen - before)
+
+    def _add(self, block: Block) -> None:
+        if readout.library() is not None:
+            reads = (block.peak, block.trough, block.positive_positions, block.counted)
+            kept = (self.seen, self.positive, self.positive_positions, self.peak_max, self.trough_min)
+            readout.called("counts", *block.peak.shape[::-1], reads=reads, writes=kept)
+            return
         self.seen += block.counted.sum(0)
-        self.not_finite += (block.readable[:, None] & ~block.counted).sum(0)
         self.positive += ((block.peak > 0) & block.counted).sum(0)
         self.positive_positions += (
             np.where(block.counted, block.positive_positions, 0).sum(0, dtype=np.float64).astype(np.int64)
@@ -106,7 +116,13 @@ class Extremes(Fields):
         return cls(sign, value, image, image.astype(np.int32), image.astype(np.int32))
 
     def take(self, block: Block) -> None:
-        self.insert(*block.candidates[self.sign])
+        if block.places is None:
+            self.insert(*block.candidates[self.sign])
+            return
+        held = (self.value, self.image, self.row, self.col)
+        responses = block.peak if self.sign > 0 else block.trough
+        cols = block.response_sum.shape[2]
+        readout.insert(self.sign, *held, responses, block.places[self.sign], first=block.first, cols=cols)
 
     def merge(self, other: Extremes) -> Extremes:
         unit, rank = np.nonzero(other.image >= 0)
@@ -149,10 +165,12 @@ class Moments:
 
     @classmethod
     def of(cls, values: Float[Array, "stimulus unit"], counted: Bool[Array, "stimulus unit"]) -> Moments:
+        if readout.library() is not None and values.dtype == np.float32:
+            return cls(*readout.moments(np.ascontiguousarray(values), np.ascontiguousarray(counted)))
         n = counted.sum(0)
         kept = np.where(counted, values, 0).astype(np.float64)
-        mean = kept.sum(0) / np.maximum(n, 1)
-        m2 = np.where(counted, (kept - mean) ** 2, 0).sum(0)
+        mean = summed(kept) / np.maximum(n, 1)
+        m2 = summed(np.where(counted, (kept - mean) ** 2, 0))
         return cls(n, mean, m2)
 
     def merge(self, other: Moments) -> Moments:
@@ -241,8 +259,12 @@ class Histogram(Fields):
         return cls(of, np.zeros((units, len(bin_edges()) + 1), dtype=np.int64))
 
     def take(self, block: Block) -> None:
+        values = getattr(block, self.of)
+        if readout.library() is not None:
+            readout.called("histogram", *values.shape[::-1], reads=(values, block.counted), writes=(self.count,))
+            return
         stimulus, unit = np.nonzero(block.counted)
-        bins = np.searchsorted(bin_edges(), getattr(block, self.of)[stimulus, unit], side="right")
+        bins = np.searchsorted(bin_edges(), values[stimulus, unit], side="right")
         units, width = self.count.shape
         self.count += np.bincount(unit * width + bins, minlength=units * width).reshape(units, width)
 
@@ -271,6 +293,13 @@ class LabelSums(Fields):
         return cls(np.zeros(labels, dtype=np.int64), peak, trough, rectified, positive)
 
     def take(self, block: Block) -> None:
+        if readout.library() is not None:
+            shown = np.where(block.readable, block.labels, -1)
+            self.n += np.bincount(shown[shown >= 0], minlength=len(self.n))
+            reads = (block.peak, block.trough, block.counted, shown)
+            sums = (self.peak, self.trough, self.rectified, self.positive)
+            readout.called("labels", *block.peak.shape[::-1], reads=reads, writes=sums)
+            return
         for label in np.unique(block.labels[block.readable & (block.labels >= 0)]):
             of_label = block.readable & (block.labels == label)
             self.n[label] += of_label.sum()
@@ -307,6 +336,11 @@ class ResponseMap(Fields):
         means = (self.total / (POINT * max(int(self.n[0]), 1))).astype(np.float32)
         means[not_finite > 0] = np.nan
         return means
+
+
+def summed(values: Float[Array, "stimulus unit"]) -> Float[Array, " unit"]:
+    """The sum over stimuli, from the first to the last (numpy adds a single column in another order)."""
+    return np.repeat(values, 2, axis=1).sum(0)[::2] if values.shape[1] == 1 else values.sum(0)
 
 
 def fixed(values: Float[Array, ...]) -> Int[Array, ...]:

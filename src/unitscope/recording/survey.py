@@ -212,7 +212,7 @@ def show_blocks(
             here = labels[done - first - len(readable) : done - first]
             facts = [fact for batch in shown for fact in batch.shown]
             session.take(heard, [batch.pictures for batch in shown], readable, here, facts)
-            heard, shown = session.hearings(network.device), []
+            heard, shown = session.hearings(network.device, heard), []
             if put_aside is not None:
                 put_aside()
         if progress is not None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from unitscope.recording.readout import shrink
 from unitscope.vocabulary import Box, Size
 
 EXACT = 64
@@ -55,8 +56,7 @@ class View:
             whole = pictures.new_zeros((*pictures.shape[:2], *self.shape))
             whole[:, :, *self._inside()] = part
             return whole
-        reduced = torch.nn.functional.adaptive_avg_pool2d(part.float(), self.shape)
-        return reduced.round_().to(torch.uint8)
+        return torch.from_numpy(shrink(pictures.permute(0, 2, 3, 1).contiguous().numpy(), seen, self.shape))
 
     def defined(self) -> Bool[np.ndarray, "row col"]:
         """Which of the kept pixels lie on the picture."""

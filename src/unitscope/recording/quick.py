@@ -1,0 +1,111 @@
+"""Hearing by the compiled readout: each response map is read once, while it is still in the processor's cache."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor
+
+from unitscope.recording.block import RENEWED, Block
+from unitscope.recording.positions import PositionSums
+from unitscope.recording.readout import Ear, library
+from unitscope.recording.views import View
+from unitscope.vocabulary import Size
+
+LINES = {
+    "peak": np.float32, "trough": np.float32, "mean": np.float32, "above": np.float32,
+    "centered": np.bool_, "counted": np.bool_, "highest": np.int32, "lowest": np.int32,
+}  # fmt: skip
+"""What is read of each stimulus and unit."""
+
+
+class QuickHearing:
+    """One site's answers to a block of up to `size` stimuli while it is being shown; as `block.Hearing`, which it
+    equals bit for bit. Begin each block with `begin`.
+    """
+
+    def __init__(
+        self, units: int, lattice: Size, center: tuple[int, int], *, size: int, positions: list[PositionSums]
+    ) -> None:
+        self.units, self.lattice, self.positions = units, lattice, positions
+        self.lines = {name: np.empty((size, units), dtype=kind) for name, kind in LINES.items()}
+        self.map = np.zeros((units, lattice[0] * lattice[1]), dtype=np.float32)
+        self.scratch = np.empty(0, dtype=np.float32)
+        self.ear = Ear(units=units, positions=lattice[0] * lattice[1], center=center[0] * lattice[1] + center[1])
+        for name, line in self.lines.items():
+            setattr(self.ear, name, line.ctypes.data)
+        self.ear.map = self.map.ctypes.data
+        self.place = ctypes.addressof(self.ear)
+        self.format: torch.memory_format | None = None
+        self.heard = self.first = 0
+
+    def begin(self, floors: Mapping[int, Float32[np.ndarray, "unit rank"]]) -> None:
+        """Begin a block. `floors`: what is held of each pole, as sign * value, highest first."""
+        k = floors[1].shape[1]
+        self.ear.renewed = k <= RENEWED
+        self.ear.k = k if self.ear.renewed else 1
+        kept = [floors[sign] if self.ear.renewed else floors[sign][:, -1:] for sign in (1, -1)]
+        self.floors = [np.array(floor, dtype=np.float32, order="C") for floor in kept]
+        for i, floor in enumerate(self.floors):
+            self.ear.floors[i] = floor.ctypes.data
+        self.map[:] = 0
+        self.heard = 0
+
+    def hear(
+        self,
+        responses: Float[Tensor, "stimulus unit row col"],
+        images: Int[Tensor, " stimulus"],
+        readable: np.ndarray,
+        pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
+    ) -> None:
+        """Take in a batch. Stimuli that are not `readable` are not counted."""
+        found = library()
+        assert found is not None
+        if self.format is None:
+            last = responses.is_contiguous(memory_format=torch.channels_last)
+            self.format = torch.channels_last if last else torch.contiguous_format
+        responses = responses.contiguous(memory_format=self.format)
+        count = len(images)
+        if not self.heard:
+            self.first = int(images[0])
+        needed = 4 * count * self.units * -(-self.ear.positions // 256)
+        if len(self.scratch) < needed:
+            self.scratch = np.empty(needed, dtype=np.float32)
+            self.ear.scratch = self.scratch.ctypes.data
+        last = self.format is torch.channels_last
+        found.hear(self.place, responses.data_ptr(), self.heard, count, last, readable.ctypes.data)
+        if self.positions:
+            counted = torch.from_numpy(self.lines["counted"][self.heard : self.heard + count])
+            for sums in self.positions:
+                assert pictures is not None
+                of_field = torch.from_numpy(sums.channels)
+                sums.add(responses[:, of_field], pictures, counted[:, of_field])
+        self.heard += count
+
+    def close(self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]) -> Block:
+        """The block, heard to its end. Its arrays are overwritten by the next one."""
+        lines = {name: line[: self.heard] for name, line in self.lines.items()}
+        if self.format is torch.channels_last:
+            sums = self.map.reshape(*self.lattice, self.units).transpose(2, 0, 1)
+        else:
+            sums = self.map.reshape(self.units, *self.lattice)
+        return Block(
+            number=number,
+            peak=lines["peak"],
+            trough=lines["trough"],
+            mean=lines["mean"],
+            positive_positions=lines["above"],
+            center=lines["centered"],
+            counted=lines["counted"],
+            readable=readable,
+            labels=labels,
+            response_sum=sums,
+            candidates={},
+            places={1: lines["highest"], -1: lines["lowest"]},
+            patches=patches,
+            first=self.first,
+        )

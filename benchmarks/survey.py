@@ -1,11 +1,14 @@
-"""What a survey costs beside merely showing the pictures: wall time and peak memory, both ways in one run.
+"""What a survey costs beside merely showing the pictures: time, image for image, and peak memory.
 
-    python benchmarks/survey.py torchvision:mobilenet_v2 PHOTOGRAPHS --weights FILE --mean 0.5 --std 0.5
-    python benchmarks/survey.py resnet34 PHOTOGRAPHS --count 512 --decoded
+    python benchmarks/survey.py                                        three networks, random weights, built-in pictures
+    python benchmarks/survey.py --images PHOTOGRAPHS --count 1024      other pictures
+    python benchmarks/survey.py torchvision:squeezenet1_1 --weights W --means best all --files
 
-Each way runs in a process of its own, in turns; the ratio is that of the two times of a turn. With `--decoded` the
-pictures are decoded beforehand, so that showing and listening alone are compared; without it both ways begin at the
-files.
+In one run and in turns, a block of 256 images each: the bare forward pass (in the best of both memory formats and of
+several batch sizes, tried beforehand) and the survey with everything of the default set, over the same pictures,
+already decoded. What is done once, whatever the number of images (finding the sites, writing the record), is told in
+seconds. Peak memory is that of two processes of their own. `--files` adds the way from JPEG files: decoding alone, bare
+forward with decoding, survey; `--means` the survey with further means.
 """
 
 from __future__ import annotations
@@ -22,46 +25,58 @@ import time
 from pathlib import Path
 from statistics import median
 
+NETWORKS = ("torchvision:resnet34", "torchvision:mobilenet_v2", "torchvision:squeezenet1_1")
+BLOCK = 256
+BATCHES = (4, 8, 16, 32)
+
 
 def main() -> None:
     arguments = parse()
     if arguments.way:
         print(json.dumps(run(arguments)))
         return
-    print(f"{arguments.model} over {arguments.images}, {arguments.turns} turns")
-    ratios = []
-    for turn in range(arguments.turns):
-        ways = ["forward", "survey"] if turn % 2 == 0 else ["survey", "forward"]
-        found = {way: measure(way) for way in ways}
-        ratios.append(found["survey"]["seconds"] / found["forward"]["seconds"])
-        for way in ("forward", "survey"):
-            facts = found[way]
-            print(
-                f"  {way:8} {facts['seconds']:8.1f} s  {facts['count'] / facts['seconds']:7.1f} images/s"
-                f"  peak {facts['memory'] / 2**20:7.0f} MB  (loading alone {facts['before'] / 2**20:.0f} MB)"
-            )
-        print(f"  ratio {ratios[-1]:.3f}", flush=True)
-    print(f"median ratio {median(ratios):.3f}")
+    print(f"{arguments.count} images, {arguments.images}; best of {BATCHES} for the bare forward")
+    head = ("network", "bare ms", "batch", "survey ms", "batch", "ratio", "fixed s", "bare MB", "survey MB", "more MB")
+    print(" | ".join(head))
+    for model in arguments.models or NETWORKS:
+        turns = measure(model, "turns")
+        bare, full = (measure(model, way)["memory"] / 2**20 for way in ("forward", "survey"))
+        facts = (
+            model, f"{turns['bare']:.2f}", turns["bare_batch"], f"{turns['survey']:.2f}", arguments.batch,
+            f"{turns['ratio']:.3f}", f"{turns['before']:.1f} + {turns['after']:.1f}", f"{bare:.0f}", f"{full:.0f}",
+            f"{full - bare:+.0f}",
+        )  # fmt: skip
+        print(" | ".join(map(str, facts)), flush=True)
+        print("   ratios of the turns: " + " ".join(f"{ratio:.3f}" for ratio in turns["ratios"]), flush=True)
+        for means in arguments.means:
+            further = measure(model, "turns", "--with-means", means)
+            print(f"   --means {means}: {further['survey']:.2f} ms, {further['ratio']:.3f} of the bare forward")
+        if arguments.files:
+            found = {way: measure(model, way) for way in ("decoding", "forward-files", "survey-files")}
+            told = (f"{way} {1e3 * facts['seconds'] / facts['count']:.2f} ms" for way, facts in found.items())
+            print("   from files: " + ", ".join(told), flush=True)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", default="resnet34")
-    parser.add_argument("images", nargs="?", default="builtin")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--images", default="builtin")
     parser.add_argument("--weights")
-    parser.add_argument("--mean", type=float)
-    parser.add_argument("--std", type=float)
-    parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--decoded", action="store_true")
-    parser.add_argument("--way", choices=["forward", "survey"], help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--files", action="store_true")
+    parser.add_argument("--means", nargs="*", default=[])
+    parser.add_argument("--with-means", help=argparse.SUPPRESS)
+    parser.add_argument("--way", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def measure(way: str) -> dict[str, float]:
-    done = subprocess.run([sys.executable, *sys.argv, "--way", way], capture_output=True, text=True, check=False)
+def measure(model: str, way: str, *further: str) -> dict[str, float]:
+    """One way, in a process of its own."""
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("torchvision:")]
+    command = [sys.executable, sys.argv[0], model, *given, "--way", way, *further]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -72,45 +87,104 @@ def run(arguments: argparse.Namespace) -> dict[str, float]:
     import torch
 
     import unitscope
-    from unitscope.recording.showing import batches, default_workers
     from unitscope.stimuli.presentation import Presentation
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     allow_torchvision()
-    statistics = {"mean": [arguments.mean] * 3, "std": [arguments.std] * 3} if arguments.mean else {}
-    network = unitscope.load(arguments.model, weights=arguments.weights, **statistics)
-    images = first(unitscope.open_images(arguments.images), arguments.count)
-    if arguments.decoded:
+    network = unitscope.load(arguments.models[0], weights=arguments.weights)
+    images = some(unitscope.open_images(arguments.images), arguments.count)
+    if not arguments.way.endswith(("files", "decoding")):
         images = Decoded.of(images, Presentation(network.size))
-    unitscope.sites(network)  # once for both, outside the clock
-    before = peak()
+    if arguments.way == "turns":
+        return in_turns(network, images, arguments)
     started = time.perf_counter()
-    if arguments.way == "survey":
+    if arguments.way.startswith("survey"):
         with tempfile.TemporaryDirectory() as folder:
             unitscope.survey(network, images, to=Path(folder) / "record", batch=arguments.batch)
     else:
-        stream = batches(
-            images,
-            Presentation(network.size),
-            first=0,
-            last=len(images),
-            batch=arguments.batch,
-            workers=default_workers(),
-        )
-        with torch.no_grad():
-            for part in stream:
+        through(network, images, arguments.batch, forward=arguments.way != "decoding")
+    return {"seconds": time.perf_counter() - started, "count": len(images), "memory": peak()}
+
+
+def in_turns(network, images, arguments):  # type: ignore[no-untyped-def]
+    """Block for block the survey and the bare forward, each with its own clock."""
+    import torch
+
+    import unitscope
+
+    pictures = torch.stack([torch.from_numpy(pixels) for pixels in images.pixels]).permute(0, 3, 1, 2)
+    formats = (torch.contiguous_format, torch.channels_last)
+    tried = {
+        (batch, kind): bare(network, pictures[:64], batch, kind) for batch in BATCHES for kind in formats for _ in (0, 1)
+    }
+    batch, kind = min(tried, key=tried.get)
+    clock = time.perf_counter()
+    first, surveyed, shown = 0.0, [], []
+    started = clock
+
+    def turn(done: int, _total: int) -> None:
+        nonlocal clock, first
+        now = time.perf_counter()
+        if done == arguments.batch:  # what is done once lies before; what the first batch takes is added later
+            first, clock = now - clock, now
+            return
+        if done % BLOCK:
+            return
+        heard = BLOCK - arguments.batch if done == BLOCK else BLOCK
+        surveyed.append((now - clock) / heard)
+        shown.append(bare(network, pictures[done - BLOCK : done], batch, kind) / BLOCK)
+        clock = time.perf_counter()
+
+    with tempfile.TemporaryDirectory() as folder:
+        means = [arguments.with_means] if arguments.with_means else []
+        unitscope.survey(network, images, to=Path(folder) / "r", batch=arguments.batch, means=means, progress=turn)
+        after = time.perf_counter() - clock
+    ratios = [a / b for a, b in zip(surveyed, shown, strict=True)]
+    return {
+        "bare": 1e3 * sum(shown) / len(shown),
+        "survey": 1e3 * sum(surveyed) / len(surveyed),
+        "ratio": sum(surveyed) / sum(shown),
+        "median": median(ratios),
+        "ratios": ratios,
+        "bare_batch": f"{batch} {str(kind).split('.')[-1]}",
+        "before": first,
+        "after": after,
+        "whole": time.perf_counter() - started,
+    }
+
+
+def bare(network, pictures, batch, kind):  # type: ignore[no-untyped-def]
+    """Seconds for showing the pictures and nothing else."""
+    import torch
+
+    started = time.perf_counter()
+    with torch.no_grad():
+        for i in range(0, len(pictures), batch):
+            x = network.prepare(pictures[i : i + batch].float().div_(255)).contiguous(memory_format=kind)
+            network.module(x)
+    return time.perf_counter() - started
+
+
+def through(network, images, batch, *, forward):  # type: ignore[no-untyped-def]
+    """All images through the decoding threads, and with `forward` through the network."""
+    import torch
+
+    from unitscope.recording.showing import batches, default_workers
+    from unitscope.stimuli.presentation import Presentation
+
+    shown = Presentation(network.size)
+    stream = batches(images, shown, first=0, last=len(images), batch=batch, workers=default_workers())
+    with torch.no_grad():
+        for part in stream:
+            if forward:
                 x = network.prepare(part.pictures.float().div_(255)).contiguous(memory_format=torch.channels_last)
                 network.module(x)
-    return {"seconds": time.perf_counter() - started, "count": len(images), "memory": peak(), "before": before}
 
 
-def first(images, count):  # type: ignore[no-untyped-def]
-    """The first `count` images, evenly spread over the set."""
+def some(images, count):  # type: ignore[no-untyped-def]
+    """`count` images, evenly spread over the set, over again where it is smaller."""
     from unitscope.stimuli.images import Images
 
-    if count is None or count >= len(images):
-        return images
     places = [i * len(images) // count for i in range(count)]
     return Images(
         tuple(images.items[i] for i in places),
@@ -128,9 +202,17 @@ class Decoded:
         from unitscope.stimuli import presentation as module
         from unitscope.stimuli.images import Images
 
-        pixels = [presentation.present(images.bytes(i)) for i in range(len(images))]
+        known: dict[bytes, object] = {}
+        pixels = []
+        for i in range(len(images)):
+            data = images.bytes(i)
+            if data not in known:
+                known[data] = presentation.present(data)
+            pixels.append(known[data])
         module.Presentation.present = lambda _self, data: pixels[int(data)]  # type: ignore[method-assign]
-        return Images(images.items, images.sizes, lambda i: str(i).encode(), images.source)
+        decoded = Images(images.items, images.sizes, lambda i: str(i).encode(), images.source)
+        object.__setattr__(decoded, "pixels", pixels)
+        return decoded
 
 
 def allow_torchvision() -> None:

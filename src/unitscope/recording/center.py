@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, Integer, UInt8
 from torch import Tensor
 
 from unitscope.recording.block import Block
+from unitscope.recording.readout import called, library
 from unitscope.recording.views import EXACT, View
 from unitscope.vocabulary import Box
 
@@ -65,8 +66,7 @@ class CenterSums:
         chosen = torch.from_numpy(np.ascontiguousarray(positive.T))
         pixels = torch.from_numpy(np.ascontiguousarray(patches.reshape(count, -1)))
         for i in range(0, len(chosen), AT_A_TIME):
-            sums = sums_of_chosen(chosen[i : i + AT_A_TIME], pixels)
-            torch.from_numpy(self.total[i : i + AT_A_TIME]).add_(sums.reshape(-1, *shape))
+            add_chosen(self.total[i : i + AT_A_TIME], chosen[i : i + AT_A_TIME], pixels)
 
     def merge(self, other: CenterSums) -> CenterSums:
         n = self.n + other.n
@@ -80,18 +80,33 @@ class CenterSums:
         self.n, self.total = arrays["n"], arrays["total"]
 
 
-def sums_of_chosen(
-    chosen: Bool[Tensor, "unit stimulus"], pixels: UInt8[Tensor, "stimulus pixel"]
-) -> Int32[Tensor, "unit pixel"]:
-    """For each unit the sum of the pictures that are chosen, exactly.
+def add_chosen(
+    total: Integer[np.ndarray, "unit color row col"],
+    chosen: Bool[Tensor, "unit stimulus"],
+    pixels: UInt8[Tensor, "stimulus pixel"],
+) -> None:
+    """Add to each unit's total the pictures that are chosen, exactly.
 
     As a product of bytes (pixels less 128, so that they have a sign) where that is known to be right, else in float32,
-    which holds integers up to 2^24: that is 65,793 pictures of 255.
+    which holds integers up to 2^24: that is 65,793 pictures of 255. (A single row or column goes that way, too:
+    torch._int_mm takes it for transposed, and leaves the product unset.)
     """
-    if bytes_multiply():
-        less = torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
-        return less.add_(128 * chosen.sum(1, dtype=torch.int32)[:, None])
-    return (chosen.float() @ pixels.float()).to(torch.int32)
+    if min(*chosen.shape, *pixels.shape) < 2 or not bytes_multiply():
+        sums = chosen.float() @ pixels.float()
+        torch.from_numpy(total).add_(sums.to(torch.int32).reshape(total.shape))
+        return
+    less, n = product_of_bytes(chosen, pixels), chosen.sum(1, dtype=torch.int32)
+    if library() is not None and total.dtype == np.int32:
+        called("add_pixels", *less.shape, reads=(less.numpy(), n.numpy()), writes=(total,))
+    else:
+        torch.from_numpy(total).add_(less.add_(128 * n[:, None]).reshape(total.shape))
+
+
+def product_of_bytes(
+    chosen: Bool[Tensor, "unit stimulus"], pixels: UInt8[Tensor, "stimulus pixel"]
+) -> Int32[Tensor, "unit pixel"]:
+    """For each unit the sum of the chosen pixels less 128."""
+    return torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
 
 
 @cache
@@ -101,7 +116,7 @@ def bytes_multiply() -> bool:
     pixels = (torch.arange(33 * 50).reshape(33, 50) * 37 % 256).to(torch.uint8)
     pixels[:, :10], chosen[0] = 255, True
     try:
-        less = torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
+        less = product_of_bytes(chosen, pixels)
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     whole = less + 128 * chosen.sum(1, dtype=torch.int32)[:, None]

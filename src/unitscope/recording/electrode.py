@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.tapping import Tap, taps_of, tapping
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, few, unknown_name
 
@@ -46,29 +48,56 @@ def read(
     return {name: responses[name] for name in chosen}
 
 
-def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Callable[[Site, Tensor], None]) -> None:
+Keep = Callable[["Site", Tensor], None]
+"""Takes a site and its responses [stimulus unit row col]."""
+
+
+def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> None:
     """Show prepared pictures to the network, and hand the responses [stimulus unit row col] of each site to `keep` as
     they come to be.
 
     What is handed over is a view of the network's own memory, which a later operation may overwrite: reduce it or
     clone it at once. The pass ends when the last of the sites has been heard.
     """
-    waiting = set(sites)
+    Electrodes(network, dict(sites), None).show(x, keep)
 
-    def heard(name: str, value: Tensor) -> None:
-        if name in waiting:
-            waiting.discard(name)
-            keep(sites[name], as_responses(value, sites[name]))
-            if not waiting:
-                raise _Enough
 
-    with _until_enough(), listening(network.module, heard):
-        network.module(x)
-    if waiting:
-        raise BadInput(
-            f"{network.name} did not pass {few(sorted(waiting))} with these pictures; "
-            "its path seems to depend on what it sees."
-        )
+@dataclass(frozen=True)
+class Electrodes:
+    """Electrodes at some sites of a network. With `taps`, only the modules that they sit at are touched; without, all
+    that the network does is overheard.
+    """
+
+    network: Network
+    sites: dict[str, Site]
+    taps: tuple[Tap, ...] | None
+
+    def show(self, x: Tensor, keep: Keep) -> None:
+        """As the function `show`."""
+        waiting = set(self.sites)
+
+        def heard(name: str, value: Tensor) -> None:
+            if name in waiting:
+                waiting.discard(name)
+                keep(self.sites[name], as_responses(value, self.sites[name]))
+                if not waiting:
+                    raise _Enough
+
+        module = self.network.module
+        with _until_enough(), listening(module, heard) if self.taps is None else tapping(self.taps, heard):
+            module(x)
+        if waiting:
+            raise BadInput(
+                f"{self.network.name} did not pass {few(sorted(waiting))} with these pictures; "
+                "its path seems to depend on what it sees."
+            )
+
+
+def place(network: Network, sites: Mapping[str, Site]) -> Electrodes:
+    """Electrodes for many pictures: where each of them best sits is found out once, with a blank picture."""
+    blank = torch.zeros((1, network.inputs, *network.size), device=network.device)
+    with torch.no_grad():
+        return Electrodes(network, dict(sites), taps_of(network.module, network.prepare(blank), sites))
 
 
 def as_responses(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row col"]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
 
 from unitscope.recording.block import RENEWED, Block
@@ -59,7 +59,7 @@ class QuickHearing:
         self,
         responses: Float[Tensor, "stimulus unit row col"],
         images: Int[Tensor, " stimulus"],
-        readable: np.ndarray,
+        readable: Bool[Tensor, " stimulus"],
         pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
     ) -> None:
         """Take in a batch. Stimuli that are not `readable` are not counted."""
@@ -77,7 +77,7 @@ class QuickHearing:
             self.scratch = np.empty(needed, dtype=np.float32)
             self.ear.scratch = self.scratch.ctypes.data
         last = self.format is torch.channels_last
-        found.hear(self.place, responses.data_ptr(), self.heard, count, last, readable.ctypes.data)
+        found.hear(self.place, responses.data_ptr(), self.heard, count, last, readable.data_ptr())
         if self.positions:
             counted = torch.from_numpy(self.lines["counted"][self.heard : self.heard + count])
             for sums in self.positions:

@@ -338,6 +338,27 @@ void counts(long units, long stimuli, const float *peak, const float *trough, co
             }
 }
 
+// Add a block's sums of responses, [unit position] or with `last` [position unit], in fixed point of 2^-24. What is not
+// finite counts as zero.
+void add_map(long units, long positions, long last, const float *sums, int64_t *total)
+{
+#pragma omp parallel for schedule(static)
+    for (long p = 0; p < positions; p += 64)
+        for (long u = 0; u < units; u++)
+            for (long i = p; i < positions && i < p + 64; i++) {
+                const double value = last ? sums[i * units + u] : sums[u * positions + i];
+                total[u * positions + i] += std::isfinite(value) ? int64_t(std::nearbyint(value * 16777216.0)) : 0;
+            }
+}
+
+// Add sums of pixels less 128, of `n` pictures each, to sums of pixels.
+void add_pixels(long units, long pixels, const int32_t *less, const int32_t *n, int32_t *total)
+{
+#pragma omp parallel for schedule(static)
+    for (long u = 0; u < units; u++)
+        for (long i = 0; i < pixels; i++) total[u * pixels + i] += less[u * pixels + i] + 128 * n[u];
+}
+
 // A part of each picture [stimulus row col color], reduced to rows x cols by averaging areas: [stimulus color row col].
 void shrink(const uint8_t *pictures, long stimuli, long height, long width, long colors, long top, long left,
             long bottom, long right, long rows, long cols, uint8_t *small)

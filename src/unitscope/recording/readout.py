@@ -119,8 +119,10 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.histogram.argtypes = [whole, whole, *[pointer] * 3]
     found.labels.argtypes = [whole, whole, *[pointer] * 8]
     found.counts.argtypes = [whole, whole, *[pointer] * 9]
+    found.add_map.argtypes = [whole, whole, whole, pointer, pointer]
+    found.add_pixels.argtypes = [whole, whole, pointer, pointer, pointer]
     found.shrink.argtypes = [pointer, *[whole] * 10, pointer]
-    for name in ("hear", "insert", "moments", "histogram", "labels", "counts", "shrink"):
+    for name in ("hear", "insert", "moments", "histogram", "labels", "counts", "shrink", "add_map", "add_pixels"):
         getattr(found, name).restype = None
     return found
 

@@ -326,7 +326,14 @@ class ResponseMap(Fields):
 
     def take(self, block: Block) -> None:
         self.n += block.readable.sum()
-        self.total += fixed(block.response_sum)
+        sums = block.response_sum
+        last = not sums.flags.c_contiguous
+        in_memory = sums.transpose(1, 2, 0) if last else sums
+        if readout.library() is not None and in_memory.flags.c_contiguous:
+            sizes = (len(sums), sums[0].size, last)
+            readout.called("add_map", *sizes, reads=(in_memory,), writes=(self.total,))
+        else:
+            self.total += fixed(sums)
 
     def merge(self, other: ResponseMap) -> ResponseMap:
         return ResponseMap(self.n + other.n, self.total + other.total)

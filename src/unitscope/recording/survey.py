@@ -6,13 +6,14 @@ import dataclasses
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unitscope.anatomy.certificates import certify, joined
 from unitscope.anatomy.sites import sites as sites_of
@@ -20,8 +21,9 @@ from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.record import Record, read_facts
 from unitscope.recording.block import Hearing
 from unitscope.recording.cluster import show_on_cluster
-from unitscope.recording.electrode import choose, show
+from unitscope.recording.electrode import Electrodes, choose, place
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
+from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
 from unitscope.recording.showing import Batch, batches, default_workers
 from unitscope.recording.tables import finish, images_table
@@ -201,10 +203,11 @@ def show_blocks(
     code: dict[str | None, int] = {label: number for number, label in enumerate(plan.settings.labels)}
     labels = np.array([code.get(item.label, -1) for item in images.items[first:last]], dtype=np.int64)
     heard, shown = session.hearings(network.device), list[Batch]()
+    placed = place(network, plan.sites)
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
             refuse_unreadable(part, images)
-        listen(network, part, plan.sites, heard)
+        listen(network, part, placed, heard)
         shown.append(part)
         done = int(part.images[-1]) + 1
         if done % BLOCK == 0 or done == last:
@@ -219,18 +222,17 @@ def show_blocks(
             progress(done - plan.first * BLOCK, last - plan.first * BLOCK)
 
 
-def listen(network: Network, batch: Batch, sites: dict[str, Site], heard: dict[str, Hearing]) -> None:
+def listen(network: Network, batch: Batch, electrodes: Electrodes, heard: Mapping[str, Hearing | QuickHearing]) -> None:
     """Show one batch to the network, and let each site be heard."""
     device = network.device
     images, readable = batch.images.to(device), batch.readable.to(device)
+
+    def keep(site: Site, responses: Tensor) -> None:
+        heard[site.name].hear(responses.float(), images, readable, batch.pictures)
+
     with torch.no_grad():
         x = network.prepare(batch.pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
-        show(
-            network,
-            x,
-            sites,
-            lambda site, responses: heard[site.name].hear(responses.float(), images, readable, batch.pictures),
-        )
+        electrodes.show(x, keep)
 
 
 def refuse_unreadable(batch: Batch, images: Images) -> None:

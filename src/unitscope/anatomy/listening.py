@@ -1,7 +1,8 @@
 """Listening to a network: each operation's value, by name, as it comes to be.
 
-The only file that touches a network while it runs. Python functions are overheard by a TorchFunctionMode, modules by
-hooks that are gone when the `with` block ends, whatever happened inside it. Names are torchvision's (see names.py).
+With tapping.py the only file that touches a network while it runs. Python functions are overheard by a
+TorchFunctionMode, modules by hooks that are gone when the `with` block ends, whatever happened inside it. Names are
+torchvision's (see names.py).
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class Hearing:
             response_sum=self.response_sum.permute(*(self.axes.index(axis) for axis in (1, 2, 3))).cpu().numpy(),
             candidates={sign: flat(kept) for sign, kept in self.candidates.items()},
             patches=patches,
-            **rows,
+            **rows,  # type: ignore[arg-type]
         )
 
 

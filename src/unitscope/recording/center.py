@@ -57,7 +57,7 @@ class CenterSums:
         self, positive: Bool[np.ndarray, "stimulus unit"], patches: UInt8[np.ndarray, "stimulus color row col"]
     ) -> None:
         """Add a block of pictures, the same for all units."""
-        count, *shape = patches.shape
+        count = len(patches)
         if count > 65_793:
             raise ValueError(f"a block of {count} stimuli is too large for exact sums in float32")
         self.n += positive.sum(0)

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unitscope.anatomy.listening import listening
-from unitscope.anatomy.tapping import Tap, taps_of, tapping
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.anatomy.tapping import Tap, tapping, taps_of
 from unitscope.errors import BadInput, few, unknown_name
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ class QuickHearing:
         self, units: int, lattice: Size, center: tuple[int, int], *, size: int, positions: list[PositionSums]
     ) -> None:
         self.units, self.lattice, self.positions = units, lattice, positions
-        self.lines = {name: np.empty((size, units), dtype=kind) for name, kind in LINES.items()}
+        self.lines: dict[str, np.ndarray] = {name: np.empty((size, units), dtype=kind) for name, kind in LINES.items()}
         self.map = np.zeros((units, lattice[0] * lattice[1]), dtype=np.float32)
         self.scratch = np.empty(0, dtype=np.float32)
         self.ear = Ear(units=units, positions=lattice[0] * lattice[1], center=center[0] * lattice[1] + center[1])

@@ -1,12 +1,14 @@
 """The readout: what is read of response maps and blocks in one pass over memory, compiled where there is a compiler.
 
-`readout.cc` is compiled on first use and kept in the user's cache; it runs in PyTorch's own threads. It is an
-acceleration and nothing else: wherever `library()` is None, its callers do the same in numpy or torch, with the same
-bits. UNITSCOPE_COMPILE=0 in the environment does without.
+`readout.cc` is compiled on first use and kept in the user's cache, under a name made of all that it depends on, so that
+a cache may be shared by different machines; it runs in PyTorch's own threads. It is an acceleration and nothing else:
+wherever `library()` is None, its callers do the same in numpy or torch, with the same bits. UNITSCOPE_COMPILE=0 in the
+environment does without; CXX names another compiler.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import logging
@@ -30,6 +32,8 @@ SOURCE = Path(__file__).with_name("readout.cc")
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=off", "-fPIC", "-Wno-psabi")
 
+OTHERWISE = "responses are read by PyTorch, with the same results, which takes longer."
+
 log = logging.getLogger(__name__)
 
 
@@ -40,12 +44,13 @@ def library() -> ctypes.CDLL | None:
         return None
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
-        log.info("no C++ compiler: responses are read by PyTorch, which takes longer")
+        log.warning("There is no C++ compiler: %s", OTHERWISE)
         return None
     try:
         return declared(ctypes.CDLL(str(compiled(compiler))))
-    except (OSError, subprocess.SubprocessError) as error:
-        log.info("the readout could not be compiled (%s): responses are read by PyTorch, which takes longer", error)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        told = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").strip().splitlines()
+        log.warning("The readout could not be compiled (%s): %s", told[0] if told else error, OTHERWISE)
         return None
 
 
@@ -76,7 +81,9 @@ def cache_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="unitscope-"))
+        own = Path(tempfile.mkdtemp(prefix="unitscope-"))
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return own
     return folder
 
 
@@ -94,7 +101,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    )
 
 
 class Ear(ctypes.Structure):

@@ -1,0 +1,171 @@
+"""The compiled readout gives the bits of what stands in for it where there is no compiler."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.recording.pictures import write_many
+from tests.recording.test_survey import contents
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.networks import Network, load
+from unitscope.recording.quick import QuickHearing
+from unitscope.recording.readout import cache_folder, library, shrink
+from unitscope.recording.session import Session, Settings
+from unitscope.recording.showing import Shown
+from unitscope.recording.survey import survey
+from unitscope.vocabulary import Box
+
+needs_library = pytest.mark.skipif(library() is None, reason="no C++ compiler, or UNITSCOPE_COMPILE=0")
+
+MANY = ["bn1", "maxpool", "layer2.0.bn2"]
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """With other variables, and what they say of the readout."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        library.cache_clear()
+        yield
+    library.cache_clear()
+
+
+def session_over(responses: np.ndarray, kept: Settings, *, last: bool) -> Session:
+    """A session that heard three blocks of responses [stimulus unit row col], batch after batch."""
+    units, *lattice = responses.shape[1:]
+    network = Network(torch.nn.Conv2d(3, units, 1), size=tuple(lattice), mean=(0, 0, 0), std=(1, 1, 1))
+    session = Session.begin(sites_of(network), kept)
+    [name] = session.sites
+    rng = np.random.default_rng(1)
+    pictures = torch.from_numpy(rng.integers(0, 256, (len(responses), 3, *lattice), dtype=np.uint8))
+    readable = torch.from_numpy(rng.random(len(responses)) < 0.9)
+    labels = rng.integers(-1, len(kept.labels), len(responses))
+    maps = torch.from_numpy(responses).contiguous(
+        memory_format=torch.channels_last if last else torch.contiguous_format
+    )
+    heard = None
+    for block in np.array_split(np.arange(len(responses)), 3):
+        heard = session.hearings(torch.device("cpu"), heard)
+        assert isinstance(heard[name], QuickHearing) is (library() is not None)
+        for part in np.array_split(block, 2):
+            if len(part):
+                heard[name].hear(maps[part], torch.from_numpy(part), readable[part], pictures[part])
+        facts = [Shown("", 0, "")] * len(block)
+        session.take(heard, [pictures[block]], readable[block].numpy(), labels[block], facts)
+    return session
+
+
+def awkward(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Responses with ties, zeros of both signs, huge and tiny ones, and some that are not finite."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(shape).astype(np.float32)
+    values *= np.float32(10.0) ** rng.integers(-6, 5, (1, shape[1], 1, 1)).astype(np.float32)
+    values[:, ::3] = np.round(values[:, ::3])
+    if seed % 2:
+        for odd in (np.nan, np.inf, -np.inf):
+            values[rng.random(shape) < 0.3 / values[0].size] = odd
+    return values
+
+
+@needs_library
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 99),
+    units=st.integers(1, 37),
+    lattice=st.sampled_from([(1, 1), (1, 3), (2, 4), (3, 3), (7, 7), (13, 12), (16, 16), (17, 16), (27, 27), (40, 33)]),
+    top=st.sampled_from([1, 4, 80]),
+    last=st.booleans(),
+)
+def test_a_session_is_the_same_to_the_bit_with_and_without_it(seed, units, lattice, top, last):
+    responses = awkward(seed, (17, units, *lattice))
+    kept = Settings(top, 1, ("a", "b"), 3, ("all",) if seed % 3 == 0 else (), responses=True)
+    quick = session_over(responses, kept, last=last).arrays()
+    with environment(UNITSCOPE_COMPILE="0"):
+        plain = session_over(responses, kept, last=last).arrays()
+    assert quick.keys() == plain.keys()
+    for name, array in quick.items():
+        assert (array.dtype, array.shape) == (plain[name].dtype, plain[name].shape), name
+        assert np.ascontiguousarray(array).tobytes() == np.ascontiguousarray(plain[name]).tobytes(), name
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "further",
+    [{"top": 5}, {"top": 100, "sites": MANY, "means": ["best", "full", "halves"], "responses": True}],
+)
+def test_a_record_is_the_same_to_the_byte_with_and_without_it(further, tmp_path):
+    (tmp_path / "images").mkdir()
+    images = write_many(tmp_path / "images", 270)
+    (images / "0100.png").write_text("not a picture")
+    network = load("resnet18", width=4, classes=2, size=48, seed=1)
+    survey(network, images, to=tmp_path / "quick", **further)
+    with environment(UNITSCOPE_COMPILE="0"):
+        survey(network, images, to=tmp_path / "plain", **further)
+    assert contents(tmp_path / "quick") == contents(tmp_path / "plain")
+
+
+@needs_library
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    sides=st.tuples(st.integers(33, 90), st.integers(33, 90)), small=st.tuples(st.integers(1, 32), st.integers(1, 32))
+)
+def test_pictures_are_made_smaller_to_the_same_bytes(sides, small):
+    pictures = np.random.default_rng(sides).integers(0, 256, (3, *sides, 3), dtype=np.uint8)
+    box = Box(1, 0, sides[0], sides[1] - 1)
+    quick = shrink(pictures, box, small)
+    with environment(UNITSCOPE_COMPILE="0"):
+        np.testing.assert_array_equal(quick, shrink(pictures, box, small))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="is compiled on Linux only")
+def test_without_a_compiler_it_is_told_once(caplog):
+    with environment(CXX="there-is-no-such-compiler", UNITSCOPE_COMPILE="1"), caplog.at_level(logging.WARNING):
+        assert library() is None
+        assert library() is None
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "There is no C++ compiler: responses are read by PyTorch, with the same results, which takes longer."
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="is compiled on Linux only")
+def test_a_compiler_that_fails_is_told_and_done_without(tmp_path, caplog):
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    with environment(CXX=str(broken), UNITSCOPE_COMPILE="1"), caplog.at_level(logging.WARNING):
+        assert library() is None
+    assert "could not be compiled (no such header)" in caplog.text
+
+
+@needs_library
+def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
+    code = (
+        "from unitscope.recording import readout;"
+        "readout.FLAGS = ('-O0', '-std=c++17', '-fPIC', '-Wno-psabi');"
+        "assert readout.library() is not None"
+    )
+    environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": "src"}
+    several = [subprocess.Popen([sys.executable, "-c", code], env=environ) for _ in range(2)]
+    assert [one.wait(timeout=120) for one in several] == [0, 0]
+    assert len(list((tmp_path / "unitscope").iterdir())) == 1
+
+
+def test_where_the_cache_cannot_be_written_a_process_has_its_own(tmp_path):
+    (tmp_path / "unitscope").write_text("a file where the folder should be")
+    with environment(XDG_CACHE_HOME=str(tmp_path)):
+        folder = cache_folder()
+    assert folder.is_dir()
+    assert not Path(folder).is_relative_to(tmp_path)

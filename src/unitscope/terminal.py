@@ -149,11 +149,46 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
         + (" (units)." if said[column].range is None else " (median).")
         for column in shown
     ]
-    kept = [column for column in known if column not in shown]
-    legend += [f"{column.replace(chr(95), chr(32))}: {said[column].says} (in the table)." for column in kept]
+    further = [column for column in known if column not in shown]
+    legend += [f"{column.replace('_', ' ')}: {said[column].says} (in the table)." for column in further]
     empty = [column for column in said if column not in known]
     legend += [f"{column.replace('_', ' ')}: not known: the record does not hold what it needs." for column in empty]
     return "\n".join([_table_on_lines(headings, rows, width), "", *(paragraph(text, width=width) for text in legend)])
+
+
+SILENT_UNITS: tuple[Column, ...] = (
+    ("unit", "<"), ("level", "<"), ("at most", ">"), ("kernel norm", ">"), ("of median", ">"), ("gain", ">"),
+    ("offset", ">"),
+)  # fmt: skip
+
+LISTED = 24
+"""So many silent units are printed; all are in the table."""
+
+
+def silent_table(name: str, activity: pandas.DataFrame, *, width: int = 80) -> str:
+    """The units that never answer, or only numerically, and what their weights say of why; empty where there are none.
+
+    `of median` is the norm of the unit's kernel over the median of its site.
+    """
+    medians = activity.groupby("site", sort=False)["kernel_norm"].transform("median")
+    levels = {"L0": "never_positive", "L1": "numerically_dead", "L3": "certified_dead"}
+    holds = {level: activity[column].fillna(False).astype(bool) for level, column in levels.items()}
+    rows = []
+    for place, unit in activity.iterrows():
+        level = " ".join(level for level, flags in holds.items() if flags[place])
+        if level:
+            share = unit["kernel_norm"] / medians[place] if medians[place] else float("nan")
+            numbers = (unit["highest_possible"], unit["kernel_norm"], share, unit["gain"], unit["offset"])
+            cells = ["" if number != number else f"{number:.3g}" for number in numbers]
+            rows.append((f"{unit['site']}:{unit['channel']}", level, *cells))
+    if not rows:
+        return ""
+    more = f" The first {LISTED} of {len(rows):,} are shown; all are in {name}.parquet." * (len(rows) > LISTED)
+    told = (
+        "Silent units, and why. at most: a bound from the weights that no response exceeds. of median: the norm of the "
+        f"kernel over the median of the site.{more}"
+    )
+    return "\n".join([table(SILENT_UNITS, rows[:LISTED], width=width), "", paragraph(told, width=width)])
 
 
 TWO_SIDED: tuple[Column, ...] = (

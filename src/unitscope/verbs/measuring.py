@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unitscope.terminal import measure_table, selectivity_table
+from unitscope.terminal import measure_table, selectivity_table, silent_table
 from unitscope.verbs.manners import columns
 
 
@@ -33,4 +33,7 @@ def measure(
     for name, table in measure_record(record, categories=categories or (), pool=pool).items():
         show = selectivity_table if name == "selectivity" else measure_table
         print(show(name, table, width=columns()))
+        silent = silent_table(name, table, width=columns()) if name == "activity" else ""
+        if silent:
+            print(f"\n{silent}")
         print(f"\nThe table is {record / 'measures' / f'{name}.parquet'}.")

@@ -116,3 +116,65 @@ def test_the_oracle_itself_on_a_network_whose_fields_are_plain():
     truth = seen_by(module.double(), (8, 8), found)["0"]
     np.testing.assert_array_equal(truth[0, 0, :, 0], [0, 1, 3, 5])
     np.testing.assert_array_equal(truth[1, 0, :, 0], [1, 3, 5, 7])
+
+
+class InOneDimension(nn.Module):
+    """Convolutions along what is left when columns are pooled away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.along = nn.Conv1d(2, 2, 3, stride=2, dilation=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.along(self.conv(x).mean(3).relu())
+
+
+class InThreeDimensions(nn.Module):
+    """Channels as a third dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep = nn.Conv3d(1, 2, (3, 2, 4), padding=(0, 1, 0))
+        self.conv = nn.Conv2d(2, 2, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.deep(x.unsqueeze(1)).squeeze(2))
+
+
+@pytest.mark.parametrize(("kind", "last"), [(InOneDimension, (7, 14)), (InThreeDimensions, (4, 6))])
+def test_convolutions_in_one_and_three_dimensions(kind: type[nn.Module], last: tuple[int, int]):
+    count, found = compared(kind(), (16, 14))
+    assert count > 50
+    site = list(found.values())[-1]
+    assert (site.field().size, site.field().status) == (last, "exact")
+
+
+def test_windows_over_flattened_pixels_are_boxes_that_hold_them():
+    """Three pixels in a row of a flattened picture may be the end of one row and the beginning of the next."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.along = nn.Conv1d(3, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.along(x.flatten(2))
+
+    _, found = compared(Flat(), (6, 5))
+    assert found["along"].field().status == "upper bound"
+    assert found["along"].box(1, 0) == (0, 1, 1, 4)
+    assert found["along"].box(4, 0) == (0, 0, 2, 5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_modules_are_looked_into():
+    def plain() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3, stride=2))
+
+    for module in (
+        torch.compile(plain(), backend="eager"),
+        nn.Sequential(torch.compile(plain(), backend="eager"), nn.Conv2d(2, 2, 3)),
+    ):
+        _, found = compared(module, (14, 13))
+        assert next(site for site in found.values() if site.operation == "relu").field().size == (3, 3)

@@ -138,11 +138,11 @@ def field_of(seen: Seen, maps: OnLattice, lattice: Size, picture: Size) -> Recep
     size, stride, start = (row.size, col.size), (row.stride, col.stride), (row.start, col.start)
     if seen.bounded:
         return ReceptiveField(size, stride, start, "upper bound", listed(seen.bounded))
-    if (size, stride, start) == (picture, (0, 0), (0, 0)) and seen.lost:
-        return ReceptiveField(size, stride, start, "whole image", listed(seen.lost))
     if not (row.fits and col.fits):
         cause = f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice"
         return ReceptiveField(size, stride, start, "upper bound", cause)
+    if (size, stride, start) == (picture, (0, 0), (0, 0)) and seen.lost:
+        return ReceptiveField(size, stride, start, "whole image", listed(seen.lost))
     return ReceptiveField(size, stride, start)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unitscope.stimuli.images import open_images
     from unitscope.synthesis.maximize import maximize
     from unitscope.synthesis.positions import positions
+    from unitscope.synthesis.scores import score
     from unitscope.training import train
     from unitscope.vocabulary import Box, Neuron, ReceptiveField, Site, Unit
 
@@ -65,6 +66,7 @@ _HOMES = {
     "positions": "synthesis.positions.positions",
     "read": "recording.electrode.read",
     "save": "networks.save",
+    "score": "synthesis.scores.score",
     "sharing": "recording.sharing.sharing",
     "sites": "anatomy.sites.sites",
     "survey": "recording.survey.survey",
@@ -102,6 +104,7 @@ __all__ = [
     "positions",
     "read",
     "save",
+    "score",
     "sharing",
     "sites",
     "survey",

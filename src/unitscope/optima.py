@@ -1,7 +1,8 @@
 """Optimal stimuli as they are kept: pictures with what is known of each, in a folder of PNG files and arrays. No torch.
 
 A set of optima is a folder `optima/NAME` of a record: `recipe.json` (how they were made, of which network), arrays in
-`SITE-NUMBER.safetensors`, and a PNG per objective with its seeds side by side. They were made by synthesis.maximize.
+`SITE-NUMBER.safetensors`, a PNG per objective with its seeds side by side, and `scores.parquet`, how good they are.
+They were made by synthesis.maximize and synthesis.scores.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.vocabulary import Box, Unit
+
+if TYPE_CHECKING:
+    import pandas
+
+    from unitscope.networks import Network
 
 Pictures = Float32[np.ndarray, "seed color height width"]
 
@@ -86,10 +92,15 @@ class Optimum:
 
 @dataclass(frozen=True, eq=False)
 class Optima:
-    """Optimal stimuli of several objectives, in the order in which they were asked for, and how they were made."""
+    """Optimal stimuli of several objectives, in the order in which they were asked for, and how they were made.
+
+    `scores` are how good they are: a row per objective, seed and contrast (synthesis.scores); None where that was not
+    asked for.
+    """
 
     optima: tuple[Optimum, ...]
     facts: Mapping[str, Any]
+    scores: pandas.DataFrame | None = None
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -154,7 +165,8 @@ class Optima:
     def __getitem__(self, which: slice) -> Optima: ...
     def __getitem__(self, which: int | str | Unit | slice) -> Optimum | Optima:
         if isinstance(which, slice):
-            return Optima(self.optima[which], self.facts)
+            optima = self.optima[which]
+            return Optima(optima, self.facts, rows_of(self.scores, [one.objective for one in optima]))
         if isinstance(which, int):
             return self.optima[which]
         found = {one.objective: one for one in self.optima}
@@ -178,6 +190,19 @@ def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("recipe", "pole", "seeds", "seed", "reads", "precision")
     network = facts.get("network", {}).get("fingerprint")
     return json.loads(json.dumps({name: facts.get(name) for name in kept} | {"network": network}))
+
+
+def refuse_foreign(network: Network, folder: Path) -> None:
+    """Optima of one network do not go into the record of another. Raises Failure."""
+    from unitscope.record import read_facts
+
+    there = read_facts(folder)
+    known = (there or {}).get("network", {})
+    if known and known.get("fingerprint") != network.fingerprint:
+        raise Failure(
+            f"{folder} is a record of {known.get('name')} with other weights or another preprocessing "
+            f"({known.get('weights')}); optima of {network.name} ({network.weights}) do not belong there."
+        )
 
 
 def begin_set(folder: Path, facts: Mapping[str, Any]) -> set[str]:
@@ -223,6 +248,38 @@ def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
         write_png(folder / site / f"{safe(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob(f"{site}-*.safetensors")), default=-1)
     write_whole(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
+
+
+def write_scores(folder: Path, scores: pandas.DataFrame) -> None:
+    """Add scores to those that a set of optima has."""
+    import pandas
+    import pyarrow
+
+    from unitscope.record import write_table
+
+    there = read_scores(folder)
+    whole = scores if there is None else pandas.concat([there, scores], ignore_index=True)
+    table = pyarrow.Table.from_pandas(whole, preserve_index=False).replace_schema_metadata(None)
+    write_table(folder / "scores.parquet", table)
+
+
+def read_scores(folder: Path) -> pandas.DataFrame | None:
+    """The scores of a set of optima, or None where it has none."""
+    import pandas
+
+    path = folder / "scores.parquet"
+    return pandas.read_parquet(path) if path.is_file() else None
+
+
+def rows_of(scores: pandas.DataFrame | None, objectives: Sequence[str]) -> pandas.DataFrame | None:
+    """The scores of some objectives, in that order; None where there are none."""
+    if scores is None or not len(scores):
+        return None
+    order = {objective: number for number, objective in enumerate(objectives)}
+    chosen = scores[scores.objective.isin(order)]
+    if not len(chosen):
+        return None
+    return chosen.sort_values("objective", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
 
 
 def write_png(path: Path, pictures: Pictures) -> None:
@@ -294,7 +351,8 @@ def read_optima(folder: Path, objectives: Iterable[str] | None = None, *, site: 
     missing = [name for name in asked or () if name not in found]
     if missing:
         raise unknown_name("optimum", missing[0], known, where=f"the set {folder}")
-    return Optima(tuple(found.values()) if asked is None else tuple(found[name] for name in asked), facts)
+    names = list(found) if asked is None else asked
+    return Optima(tuple(found[name] for name in names), facts, rows_of(read_scores(folder), names))
 
 
 def _read(file: Path, wanted: Sequence[tuple[int, dict[str, Any]]], light: Light) -> Iterator[tuple[str, Optimum]]:

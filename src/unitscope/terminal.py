@@ -242,12 +242,14 @@ def _in_short(values: pandas.Series, *, yes_or_no: bool) -> str:
 
 OPTIMA: tuple[Column, ...] = (
     ("site", "<"), ("sought", ">"), ("field", ">"), ("start", ">"), ("median end", ">"), ("strongest", ">"),
-    ("unmoved", ">"),
+    ("unmoved", ">"), ("ahead", ">"),
 )  # fmt: skip
 
 
-def optima_table(optima: Sequence[Optimum], *, width: int = 80) -> str:
-    """What was found, a line per site: responses at the start of the search and at its end, and dead starts."""
+def optima_table(optima: Sequence[Optimum], scores: pandas.DataFrame | None = None, *, width: int = 80) -> str:
+    """What was found, a line per site: responses at the start of the search and at its end, dead starts, and how many
+    are ahead of the best natural stimulus.
+    """
     sites: dict[str, list[Optimum]] = {}
     for one in optima:
         sites.setdefault(one.site, []).append(one)
@@ -259,15 +261,27 @@ def optima_table(optima: Sequence[Optimum], *, width: int = 80) -> str:
         box = group[0].box
         strongest = ends[-1] if ends[len(ends) // 2] >= begins[len(begins) // 2] else ends[0]
         numbers = [_number(n) for n in (begins[len(begins) // 2], ends[len(ends) // 2], strongest)]
-        rows.append((site, str(len(group)), square((box.height, box.width)), *numbers, str(unmoved)))
+        cells = (site, str(len(group)), square((box.height, box.width)), *numbers, str(unmoved))
+        rows.append((*cells, _ahead(group, scores)))
     ways: dict[str, dict[str, None]] = {}
     for one in optima:
         if one.way != "cone":
             ways.setdefault(one.way, {})[one.site] = None
     notes = [f"Heard on the {way}: {few(names)}." for way, names in ways.items()]
     notes += [f"{one.objective}: {one.reason}." for one in [one for one in optima if one.reason][:1]]
+    if any(row[-1] != "–" for row in rows):
+        notes.append("Ahead: how many are answered more strongly than the best natural stimulus at the same contrast.")
     text = [table(OPTIMA, rows, width=width), *([""] if notes else [])]
     return "\n".join([*text, *(paragraph(note, width=width) for note in notes)])
+
+
+def _ahead(optima: Sequence[Optimum], scores: pandas.DataFrame | None) -> str:
+    """Of how many optima the best seed beats the best natural stimulus."""
+    if scores is None:
+        return "–"
+    known = scores[scores.objective.isin([one.objective for one in optima]) & scores.beats_natural.notna()]
+    best = known.groupby(["objective", "contrast"]).beats_natural.max().groupby("objective").max()
+    return f"{int(best.sum())} of {len(best)}" if len(best) else "–"
 
 
 PLACED: tuple[Column, ...] = (

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from unitscope.errors import BadInput, Failure
+from unitscope.errors import BadInput
 from unitscope.networks import Network
-from unitscope.optima import Light, Optima, Optimum, begin_set, read_optima, write_part
-from unitscope.record import read_facts
-from unitscope.synthesis.canvases import STARTS, Photograph, Scene, Start
-from unitscope.synthesis.objectives import Asked, At, Objective, positions, understand
-from unitscope.synthesis.preparations import Preparation, Subject, prepare, subject_of
+from unitscope.optima import Optima, begin_set, read_optima, read_scores, refuse_foreign, write_part, write_scores
+from unitscope.record import open_record
+from unitscope.synthesis.canvases import STARTS, Photograph, Start
+from unitscope.synthesis.objectives import Asked, At, Objective, understand
+from unitscope.synthesis.preparations import subject_of
 from unitscope.synthesis.recipes import Recipe, recipe_of
-from unitscope.vocabulary import Box, Site, Size
+from unitscope.synthesis.scores import score
+from unitscope.synthesis.searches import Progress, Search
 
 if TYPE_CHECKING:
     from unitscope.record import Record
 
 POLES = {"preferred": 1.0, "antipreferred": -1.0}
-
-MEMORY = 1 << 29
-"""Bytes that the values of one batch may take."""
-
-MOST = 128
-"""No more pictures than this are in one batch."""
-
-Progress = Callable[[int, int], None]
-"""Told the number of optimal stimuli found so far, and of all."""
 
 
 def maximize(
@@ -54,6 +44,7 @@ def maximize(
     batch: int | None = None,
     to: str | Path | Record | None = None,
     name: str | None = None,
+    scores: bool | None = None,
     progress: Progress | None = None,
 ) -> Optima:
     """The pictures that units or neurons would order, or with the pole "antipreferred" those that silence them most.
@@ -71,6 +62,9 @@ def maximize(
     With `to` (a record, or a folder) the optima are kept in its `optima/NAME`, by default named for recipe and pole;
     those there already are not made anew, and the same call resumes one that was interrupted.
 
+    With `scores` (by default where `to` is a record) `optima.scores` says how good they are: scores.score, against the
+    record's natural stimuli where there is a record.
+
     Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, and for weights that are
     not finite; Failure where the folder is the record of another network, or holds optima that were made otherwise. The
     network is left as it was.
@@ -85,7 +79,8 @@ def maximize(
     search = Search(subject, recipe, POLES[pole], seeds, seed, after, bf16, batch)
     if to is None:
         found = {str(one.objective): one for part in search.through(objectives, progress) for one in part}
-        return Optima(tuple(found[str(objective)] for objective in objectives), facts)
+        optima = Optima(tuple(found[str(objective)] for objective in objectives), facts)
+        return replace(optima, scores=score(network, optima)) if scores else optima
     place = Path(to) if isinstance(to, str | Path) else to.path
     refuse_foreign(network, place)
     folder = place / "optima" / (name or f"{recipe.name}-{pole}")
@@ -93,7 +88,33 @@ def maximize(
     waiting = [objective for objective in objectives if str(objective) not in there]
     for part in search.through(waiting, progress):
         write_part(folder, part)
+    record = _record(to)
+    if scores or (scores is None and record is not None):
+        keep_scores(network, folder, [str(objective) for objective in objectives], record)
     return read_optima(folder, [str(objective) for objective in objectives])
+
+
+def keep_scores(
+    network: Network,
+    folder: Path,
+    objectives: Sequence[str],
+    record: Record | None,
+    *,
+    progress: Progress | None = None,
+) -> None:
+    """Score those of a set of optima that have no scores yet."""
+    there = read_scores(folder)
+    known = set() if there is None else set(there.objective)
+    waiting = [objective for objective in objectives if objective not in known]
+    if waiting:
+        write_scores(folder, score(network, read_optima(folder, waiting), record=record, progress=progress))
+
+
+def _record(to: str | Path | Record) -> Record | None:
+    """The record that optima are kept in, where it is one."""
+    if not isinstance(to, str | Path):
+        return to
+    return open_record(to) if (Path(to) / "record.json").is_file() else None
 
 
 def by_site(network: Network, units: Asked | Iterable[Asked], *, at: At = "center") -> dict[str, list[Objective]]:
@@ -119,17 +140,6 @@ def photograph(path: str | Path, network: Network) -> Float[Tensor, "color heigh
     return torch.from_numpy(shown).permute(2, 0, 1).float() / 255
 
 
-def refuse_foreign(network: Network, folder: Path) -> None:
-    """Optima of one network do not go into the record of another. Raises Failure."""
-    there = read_facts(folder)
-    known = (there or {}).get("network", {})
-    if known and known.get("fingerprint") != network.fingerprint:
-        raise Failure(
-            f"{folder} is a record of {known.get('name')} with other weights or another preprocessing "
-            f"({known.get('weights')}); optima of {network.name} ({network.weights}) do not belong there."
-        )
-
-
 def _check(pole: str, seeds: int, batch: int | None) -> None:
     if pole not in POLES:
         raise BadInput(f"{pole!r} is no pole; there are 'preferred' and 'antipreferred'.")
@@ -139,8 +149,6 @@ def _check(pole: str, seeds: int, batch: int | None) -> None:
 
 def started(recipe: Recipe, start: str | Start | Tensor) -> Recipe:
     """The recipe with another start."""
-    from dataclasses import replace
-
     if isinstance(start, str):
         if start not in STARTS:
             raise BadInput(
@@ -174,264 +182,3 @@ def facts_of(
         },
         "versions": {package: version(package) for package in ("unitscope", "torch")},
     }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One objective with how it is heard, the box of its picture, and the part of it that may be used."""
-
-    objective: Objective
-    preparation: Preparation
-    box: Box
-    inside: Box
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is the same for all objectives of one call."""
-
-    subject: Subject
-    recipe: Recipe
-    sign: float
-    seeds: int
-    seed: int
-    after: bool
-    bf16: bool
-    batch: int | None
-
-    def through(self, objectives: Sequence[Objective], progress: Progress | None) -> Iterator[list[Optimum]]:
-        """Optima in batches of one site each, in the order of the objectives as far as batches allow."""
-        done, total = 0, len(objectives) * self.seeds
-        groups: dict[object, list[Job]] = {}
-        for objective in objectives:
-            job = self.job(objective)
-            groups.setdefault((job.preparation.key, job.objective.terms[0].unit.site), []).append(job)
-        for jobs in groups.values():
-            most = max(1, (self.batch or fitting(jobs[0].preparation)) // self.seeds)
-            for first in range(0, len(jobs), most):
-                part = jobs[first : first + most]
-                yield self.found(part)
-                done += len(part) * self.seeds
-                if progress is not None:
-                    progress(done, total)
-
-    def job(self, objective: Objective) -> Job:
-        preparation = prepare(self.subject, objective, after=self.after, half=self.bf16)
-        picture = self.subject.network.size
-        box, inside = (hull_of_fields(objective, self.subject.sites, picture, own=own) for own in (False, True))
-        return Job(objective, preparation, box, inside.clip(picture))
-
-    def found(self, jobs: Sequence[Job]) -> list[Optimum]:
-        """The optima of objectives that share a batch, all seeds."""
-        items = [(job, number) for job in jobs for number in range(self.seeds)]
-        rows = self.batch or fitting(jobs[0].preparation)
-        parts = [self.ascended(items[n : n + rows]) for n in range(0, len(items), rows)]
-        steps = max(part.history.shape[1] for part in parts)
-        whitened = np.concatenate([part.whitened for part in parts])
-        history = np.concatenate(
-            [np.pad(p.history, ((0, 0), (0, steps - p.history.shape[1])), constant_values=np.nan) for p in parts]
-        )
-        responses, moved = (np.concatenate([getattr(p, n) for p in parts]) for n in ("responses", "moved"))
-        found = []
-        for n, job in enumerate(jobs):
-            mine = slice(n * self.seeds, (n + 1) * self.seeds)
-            found.append(self.optimum(job, whitened[mine], responses[mine], history[mine], moved[mine]))
-        return found
-
-    def optimum(self, job: Job, whitened: Any, responses: Any, history: Any, moved: Any) -> Optimum:
-        network, preparation = self.subject.network, job.preparation
-        ended = ~np.isnan(history).all(0)
-        way = preparation.way + (f" ({preparation.why})" if preparation.why else "")
-        return Optimum(
-            objective=str(job.objective),
-            site=job.objective.terms[0].unit.site,
-            channel=job.objective.terms[0].unit.channel,
-            box=job.box,
-            whitened=placed(whitened, preparation.box, job.box),
-            responses=responses,
-            history=history[:, ended],
-            moved=moved,
-            light=Light(network.mean, network.std, network.order == "BGR"),
-            reason="" if moved.all() else self.dead(),
-            way=way,
-        )
-
-    def dead(self) -> str:
-        where = "after the nonlinearity, which lets no gradient through" if self.after else "at the start"
-        return f"the gradient was 0 {where}, and the picture could not move"
-
-    def ascended(self, items: Sequence[tuple[Job, int]]) -> Ascended:
-        jobs = [job for job, _ in items]
-        device = self.subject.network.device
-        terms = [job.objective.terms for job in jobs]
-        channels = torch.tensor([[term.unit.channel for term in each] for each in terms], device=device)
-        weights = torch.tensor([[term.weight for term in each] for each in terms], device=device)
-        preparation = jobs[0].preparation
-        generators = [generator_of(self.seed, str(job.objective), number) for job, number in items]
-
-        precise = prepare(self.subject, jobs[0].objective, after=self.after, half=False) if self.bf16 else preparation
-
-        def exact(x: Tensor) -> Tensor:
-            return precise.hear(x, channels, weights)
-
-        hear = preparation.ear(channels, weights)
-        return ascend(hear, scene_of(self.subject.network, jobs), self.recipe, generators, sign=self.sign, exact=exact)
-
-
-def fitting(preparation: Preparation) -> int:
-    """How many pictures fit into memory together: values, their gradients, and as much again."""
-    return max(1, min(MOST, MEMORY // (12 * max(1, preparation.numbers))))
-
-
-def generator_of(seed: int, objective: str, number: int) -> torch.Generator:
-    """The chance of one search: from the seed, the objective's name and the number of the search alone."""
-    digest = hashlib.sha256(f"{seed}/{objective}/{number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def hull_of_fields(objective: Objective, sites: dict[str, Site], picture: Size, *, own: bool) -> Box:
-    """The box that an objective looks at: with `own` exactly its channels', on the picture; else that of all channels
-    of its sites, hanging over the picture's edge, or the picture where a field is larger than that.
-    """
-    boxes = []
-    for term in objective.terms:
-        site = sites[term.unit.site]
-        places = positions(term, site)
-        if isinstance(places, str):
-            places = ((0, 0), (site.lattice[0] - 1, site.lattice[1] - 1)) if own else ()
-            boxes += [] if own else [Box(0, 0, *picture)]
-        for row, col in places:
-            if own:
-                boxes.append(site.box(row, col, term.unit.channel).clip(picture))
-            else:
-                boxes += [f.box(row, col) if f.status == "exact" else Box(0, 0, *picture) for f in site.fields]
-    top, left = (min(box[axis] for box in boxes) for axis in (0, 1))
-    bottom, right = (max(box[axis] for box in boxes) for axis in (2, 3))
-    if bottom - top > picture[0]:
-        top, bottom = 0, picture[0]
-    if right - left > picture[1]:
-        left, right = 0, picture[1]
-    return Box(top, left, bottom, right)
-
-
-def placed(
-    whitened: Float[np.ndarray, "seed color height width"], seen: Box, box: Box
-) -> Float[np.ndarray, "seed color rows cols"]:
-    """Pictures of the box `seen` as pictures of `box`; 0, the mean color, where they say nothing."""
-    if seen == box:
-        return whitened
-    found = np.zeros((*whitened.shape[:2], box.height, box.width), np.float32)
-    top, left = max(seen.top, box.top), max(seen.left, box.left)
-    bottom, right = min(seen.bottom, box.bottom), min(seen.right, box.right)
-    found[:, :, top - box.top : bottom - box.top, left - box.left : right - box.left] = whitened[
-        :, :, top - seen.top : bottom - seen.top, left - seen.left : right - seen.left
-    ]
-    return found
-
-
-def scene_of(network: Network, jobs: Sequence[Job]) -> Scene:
-    boxes = tuple(job.preparation.box for job in jobs)
-    device = network.device
-    mean, std = (
-        torch.tensor(n, device=device, dtype=torch.float32).view(1, -1, 1, 1) for n in (network.mean, network.std)
-    )
-    inside = torch.zeros((len(jobs), 1, boxes[0].height, boxes[0].width), dtype=torch.bool)
-    for n, (job, box) in enumerate(zip(jobs, boxes, strict=True)):
-        i = job.inside
-        inside[n, :, max(i.top - box.top, 0) : i.bottom - box.top, max(i.left - box.left, 0) : i.right - box.left] = (
-            True
-        )
-    return Scene(boxes, mean, std, network.size, network.order == "BGR", inside.to(device))
-
-
-@dataclass(frozen=True)
-class Ascended:
-    """What came of a batch of searches."""
-
-    whitened: Float[np.ndarray, "stimulus color height width"]
-    responses: Float[np.ndarray, " stimulus"]
-    history: Float[np.ndarray, "stimulus step"]
-    moved: Bool[np.ndarray, " stimulus"]
-
-
-Hear = Callable[[Tensor], Tensor]
-
-
-def ascend(
-    hear: Hear, scene: Scene, recipe: Recipe, generators: Sequence[torch.Generator], *, sign: float, exact: Hear
-) -> Ascended:
-    """Climb: look, take the gradient, step, stay within bounds; every picture by itself."""
-    canvas, ascent = recipe.canvas, recipe.ascent
-    entire = bool(scene.inside.all())
-    start = recipe.start(scene, generators)
-    parameters = canvas.project(canvas.begin(start if entire else start * scene.inside, scene), scene).detach()
-    state = ascent.begin(parameters)
-    responses: list[Tensor] = []
-    alive = torch.zeros(len(start), dtype=torch.bool, device=start.device)
-    done = torch.zeros_like(alive)
-    best = Best.of(parameters) if recipe.keep_best else None
-    for number in range(ascent.steps):
-        parameters.requires_grad_(True)
-        x = canvas.whitened(parameters, scene)
-        x = x if entire else x * scene.inside
-        for jitter in recipe.jitters:
-            x = jitter(x, generators)
-        response = sign * hear(x)
-        raised = response - sum(penalty(x) for penalty in recipe.penalties) if recipe.penalties else response
-        (gradient,) = torch.autograd.grad(raised.sum(), parameters)
-        parameters = parameters.detach()
-        responses.append(response.detach())
-        if not bool(alive.all()):
-            alive |= gradient.flatten(1).any(1)
-        if best is not None:
-            best.update(responses[-1], parameters)
-        stable = ascent.stable(responses)
-        if stable is not None:
-            done |= stable
-            if bool(done.all()):
-                break
-        new = canvas.project(ascent.step(parameters, gradient, state, number), scene).detach()
-        parameters = torch.where(done.view(-1, *[1] * (new.ndim - 1)), parameters, new) if bool(done.any()) else new
-    return finished(hear, scene, recipe, parameters, responses, alive, best, sign=sign, exact=exact)
-
-
-@dataclass
-class Best:
-    """The best parameters met so far, picture by picture."""
-
-    responses: Tensor
-    parameters: Tensor
-
-    @classmethod
-    def of(cls, parameters: Tensor) -> Best:
-        lowest = torch.full((len(parameters),), -torch.inf, device=parameters.device)
-        return cls(lowest, parameters.clone())
-
-    def update(self, responses: Tensor, parameters: Tensor) -> None:
-        better = responses > self.responses
-        self.responses = torch.where(better, responses, self.responses)
-        self.parameters = torch.where(better.view(-1, *[1] * (parameters.ndim - 1)), parameters, self.parameters)
-
-
-@torch.no_grad()
-def finished(
-    hear: Hear,
-    scene: Scene,
-    recipe: Recipe,
-    parameters: Tensor,
-    responses: list[Tensor],
-    alive: Tensor,
-    best: Best | None,
-    *,
-    sign: float,
-    exact: Hear,
-) -> Ascended:
-    """The last look, in full precision and without jitter."""
-    if best is not None:
-        last = recipe.canvas.whitened(parameters, scene)
-        best.update(sign * hear(last if bool(scene.inside.all()) else last * scene.inside), parameters)
-        parameters = best.parameters
-    x = recipe.canvas.whitened(parameters, scene) * scene.inside
-    final = exact(x)
-    history = torch.stack([*(sign * one for one in responses), final], 1)
-    return Ascended(*(value.cpu().numpy() for value in (x, final, history, alive)))

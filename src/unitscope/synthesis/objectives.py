@@ -53,6 +53,22 @@ class Objective:
     def __str__(self) -> str:
         return " + ".join(map(str, self.terms)).replace("+ -", "- ")
 
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """The objective that prints itself so. Raises BadInput."""
+        signs = [1.0, *(-1.0 if sign == "-" else 1.0 for sign in re.findall(r" ([+-]) ", text))]
+        return cls(tuple(_term(part, sign) for part, sign in zip(re.split(r" [+-] ", text), signs, strict=True)))
+
+
+def _term(text: str, sign: float) -> Term:
+    match = re.fullmatch(r"(-)?(?:([\d.e+-]+)\*)?([^@]+?)(?:@(all|[\d,+]+))?", text)
+    if match is None:
+        raise BadInput(f"{text!r} is no objective; expected for instance layer1.0.relu:18@28,28.")
+    places: str | tuple[Size, ...] = match[4] or "center"
+    if match[4] not in (None, "all"):
+        places = tuple((int(row), int(col)) for row, col in (pair.split(",") for pair in match[4].split("+")))
+    return Term(Unit.parse(match[3]), places, sign * (-1.0 if match[1] else 1.0) * float(match[2] or 1))
+
 
 def neuron(unit: str | Unit | Neuron, *, at: At = "center") -> Objective:
     """One neuron: a unit at a position, by default at the lattice's center (rows // 2, cols // 2). For a site without

@@ -31,6 +31,7 @@ def maximize(
     start: str | None = None,
     images: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     bf16: bool = False,
+    scores: bool = True,
     name: str | None = None,
     batch: PositiveInt | None = None,
     device: str = "auto",
@@ -54,12 +55,14 @@ def maximize(
         start: Begin at zeros, dots, noise, or an image file. By default as the recipe says.
         images: Photographs whose average spectrum maco keeps.
         bf16: Search in half precision. The final responses are measured in full precision all the same.
+        scores: Hold each against the record's best natural stimuli, noise and more, at equal norm.
         name: The folder in `optima`. By default named for recipe, pole and, if given, --after and --start.
         batch: Pictures in one pass. By default as many as suit the memory.
         device: auto, cpu, cuda or cuda:1.
     """
+    from unitscope.optima import read_scores
     from unitscope.record import open_record
-    from unitscope.synthesis.maximize import by_site, maximize, photograph
+    from unitscope.synthesis.maximize import by_site, keep_scores, maximize, photograph
     from unitscope.synthesis.recipes import recipe_of
 
     opened = open_record(record)
@@ -77,10 +80,15 @@ def maximize(
             for site, objectives in by_site(network, units, at=at).items():
                 optima = maximize(
                     network, objectives, recipe=made, pole=one, seeds=seeds, seed=seed, after=after, start=begin,
-                    bf16=bf16, batch=batch, to=opened, name=label,
+                    bf16=bf16, batch=batch, to=opened, name=label, scores=False,
                     progress=lambda done, total, site=site: tell(site, done, total),  # type: ignore[misc]
                 )  # fmt: skip
+                if scores:
+                    keep_scores(
+                        network, opened.path / "optima" / label, optima.units, opened,
+                        progress=lambda done, total, site=site: tell(f"{site}, scores", done, total),  # type: ignore[misc]
+                    )  # fmt: skip
                 found += [row.without_pictures() for row in optima]
-            print(optima_table(found, width=columns()))
+            print(optima_table(found, read_scores(opened.path / "optima" / label), width=columns()))
             print(f"\nThey are in {opened.path / 'optima' / label}. Next: unitscope atlas {record} --to atlas\n")
             found.clear()

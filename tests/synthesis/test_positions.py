@@ -100,6 +100,16 @@ def test_outcomes_carry_over_exactly_between_positions_with_their_field_on_the_p
     assert np.abs(border.kept[np.ix_([4], off)] - 1).min() > 1e-3
 
 
+def test_a_linear_unit_has_one_optimum_wherever_it_is() -> None:
+    study = positions(opponent_network(), "conv1:0", (2, 2), border=False, recipe=short(100), tiled=False)
+    assert (study.fall_off == 0).all()
+    np.testing.assert_allclose(study.transfer, 1, atol=1e-3)
+    found = study.specificity()
+    assert found.across > 0.99
+    assert abs(found.within - found.across) < 1e-3
+    assert (found.low, found.high) == pytest.approx((0, 0), abs=0.1)
+
+
 def test_carried_is_what_the_whole_network_answers_to_the_moved_picture() -> None:
     network = smooth_network()
     site = next(name for name in reversed(unitscope.sites(network)) if unitscope.sites(network)[name].channels == 3)

@@ -24,6 +24,10 @@ LEAST = 1 / 16
 """Positions are not compared where the rectangle they share is a smaller part of what either sees than this."""
 
 
+SAME = 1e-3
+"""Outcomes as alike as 1 less this are the same; what differs between them is rounding."""
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """The outcomes of one position: contrast pictures (RGB less the mean color) of `box`, with what is `seen` of it.
@@ -184,32 +188,47 @@ def specificity(
         return Specificity(count)
     flat = similarity.reshape(count * seeds, count * seeds)
     labels = np.repeat(np.arange(count), seeds)
-    within, across = _means(flat, labels)
+    within, across = (float(mean[0]) for mean in _means(flat, labels[None], np.arange(len(labels))[None]))
     if np.isnan(within) or np.isnan(across):
         return Specificity(count, within=within, across=across)
-    drawn = np.array([np.subtract(*_means(flat, rng.permutation(labels))) for _ in range(permutations)])
+    shuffled = rng.permuted(np.tile(labels, (permutations, 1)), axis=1)
+    drawn = np.subtract(*_means(flat, shuffled, np.tile(np.arange(len(labels)), (permutations, 1))))
     p = (1 + np.sum(drawn >= within - across - 1e-12)) / (1 + permutations)
-    spread = [_index(*_means(*_resampled(flat, count, seeds, rng))) for _ in range(resamples)]
-    known = [value for value in spread if np.isfinite(value)] or [float("nan")]
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Specificity(count, _index(within, across), within, across, float(p), float(low), float(high))
+    chosen = (rng.integers(seeds, size=(resamples, count, seeds)) + seeds * np.arange(count)[:, None]).reshape(
+        resamples, count * seeds
+    )
+    spread = _index(*_means(flat, np.tile(labels, (resamples, 1)), chosen))
+    spread = spread[np.isfinite(spread)]
+    low, high = np.percentile(spread, [2.5, 97.5]) if len(spread) else (np.nan, np.nan)
+    index = float(_index(np.array([within]), np.array([across]))[0])
+    return Specificity(count, index, within, across, float(p), float(low), float(high))
 
 
-def _index(within: float, across: float) -> float:
-    return (within - across) / max(1 - across, 1e-9)
+def _index(within: np.ndarray, across: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (within - across) / np.maximum(1 - across, SAME)
+    return found
 
 
-def _means(flat: Float64[np.ndarray, "picture other"], labels: Int64[np.ndarray, " picture"]) -> tuple[float, float]:
-    """Mean similarity of pictures with the same label, and with different ones, of those that are known."""
-    known = np.isfinite(flat)
-    same = labels[:, None] == labels[None, :]
-    parts = [flat[known & chosen] for chosen in (same, ~same)]
-    return (parts[0].mean() if parts[0].size else np.nan), (parts[1].mean() if parts[1].size else np.nan)
-
-
-def _resampled(flat: np.ndarray, count: int, seeds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    chosen = (rng.integers(seeds, size=(count, seeds)) + seeds * np.arange(count)[:, None]).ravel()
-    return flat[np.ix_(chosen, chosen)], np.repeat(np.arange(count), seeds)
+def _means(
+    flat: Float64[np.ndarray, "picture other"],
+    labels: Int64[np.ndarray, "draw picture"],
+    pictures: Int64[np.ndarray, "draw picture"],
+) -> tuple[Float64[np.ndarray, " draw"], Float64[np.ndarray, " draw"]]:
+    """For each draw of pictures and their labels: the mean similarity, of what is known, of those with the same label,
+    and of those with different ones.
+    """
+    within, across = np.full((2, len(labels)), np.nan)
+    step = max(1, 2_000_000 // flat.size)
+    for first in range(0, len(labels), step):
+        part = slice(first, first + step)
+        values = flat[pictures[part, :, None], pictures[part, None, :]]
+        known = np.isfinite(values)
+        same = labels[part, :, None] == labels[part, None, :]
+        for mean, chosen in ((within, known & same), (across, known & ~same)):
+            number = chosen.sum((1, 2))
+            total = np.where(chosen, values, 0).sum((1, 2))
+            mean[part] = np.divide(total, number, out=np.full(len(number), np.nan), where=number > 0)
+    return within, across
 
 
 def by_pair(

@@ -161,7 +161,7 @@ class PositionStudy:
             for j, (other_row, other_col) in enumerate(self.places):
                 if i != j:
                     both = (within[i] + within[j]) / 2
-                    index = (both - across[i, j]) / (1 - across[i, j])
+                    index = (both - across[i, j]) / max(1 - across[i, j], placement.SAME)
                     alike = (within[i], within[j], across[i, j], index)
                     rows.append((row, col, other_row, other_col, fall[i], fall[j], *alike, transfer[i, j], kept[i, j]))
         names = ["row", "col", "other_row", "other_col", "fall_off", "other_fall_off", "within", "other_within"]

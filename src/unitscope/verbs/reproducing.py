@@ -11,7 +11,7 @@ from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or
 from unitscope.terminal import report_table
 from unitscope.verbs.manners import bars, columns, resumable
 
-Paper = Literal["dogs"]
+Paper = Literal["dogs", "zipser2015"]
 
 
 def reproduce(
@@ -27,7 +27,7 @@ def reproduce(
     """Repeat a study on given networks and images: what the paper says, what is found, and its figures.
 
     Args:
-        paper: dogs (category selectivity at both poles).
+        paper: dogs (category selectivity at both poles), zipser2015 (does the position of a neuron matter?).
         images: A folder with a sub-folder per class, a list, tar files, or builtin, which is where none is given.
         to: The folder for records, figures and the report.
         models: What `unitscope sites` takes, one or several. By default the shipped pair.

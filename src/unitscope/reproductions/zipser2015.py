@@ -1,0 +1,351 @@
+"""Zipser 2015: is what a neuron responds to specific to its position, once its field is as large as the picture?
+
+The paper looks at optimal stimuli of units of a GoogLeNet at a few positions, three or more outcomes each, by eye. Here
+that is repeated on given networks, with numbers (methods 3.6), intervals over units, and controls: positions whose
+whole field lies on the picture, other units' outcomes, and an untrained network.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unitscope.errors import BadInput, Failure
+from unitscope.networks import Network
+from unitscope.record import write_whole
+from unitscope.report import Claim, Figure, Report, write_report
+from unitscope.reproductions.untrained import untrained
+from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
+from unitscope.stimuli.images import Images, Source, open_images
+from unitscope.synthesis.placement import by_pair
+from unitscope.synthesis.position_figures import index_by_field, outcomes_by_position, transfer_by_fall_off
+
+SMALL, LARGE = 0.4, 0.9
+"""Fields are called small below the first, and large from the second, as shares of the picture's side. Small ones lie
+wholly on the picture at the inner positions."""
+
+LITTLE = 0.05
+"""An index this near to 0 is none to speak of."""
+
+Progress = Callable[[str, int, int], None]
+Interval = tuple[float, float, float]
+"""An estimate, and the bounds of its 95 % interval."""
+
+DEFAULT = Effort()
+
+
+def reproduce(
+    networks: Sequence[Network],
+    images: Source,
+    *,
+    to: Path,
+    progress: Progress | None = None,
+    effort: Effort = DEFAULT,
+) -> tuple[Report, Path]:
+    """Study units with small and large fields of each network, and of an untrained twin of the first.
+
+    Photographs only tell which units respond at all, and the twin's batch normalizations what there is to see. Leaves
+    the optima, tables of units and of pairs of positions, figures, and a page. Raises BadInput for networks without
+    sites that suit; Failure where the folder cannot be written.
+    """
+    opened, tell, to = open_images(images), progress or (lambda *_: None), Path(to)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"the study cannot be written to {to}: {error.strerror or error}.") from error
+    found: list[Studied] = []
+    for network in [*networks, *twin_of(networks[0], opened)]:
+        folder = to / network.name.replace(":", "-").replace(", ", "-").replace("/", "-")
+        found += studies_of(network, opened, effort, folder, tell)
+    if not found:
+        raise BadInput("the networks have no site with exact fields, positions and units that respond to the images.")
+    write_whole(to / "units.csv", as_csv([one.facts() for one in found]).encode())
+    write_whole(to / "pairs.csv", as_csv([row for one in found for row in pairs_of(one)]).encode())
+    report = Report(
+        paper="zipser2015",
+        title="Does it matter where on the picture a neuron looks?",
+        circumstances=circumstances(found, effort),
+        claims=claims_of(found),
+        figures=draw(found, to),
+        conclusion=conclusion_of(found),
+    )
+    return report, write_report(report, to)
+
+
+def twin_of(network: Network, images: Images) -> list[Network]:
+    """The untrained twin, where it can be drawn anew, and has batch normalizations: without these, responses of random
+    weights fade from layer to layer.
+    """
+    if not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in network.module.modules()):
+        return []
+    try:
+        return [untrained(network, images, seed=0)]
+    except BadInput:
+        return []
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def pairs_of(one: Studied) -> list[dict[str, Any]]:
+    """A row per ordered pair of positions of a unit."""
+    table = one.study.table().to_dict("records")
+    head = {"network": one.network, "unit": str(one.study.unit), "field_ratio": one.ratio}
+    return [head | {str(key): value for key, value in row.items()} for row in table]
+
+
+def circumstances(found: Sequence[Studied], effort: Effort) -> str:
+    sizes = sorted({one.ratio for one in found})
+    networks = list(dict.fromkeys(one.network for one in found))
+    return (
+        f"{', '.join(networks)}: {len(found)} units drawn at random from those that respond, at sites with fields of "
+        f"{sizes[0]:.2f} to {sizes[-1]:.2f} of the picture's side; four positions (the corner; a quarter, the half and "
+        f"three quarters of the diagonal), {effort.seeds} outcomes each, from random dots, in at most {effort.steps} "
+        "normalized steps. The paper had a GoogLeNet of its own, and looked at outcomes by eye."
+    )
+
+
+# --- what is found ----------------------------------------------------------------------------------------
+
+
+def trained(found: Sequence[Studied]) -> list[Studied]:
+    return [one for one in found if "untrained" not in one.network]
+
+
+def sized(found: Sequence[Studied], low: float, high: float) -> list[Studied]:
+    """Those with a field of `low` to `high` (excluded) of the picture's side."""
+    return [one for one in found if low <= one.ratio < high]
+
+
+def mean_of(values: Sequence[float] | np.ndarray) -> Interval:
+    """The mean with its bootstrap interval; values that are not defined are left out. NaN where none is."""
+    known = np.asarray([value for value in values if np.isfinite(value)], dtype=float)
+    if not len(known):
+        return (float("nan"),) * 3
+    drawn = np.random.default_rng(0).choice(known, (2000, len(known))).mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(known.mean()), float(low), float(high)
+
+
+def correlation(found: Sequence[Studied], column: str) -> Interval:
+    """Spearman's correlation of a column of pairs of positions with the larger fall-off of the two; units drawn anew
+    for the interval.
+    """
+    from scipy.stats import rankdata
+
+    tables = []
+    for one in found:
+        table = one.study.table()
+        fall = np.maximum(table["fall_off"], table["other_fall_off"]).to_numpy()
+        values = table[column].to_numpy()
+        known = np.isfinite(values)
+        tables.append(np.stack([fall[known], values[known]]))
+    tables = [table for table in tables if table.shape[1]]
+    if not tables or len(np.unique(np.concatenate(tables, 1)[0])) < 2:
+        return (float("nan"),) * 3
+
+    def rank(chosen: Sequence[np.ndarray]) -> float:
+        both = np.concatenate(chosen, 1)
+        if np.ptp(both[0]) == 0 or np.ptp(both[1]) == 0:
+            return float("nan")
+        return float(np.corrcoef(rankdata(both, axis=1))[0, 1])
+
+    rng = np.random.default_rng(0)
+    drawn = [rank([tables[n] for n in rng.integers(len(tables), size=len(tables))]) for _ in range(400)]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return rank(tables), float(low), float(high)
+
+
+def told(value: Interval) -> str:
+    middle, low, high = value
+    return "not defined" if np.isnan(middle) else f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def by_network(found: Sequence[Studied], of: Callable[[Sequence[Studied]], str]) -> str:
+    networks = list(dict.fromkeys(one.network for one in found))
+    return "; ".join(f"{name}: {of([one for one in found if one.network == name])}" for name in networks)
+
+
+def index_told(units: Sequence[Studied], *, kind: str = "blurred", inside: bool = True) -> str:
+    """The mean index of some units, and how many of them are specific by their own test."""
+    if not units:
+        return "no such unit"
+    own = [(one.inside if inside else one.found)[kind] for one in units]
+    significant = sum(one.p < 0.05 for one in own)
+    return f"{told(mean_of([one.index for one in own]))}, {significant} of {len(own)} units with p < 0.05"
+
+
+def claims_of(found: Sequence[Studied]) -> list[Claim]:
+    small, large = (lambda units: sized(units, 0, SMALL)), (lambda units: sized(units, LARGE, np.inf))
+    known = trained(found)
+    return [
+        Claim(
+            "Units with small fields respond to the same at all positions",
+            "optimal stimuli at different positions are alike",
+            "index of specificity at the inner positions: " + by_network(found, lambda n: index_told(small(n))),
+            verdict_small(small(known)),
+            "index 0 expected",
+        ),
+        Claim(
+            "Units with fields as large as the picture respond to something else at each position",
+            "optimal stimuli differ between positions, and outcomes of one position are alike",
+            "index at the inner positions: " + by_network(found, lambda n: index_told(large(n))),
+            verdict_large(small(known), large(known)),
+            "index above 0 expected",
+        ),
+        Claim(
+            "Outcomes of one position are alike",
+            "three or more outcomes per position share what is specific to it",
+            "similarity of outcomes within a position, across positions, and to other units' outcomes at the position: "
+            + by_network(
+                found,
+                lambda n: "; ".join(
+                    f"{name} fields {', '.join(told(mean_of([v[k] for v in rows])) for k in LEVELS)}"
+                    for name, rows in (("small", facts(small(n))), ("large", facts(large(n))))
+                    if rows
+                ),
+            ),
+        ),
+        Claim(
+            "It is because parts of the field fall off the picture",
+            "the more a field falls off, the more specific to its position is a neuron",
+            "Spearman's correlation of the index of pairs of positions with the larger fall-off of both: "
+            + by_network(found, lambda n: told(correlation(n, "specificity")))
+            + ". At the corner, where small fields fall off, too (all four positions): "
+            + by_network(found, lambda n: f"small {index_told(small(n), inside=False)}"),
+            verdict_fall_off(correlation(known, "specificity")),
+        ),
+        Claim(
+            "Does an outcome drive the unit elsewhere?",
+            "not asked",
+            "response kept when an outcome is moved between inner positions, the mean over pairs: "
+            + by_network(found, lambda n: f"small fields {told(kept(small(n)))}, large fields {told(kept(large(n)))}"),
+        ),
+        Claim(
+            "Does it depend on how likeness is measured?",
+            "by eye",
+            "; ".join(
+                f"{words}: small fields {index_told(small(known), kind=kind)}, large fields "
+                f"{index_told(large(known), kind=kind)}"
+                for kind, words in KINDS.items()
+            ),
+        ),
+    ]
+
+
+LEVELS = ("within", "across", "strangers")
+KINDS = {
+    "blurred": "correlation of blurred pictures",
+    "shifted": "best correlation over shifts",
+    "features": "cosine of other units' responses",
+}
+
+
+def facts(units: Sequence[Studied]) -> list[dict[str, float]]:
+    """How alike outcomes are at the inner positions, and with those of other units."""
+    rows = []
+    for one in units:
+        within, across = by_pair(one.study.similarity()[1:][:, :, 1:])
+        known = across[np.isfinite(across)]
+        middle = float(known.mean()) if len(known) else float("nan")
+        rows.append({"within": float(np.nanmean(within)), "across": middle, "strangers": one.strangers})
+    return rows
+
+
+def kept(units: Sequence[Studied]) -> Interval:
+    """The share of a response that is kept when an outcome is moved between inner positions."""
+    apart = ~np.eye(3, dtype=bool)
+    return mean_of([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
+
+
+def verdict_small(units: Sequence[Studied]) -> str:
+    middle, low, high = mean_of([one.inside["blurred"].index for one in units])
+    if np.isnan(middle):
+        return "cannot be told: no such unit"
+    return "as the paper says" if low <= 0 <= high or abs(middle) < LITTLE else "not found: they differ"
+
+
+def verdict_large(small: Sequence[Studied], large: Sequence[Studied]) -> str:
+    one, other = (np.array([unit.inside["blurred"].index for unit in units]) for units in (small, large))
+    one, other = one[np.isfinite(one)], other[np.isfinite(other)]
+    if not len(other):
+        return "cannot be told: no such unit"
+    if mean_of(other)[1] <= 0:
+        return "not found: the interval holds 0"
+    if len(one) and mean_of(other)[1] <= mean_of(one)[2]:
+        return "above 0, but not clearly above small fields"
+    return "as the paper says"
+
+
+def verdict_fall_off(found: Interval) -> str:
+    if np.isnan(found[0]):
+        return "cannot be told"
+    return "as the paper says" if found[1] > 0 else "not found" if found[2] >= 0 else "the opposite"
+
+
+def conclusion_of(found: Sequence[Studied]) -> str:
+    known = trained(found)
+    small, large = (
+        told(mean_of([one.inside["blurred"].index for one in sized(known, *bounds)]))
+        for bounds in ((0, SMALL), (LARGE, np.inf))
+    )
+    return (
+        f"To be concluded: between inner positions the index is {small} for fields below {SMALL:g} of the picture, "
+        f"where equal weights leave nothing to differ but chance, and {large} for fields of {LARGE:g} and more. Not to "
+        "be concluded: that a unit codes for another thing at each position; the index says how alike synthesized "
+        "pictures are, an untrained network has the same borders, and the response that is kept elsewhere says how "
+        "much of it matters."
+    )
+
+
+# --- figures ----------------------------------------------------------------------------------------------
+
+
+def draw(found: Sequence[Studied], to: Path) -> list[Figure]:
+    rows = [
+        (one.network, one.ratio, s.index, s.low, s.high)
+        for one in found
+        if np.isfinite((s := one.inside["blurred"]).index)
+    ]
+    drawn = []
+    if rows:
+        index_by_field(rows, title="index of specificity, inner positions").savefig(to / "index.png", dpi=180)
+        drawn.append(
+            Figure("index.png", "Index of each unit against its field; bars: the middle 95 % of resampled outcomes.")
+        )
+    moved = [
+        (one.network, row["other_fall_off"], row["transfer"])
+        for one in found
+        for row in pairs_of(one)
+        if np.isfinite(row["transfer"])
+    ]
+    if moved:
+        label = "response to an outcome moved there,\nover that to own outcomes"
+        transfer_by_fall_off(moved, ylabel=label).savefig(to / "transfer.png", dpi=180)
+        drawn.append(Figure("transfer.png", "What an outcome is worth at another position, a point per pair."))
+    for one in shown(found):
+        name = f"outcomes-{one.network}-{one.study.unit}".replace(":", "-").replace("/", "-").replace(", ", "-")
+        outcomes_by_position(one.study).savefig(to / f"{name}.png", dpi=130)
+        caption = f"{one.network} {one.study.unit}: positions in rows, outcomes in columns. {one.found['blurred']}."
+        drawn.append(Figure(f"{name}.png", caption))
+    return drawn
+
+
+def shown(found: Sequence[Studied]) -> list[Studied]:
+    """Of each trained network the unit, among those with a tiled outcome, with the smallest and the largest field."""
+    chosen = []
+    for name in dict.fromkeys(one.network for one in trained(found)):
+        own = [one for one in found if one.network == name and one.study.tiled is not None]
+        chosen += [own[0], *own[-1:]] if len(own) > 1 else own
+    return chosen

@@ -1,0 +1,160 @@
+"""What is measured for zipser2015: which sites, units and positions, and what is found of each unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unitscope.anatomy.sites import sites
+from unitscope.networks import Network
+from unitscope.recording.electrode import read
+from unitscope.recording.showing import batches
+from unitscope.stimuli.images import Images
+from unitscope.stimuli.presentation import Presentation
+from unitscope.synthesis import placement
+from unitscope.synthesis.ascents import MeanNormalized
+from unitscope.synthesis.maximize import maximize
+from unitscope.synthesis.objectives import neuron
+from unitscope.synthesis.positions import SIMILARITIES, PositionStudy, positions, views_of
+from unitscope.synthesis.recipes import Recipe, zipser2015
+from unitscope.vocabulary import Site, Size, Unit
+
+RATIOS = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""Sides of fields over the picture's for which sites are looked for."""
+
+FAR = 1.6
+"""A site stands for a ratio if its own differs by no more than this factor."""
+
+SHOWN = 32
+"""So many photographs tell which units respond at all."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is computed: units of each site, outcomes of each position; steps at most, of what size; where chance
+    begins. With these defaults almost all pixels that matter come to their bounds.
+    """
+
+    units: int = 3
+    seeds: int = 3
+    steps: int = 50
+    size: float = 5 / 255
+    seed: int = 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """That of zipser2015, in fewer and larger steps."""
+        return replace(zipser2015(), ascent=MeanNormalized(size=self.size, steps=self.steps))
+
+
+@dataclass(frozen=True, eq=False)
+class Studied:
+    """One unit: its study, and what it comes to. `strangers` is how alike outcomes of one position are that are those
+    of different units of its site.
+    """
+
+    network: str
+    study: PositionStudy
+    strangers: float
+    found: dict[str, placement.Specificity]
+    inside: dict[str, placement.Specificity]
+    "Without the position at the corner."
+
+    @property
+    def ratio(self) -> float:
+        return self.study.field_ratio
+
+    def facts(self) -> dict[str, Any]:
+        """A row of the table of units."""
+        facts = {"network": self.network} | self.study.facts() | {"strangers": self.strangers}
+        for where, of in (("", self.found), ("_inside", self.inside)):
+            for kind, one in of.items():
+                facts |= {f"{kind}{where}": one.index, f"{kind}{where}_p": one.p}
+        return facts
+
+
+Tell = Callable[[str, int, int], None]
+
+
+def studies_of(network: Network, images: Images, effort: Effort, to: Path, tell: Tell) -> Iterator[Studied]:
+    """All units of a network that are studied; optima are kept in the folder, and those there are not made anew."""
+    for site in sites_of(network):
+        units = living(network, site, images, effort)
+        if not units:
+            continue
+        places = places_of(site)
+        label = f"{network.name} {site.name}"
+        asked = [neuron(unit, at=place) for place in places for unit in units]
+        kept: dict[str, Any] = {"recipe": effort.recipe, "seeds": effort.seeds, "seed": effort.seed, "to": to}
+        maximize(network, asked, progress=lambda done, total, label=label: tell(label, done, total), **kept)  # type: ignore[misc]
+        studies = [positions(network, unit, at=places, tiled=n == 0, **kept) for n, unit in enumerate(units)]
+        apart = strangers(studies)
+        for study in studies:
+            among = {kind: study.specificity(kind) for kind in SIMILARITIES}
+            inner = range(1, len(places))
+            inside = {kind: study.specificity(kind, among=inner) for kind in SIMILARITIES}
+            yield Studied(network.name, study, apart, among, inside)
+
+
+def sites_of(network: Network) -> list[Site]:
+    """For each of RATIOS the last of the sites whose field comes nearest to it: all channels alike, at least 4 x 4
+    positions.
+    """
+    fit = [
+        site
+        for site in sites(network).values()
+        if len(site.fields) == 1 and site.field().status == "exact" and 0 not in site.field().stride
+        and min(site.lattice) >= 4
+    ]  # fmt: skip
+    chosen: dict[str, Site] = {}
+    for ratio in RATIOS:
+        apart = [abs(np.log(ratio_of(site) / ratio)) for site in fit]
+        if apart and min(apart) <= np.log(FAR):
+            nearest = max(n for n, away in enumerate(apart) if away <= min(apart) + 1e-9)
+            chosen[fit[nearest].name] = fit[nearest]
+    return list(chosen.values())
+
+
+def ratio_of(site: Site) -> float:
+    """The field's side over the picture's."""
+    return float(np.sqrt(np.prod(site.field().size) / np.prod(site.picture)))
+
+
+def places_of(site: Site) -> list[Size]:
+    """The corner, and the diagonal at a quarter, the half and three quarters of the lattice."""
+    rows, cols = site.lattice
+    return [(part * rows // 4, part * cols // 4) for part in range(4)]
+
+
+def living(network: Network, site: Site, images: Images, effort: Effort) -> list[Unit]:
+    """Units of a site drawn at random from those whose responses to photographs vary and rise above 0."""
+    step = max(1, len(images) // SHOWN)
+    few = Images(images.items[::step], images.sizes[::step], lambda i: images.bytes(i * step), images.source)
+    presentation, maps = Presentation(network.size, None), []
+    for batch in batches(few, presentation, first=0, last=min(SHOWN, len(few)), batch=16, workers=1):
+        pictures = batch.pictures[batch.readable].to(network.device).float() / 255
+        maps.append(read(network, pictures, [site.name])[site.name].amax((2, 3)).cpu())
+    peaks = torch.cat(maps)
+    alive = np.flatnonzero(((peaks.max(0).values > 0) & (peaks.std(0) > 0)).numpy())
+    drawn = np.random.default_rng([effort.seed, *site.name.encode()]).permutation(alive)[: effort.units]
+    return [Unit(site.name, int(channel)) for channel in sorted(drawn)]
+
+
+def strangers(studies: Sequence[PositionStudy]) -> float:
+    """The mean similarity of outcomes of one position that are those of different units."""
+    if len(studies) < 2:
+        return float("nan")
+    found = []
+    views = [views_of(study.outcomes, study.boxes, study.picture) for study in studies]
+    for same_place in zip(*views, strict=True):
+        frame = same_place[0].frame
+        cut = np.concatenate([view.cut(frame) for view in same_place])
+        alike = placement.blurred(cut, studies[0].field.stride)
+        unit = np.repeat(np.arange(len(studies)), studies[0].seeds)
+        found.append(np.nanmean(alike[unit[:, None] != unit[None, :]]))
+    return float(np.mean(found))

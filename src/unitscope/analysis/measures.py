@@ -79,6 +79,7 @@ def tables() -> Mapping[str, Table]:
     from unitscope.analysis.activity import ACTIVITY
     from unitscope.analysis.opponency import COLOR
     from unitscope.analysis.orientation import ORIENTATION
+    from unitscope.analysis.profile_tables import PROFILES
     from unitscope.analysis.selectivity_measures import SELECTIVITY
 
-    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, SELECTIVITY)}
+    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, *PROFILES, SELECTIVITY)}

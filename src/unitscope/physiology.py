@@ -18,6 +18,7 @@ from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, few
 from unitscope.record import Record, open_record, write_whole
 from unitscope.recording.electrode import choose
+from unitscope.recording.natural import keep_natural, show_natural
 from unitscope.recording.tuning import Group, Responses, crop_of, groups_of, keep_session, present
 from unitscope.stimuli.batteries import first_part, second_part
 from unitscope.stimuli.color import CONTRAST
@@ -45,6 +46,7 @@ def tuning(
     contrast: float = 1.0,
     color_contrast: float = CONTRAST,
     null: int = 0,
+    patches: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, pandas.DataFrame]:
     """Show gratings, patches and colors to the units of a record, and derive the measures "orientation" and "color".
@@ -55,7 +57,8 @@ def tuning(
     default all with fields of up to 64 pixels. `contrast` is that of gray gratings in pixel values around gray 0.5,
     `color_contrast` the pooled cone contrast of colored stimuli. A network without color has no color measures. With
     `null`, so many untrained networks of the same shape go through the same session; their measures, with a column
-    `seed`, are in `tuning/null-orientation.parquet` and `tuning/null-color.parquet`.
+    `seed`, are in `tuning/null-orientation.parquet` and `tuning/null-color.parquet`. With `patches`, so many of each
+    unit's preferred patches of photographs are shown again in gray, turned and mirrored: the measures "natural".
 
     Returns the tables of measures by name. Raises BadInput for sites that the record does not hold or that cannot be
     stimulated, for a contrast out of gamut; Failure where the record is another network's.
@@ -80,9 +83,34 @@ def tuning(
             facts = {"channels": {name: c.tolist() for name, c in group.channels.items()},
                      "field": list(group.field), "box": list(group.box), **settings}  # fmt: skip
             keep_session(folder, stimuli, responses, facts)
+        if patches and network.inputs == 3:
+            show_patches(network, record, chosen, group, patches, said=f"patches: {said}", progress=progress)
     if null:
         show_untrained(network, record, chosen, groups, null, settings, progress=progress)
     return measure_tuning(record)
+
+
+def show_patches(
+    network: Network,
+    record: Record,
+    sites: dict[str, Site],
+    group: Group,
+    count: int,
+    *,
+    said: str,
+    progress: Progress | None = None,
+) -> None:
+    """Show the preferred patches of a group's units again, changed; not where so many were shown already."""
+    folder = record.path / "tuning" / name_of(group)
+    told = folder / "natural.json"
+    if told.exists() and json.loads(told.read_text(encoding="utf-8")) == count:
+        return
+    tell = None if progress is None else (lambda done, total: progress(said, done, total))
+    crop = crop_of(network, sites, group)
+    keep_natural(
+        folder / "natural.parquet", show_natural(network, record, sites, group, crop, count=count, progress=tell)
+    )
+    write_whole(told, json.dumps(count).encode())
 
 
 def show_untrained(
@@ -144,7 +172,7 @@ def of_untrained(
 
 def measure_tuning(record: Record) -> dict[str, pandas.DataFrame]:
     """The measures of all sessions that a record holds, written to it."""
-    made = {name: tables()[name].make(record) for name in ("orientation", "color")}
+    made = {name: tables()[name].make(record) for name in ("orientation", "color", "natural")}
     found = {name: table for name, table in made.items() if table is not None}
     for name, table in found.items():
         write_measures(record, name, table)

@@ -77,9 +77,10 @@ def write_measures(record: Record, name: str, values: pandas.DataFrame) -> None:
 def tables() -> Mapping[str, Table]:
     """All tables of measures that can be made of a record alone."""
     from unitscope.analysis.activity import ACTIVITY
+    from unitscope.analysis.natural import NATURAL
     from unitscope.analysis.opponency import COLOR
     from unitscope.analysis.orientation import ORIENTATION
     from unitscope.analysis.profile_tables import PROFILES
     from unitscope.analysis.selectivity_measures import SELECTIVITY
 
-    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, *PROFILES, SELECTIVITY)}
+    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, NATURAL, *PROFILES, SELECTIVITY)}

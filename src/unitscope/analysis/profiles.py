@@ -201,7 +201,7 @@ def profile_numbers(pictures: Pictures, kind: Kind) -> dict[str, np.ndarray]:
         "separability": parts.separability, "chromatic_energy": chromatic_energy(pictures),
         "hue_axis": colors.hue, "cone_l": colors.cones[0], "cone_m": colors.cones[1], "cone_s": colors.cones[2],
         "cone_correlation": colors.cone_correlation, "balance": colors.balance,
-        "opponency": np.where(blank, None, colors.opponency),
+        "opponency": np.array([None if b else k for b, k in zip(blank, colors.opponency, strict=True)], dtype=object),
     }  # fmt: skip
     return {name: np.where(blank, np.nan, v) if v.dtype.kind == "f" else v for name, v in numbers.items()}
 

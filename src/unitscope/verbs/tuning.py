@@ -27,6 +27,7 @@ def tuning(
     contrast: Contrast = 1.0,
     color_contrast: Contrast = 0.14,
     null: NonNegativeInt = 0,
+    patches: NonNegativeInt = 0,
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -44,6 +45,8 @@ def tuning(
         contrast: Of gray gratings, 0 to 1, in pixel values around middle gray.
         color_contrast: Pooled cone contrast of colored stimuli; an sRGB display ends at 0.1418 for L - M.
         null: Show the same to so many untrained networks of the same shape, for what wiring alone explains.
+        patches: Show so many of each unit's preferred patches of the record's photographs again: in gray, turned and
+            mirrored.
         device: auto, cpu, cuda or cuda:1.
     """
     from unitscope.physiology import tuning as show_and_measure
@@ -51,7 +54,14 @@ def tuning(
     network = open_network(model, options).to(choose_device(device))
     with resumable(f"Sessions that were completed are kept in {record}; the same command resumes."), bars() as tell:
         found = show_and_measure(
-            network, record, sites=sites, contrast=contrast, color_contrast=color_contrast, null=null, progress=tell
+            network,
+            record,
+            sites=sites,
+            contrast=contrast,
+            color_contrast=color_contrast,
+            null=null,
+            patches=patches,
+            progress=tell,
         )
     print(tuning_table(found, width=columns()))
     print(f"\nThe tables are in {record / 'measures'}. Next: unitscope atlas {record} --to atlas")

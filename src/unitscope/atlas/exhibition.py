@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unitscope.record import SiteFacts
 
 EXHIBITS: tuple[str, ...] = (
+    "inactivity",
     "tuning",
     "selectivity",
 )

@@ -81,8 +81,9 @@ def perturb(
     deviation over seeds. Further `delta_top1` and `delta_top5`, `flips` (share of images whose prediction changes),
     `kl` (of the disturbed prediction from the intact one), `classes_changed` (of the classes, at a false discovery
     rate of 0.05), `worst_class` with `worst_delta_loss`, `units_answering` (how many of the units ever answered above 0
-    here), `loss` and `top1` undisturbed. With `to`, the table and that of the classes are written there, as
-    `perturbation.parquet` and `perturbation_classes.parquet`.
+    here), `loss` and `top1` undisturbed, and `inactive_at`, the record's site whose inactive units were chosen. With
+    `to`, the table and that of the classes are written there, as `perturbation.parquet` and
+    `perturbation_classes.parquet`.
 
     Source: kobayashi2020, section 3.5 and table 1. Unlike the paper, differences are paired and in float64; its values
     for the plain network are 14 and 7 units of 2^-23, the rounding of a loss in float32.
@@ -305,6 +306,7 @@ class Trial:
             "loss": float(result["intact_loss"].mean()),
             "top1": float(result["intact_top1"].mean()),
             "chosen": self.chosen.how,
+            "inactive_at": self.chosen.inactive_at,
             "channels": list(self.chosen.channels) if result.condition.target == "chosen" else [],
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +30,8 @@ class Chosen:
     channels: tuple[int, ...]
     active: tuple[int, ...]
     how: str
+    inactive_at: str | None = None
+    """The site of the record at which they were found inactive."""
 
 
 def parse_units(texts: Iterable[str], sites: Mapping[str, Site]) -> dict[str, list[int]]:
@@ -87,7 +89,7 @@ def choose_units(
         raise BadInput(none_inactive(record, name))
     where = behind_rectification(network, name) if record.sites[name].preactivation else name
     how = f"inactive at {name} in {record.path.name}"
-    return chosen(sites[where], silent, silent, how)
+    return replace(chosen(sites[where], silent, silent, how), inactive_at=name)
 
 
 def chosen(site: Site, channels: list[int], silent: list[int], how: str) -> Chosen:

@@ -41,6 +41,7 @@ const Sheet = (() => {
       link.classList.add("inactive");
       link.title = "inactive: never responded above 0";
     }
+    for (const mark of Exhibits.marks(data, channel)) link.title = [link.title, mark].filter(Boolean).join("; ");
     const tint = Exhibits.tint(data, channel);
     if (tint) link.style.setProperty("--tint", tint);
     if (site.classes) link.title = `${site.classes[channel]}${inactive[channel] ? " (inactive)" : ""}`;
@@ -88,6 +89,7 @@ const Sheet = (() => {
       location.hash = hash({ ...state, sort: sort.startsWith("-") ? sort.slice(1) : `-${sort || "channel"}` });
     });
     if (!sortable.length) form.querySelector(".pair").hidden = true;
+    sheet.append(...Exhibits.sites(data));
   }
 
   /** What the controls say, written into the address; the rest follows from there. */

@@ -123,3 +123,12 @@ def test_the_criterion_of_harris() -> None:
     ]
     network = wired(torch.stack([spot((1.0, -0.5, -0.5)) + gabor(30.0, side=9)]), [0.5], name="both", size=24)
     assert color_table([session_of(network, color=True)])["opponency_harris"].tolist() == ["double"]
+
+
+def test_classes_of_planted_units_are_stable(found: DataFrame) -> None:
+    assert found["opponency_agreement"].to_numpy()[:5] == pytest.approx(1, abs=0.05)
+    assert found["color_class_agreement"].to_numpy()[:4] == pytest.approx(1, abs=0.05)
+    assert found["reliability"].to_numpy() == pytest.approx(1, abs=0.02)
+    for name in ("color_preference", "low_pass"):
+        assert (found[f"{name}_low"] <= found[name] * 1.001 + 3e-3).all()
+        assert (found[name] <= found[f"{name}_high"] * 1.001 + 3e-3).all()

@@ -128,3 +128,12 @@ def test_the_rectified_site_and_its_preactivation_say_the_same() -> None:
     before, after = (orientation_table([session_of(network, site)]) for site in ("conv1", "relu"))
     for name in ("preferred_orientation", "orientation_selectivity", "f1_f0"):
         assert before[name].to_numpy() == pytest.approx(after[name].to_numpy(), rel=1e-5)
+
+
+def test_every_number_has_an_interval_that_holds_it(bank: DataFrame) -> None:
+    for name in ("orientation_selectivity", "bandwidth", "preferred_frequency", "f1_f0", "suppression"):
+        value, low, high = (bank[name + end].to_numpy() for end in ("", "_low", "_high"))
+        assert (low <= value + 0.02).all(), name
+        assert (value - 0.02 <= high).all(), name
+        assert np.isfinite(low).all(), name
+    assert bank["simple_agreement"].to_numpy() == pytest.approx(1)

@@ -100,3 +100,17 @@ def test_direction_selectivity_of_a_static_network_is_nothing() -> None:
     forth, back = tuning.harmonics(rates), tuning.harmonics(rates[:, ::-1])
     assert forth.f0 == pytest.approx(back.f0)
     assert forth.f1 == pytest.approx(back.f1)
+
+
+def test_an_interval_is_told_only_where_half_of_the_draws_are_defined() -> None:
+    drawn = np.stack([np.arange(40.0), np.where(np.arange(40) < 30, np.nan, 1.0)], axis=1)
+    low, high = tuning.interval(drawn)
+    assert (float(low[0]), float(high[0])) == pytest.approx((0.975, 38.025))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_redrawn_phases_keep_the_phase() -> None:
+    rates = (3 + 2 * np.cos(np.radians(PHASES - 40)))[:, None]
+    found = tuning.redrawn(rates, times=20, seed=0)
+    assert found.phase == pytest.approx(40, abs=1e-6)
+    assert found.f1 == pytest.approx(2, abs=1e-9)

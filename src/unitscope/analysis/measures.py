@@ -42,6 +42,15 @@ class Table:
     columns: tuple[Measure, ...]
 
 
+def ends_of(name: str, span: tuple[float, float], low: str, high: str, *, over: str = "redrawn phases"
+            ) -> tuple[Measure, Measure]:  # fmt: skip
+    """Both ends of a measure's interval, as measures `name`_low and `name`_high."""
+    return (
+        Measure(f"{name}_low", f"lower end of its 95 % interval over {over}", span, low, high, ""),
+        Measure(f"{name}_high", f"upper end of its 95 % interval over {over}", span, low, high, ""),
+    )
+
+
 def measure(
     record: Record | str | Path, *, categories: Asked | Iterable[Asked] = (), pool: Pool = "max"
 ) -> dict[str, pandas.DataFrame]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.measures import Measure, Table, ends_of
 from unitscope.record import Record
 
 if TYPE_CHECKING:
@@ -72,11 +72,8 @@ def index_of(answers: Answers, unchanged: int, changes: list[int], *, loss: bool
 
 
 def _both(name: str, says: str, low: str, high: str) -> tuple[Measure, ...]:
-    ends = (("_low", "lower end of its 95 % interval over patches"), ("_high", "upper end of its 95 % interval"))
-    return (
-        Measure(name, says, (0, 1), low, high, "rafegas2020"),
-        *(Measure(name + end, told, (0, 1), low, high, "") for end, told in ends),
-    )
+    own = Measure(name, says, (0, 1), low, high, "rafegas2020")
+    return own, *ends_of(name, (0, 1), low, high, over="patches drawn anew")
 
 
 NATURAL = Table(

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.measures import Measure, Table, ends_of
 from unitscope.analysis.tuning import (
     Harmonics,
     Session,
     component,
     harmonics,
+    interval,
+    redrawn,
     responsive,
     resultant,
     rise,
     sessions,
+    split_half,
     table_of,
 )
 from unitscope.record import Record
@@ -67,6 +70,9 @@ class Thresholds:
 
 DEFAULT = Thresholds()
 
+TIMES = 50
+"""How often phases are drawn anew for an interval."""
+
 
 def color(record: Record) -> pandas.DataFrame | None:
     """A row per unit that was shown colors, or None where none was."""
@@ -105,9 +111,21 @@ class Colors:
 
     @classmethod
     def of(cls, session: Session, space: Space = CONES) -> Colors:
-        gratings = harmonics(session.grid(space.blocks[0], "direction", "orientation", "frequency", "phase").rates)
-        uniform = harmonics(session.grid(space.blocks[1], "direction", "phase").rates)
-        rest = session.rest
+        gratings, uniform = (harmonics(rates) for rates in _rates_of(session, space))
+        return cls.made(space, gratings, uniform, session.rest)
+
+    @classmethod
+    def drawn(cls, session: Session, space: Space = CONES, *, times: int, seed: int) -> list[Colors]:
+        """The same with phases drawn with replacement, so many times."""
+        gratings, uniform = (redrawn(rates, times=times, seed=seed) for rates in _rates_of(session, space))
+        return [
+            cls.made(space, Harmonics(*(part[time] for part in gratings)), Harmonics(*(part[time] for part in uniform)),
+                     session.rest)
+            for time in range(times)
+        ]  # fmt: skip
+
+    @classmethod
+    def made(cls, space: Space, gratings: Harmonics, uniform: Harmonics, rest: Float[np.ndarray, " unit"]) -> Colors:
         f1 = np.concatenate([_flat(gratings.f1), uniform.f1])
         above = np.concatenate([_flat(rise(gratings, rest)), rise(uniform, rest)])
         strongest = np.maximum(f1, above)
@@ -142,6 +160,12 @@ class Colors:
         return np.where(step < 0, self.flat, self.response[:, turn, step, unit])
 
 
+def _rates_of(session: Session, space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """Rates for gratings [direction orientation frequency phase unit] and uniform fields [direction phase unit]."""
+    gratings = session.grid(space.blocks[0], "direction", "orientation", "frequency", "phase").rates
+    return gratings, session.grid(space.blocks[1], "direction", "phase").rates
+
+
 def _flat(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
@@ -160,15 +184,29 @@ def _of_gratings(session: Session, colors: Colors, thresholds: Thresholds) -> di
     degrees = session.grid("color", "direction", "orientation", "frequency", "phase").values["orientation"]
     curve = colors.response[axis, :, np.maximum(step, 0), np.arange(len(turn))].T
     preference = color_preference(colors)
+    kind, share = opponency(colors, weights, thresholds), low_pass_share(colors)
+    drawn = Colors.drawn(session, times=TIMES, seed=0)
+    preferences = np.stack([color_preference(one) for one in drawn])
+    shares = interval(np.stack([low_pass_share(one) for one in drawn]))
+    kinds = np.stack([opponency(one, weights_of(one), thresholds) for one in drawn])
+    low, high = interval(preferences)
+    classes = np.stack([color_class(one, thresholds.color) for one in preferences])
     return {
         "cone_l": weights[0],
         "cone_m": weights[1],
         "cone_s": weights[2],
         "cone_opponent": opponent(weights, least=thresholds.cone),
         "color_preference": preference,
+        "color_preference_low": low,
+        "color_preference_high": high,
         "color_class": color_class(preference, thresholds.color),
-        "low_pass": low_pass_share(colors),
-        "opponency": opponency(colors, weights, thresholds),
+        "color_class_agreement": (classes == color_class(preference, thresholds.color)).mean(0),
+        "low_pass": share,
+        "low_pass_low": shares[0],
+        "low_pass_high": shares[1],
+        "opponency": kind,
+        "opponency_agreement": (kinds == kind).mean(0),
+        "reliability": split_half(_rates_of(session, CONES)[0], session.rest, colors.simple),
         "hue_axis": hue_axis(colors.amplitudes(turn, step), colors.at(turn, step), weights, colors.simple),
         "color_orientation_selectivity": np.abs(resultant(curve, degrees)),
         "strength": colors.strength,
@@ -384,6 +422,10 @@ COLOR = Table(
             "color only",
             "johnson2001",
         ),
+        *ends_of("color_preference", (0, np.inf), "luminance only", "color only"),
+        Measure(
+            "color_class_agreement", "share of redrawn phases that give the same class", (0, 1), "never", "always", ""
+        ),
         Measure(
             "color_class",
             "luminance (preference below 0.5), color (above 2), or color-luminance",
@@ -399,6 +441,18 @@ COLOR = Table(
             "needs an edge of color",
             "content with a uniform field",
             "johnson2008",
+        ),
+        *ends_of("low_pass", (0, 1), "needs an edge of color", "content with a uniform field"),
+        Measure(
+            "opponency_agreement", "share of redrawn phases that give the same class", (0, 1), "never", "always", ""
+        ),
+        Measure(
+            "reliability",
+            "agreement over all colored gratings of even and odd phases (Spearman-Brown)",
+            (-1, 1),
+            "opposite",
+            "the same",
+            "",
         ),
         Measure(
             "opponency",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.measures import Measure, Table, ends_of
 from unitscope.analysis.tuning import (
     Session,
     at,
@@ -15,7 +16,9 @@ from unitscope.analysis.tuning import (
     component,
     half_width,
     harmonics,
+    interval,
     preferred,
+    redrawn,
     resampled,
     responsive,
     resultant,
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 TIMES = 200
 """How often phases are drawn anew for an interval."""
+
+FEWER = 50
+"""How often, where a curve must be interpolated for each draw."""
 
 PLATEAU = 0.95
 """The preferred size is the smallest at which this share of the largest response is reached."""
@@ -68,33 +74,61 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     across = frequency_curves(session)
     spread = band(across, frequencies)
     rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
-    drawn = resultant(np.moveaxis(resampled(rates, rest, best.simple, times=TIMES, seed=0), 1, 0), degrees)
-    low, high = np.percentile(np.nan_to_num(np.abs(drawn)), [2.5, 97.5], axis=0)
+    redone = redrawn(rates, times=TIMES, seed=0)
+    curves = component(redone, rest, best.simple)
+    drawn = resultant(np.moveaxis(curves, 1, 0), degrees)
     f0, f1 = at(found.f0, *best.places), at(found.f1, *best.places)
     away = np.degrees(np.angle(drawn * np.conj(mean))) / 2
     half = len(degrees) // 2
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.roll(curve, half, 0)[best.places[0], units] / curve[best.places[0], units]
         modulation = np.where(f0 > 0, f1 / f0, np.nan)
+        modulations = redone.f1[:, best.places[0], units] / redone.f0[:, best.places[0], units]
+        above = redone.f0[:, best.places[0], units] - rest
+    simple = redone.f1[:, best.places[0], units] >= above
     return {
         "preferred_orientation": preferred(mean),
         "orientation_error": np.percentile(np.abs(np.nan_to_num(away)), 95, axis=0),
         "orientation_selectivity": np.abs(mean),
-        "orientation_selectivity_low": low,
-        "orientation_selectivity_high": high,
+        **_ends("orientation_selectivity", np.abs(drawn)),
         "orientation_selectivity_f0": np.abs(resultant(found.f0[:, best.places[1], units], degrees)),
         "bandwidth": half_width(curve),
+        **_ends("bandwidth", _of_draws(half_width, curves[:FEWER])),
         "orthogonal_ratio": ratio,
         "preferred_frequency": spread.peak,
+        **_ends("preferred_frequency", _drawn_frequencies(session)),
         "frequency_low": spread.low,
         "frequency_high": spread.high,
         "frequency_octaves": spread.octaves,
         "f1_f0": modulation,
+        **_ends("f1_f0", modulations),
         "simple": best.simple,
+        "simple_agreement": (simple == best.simple).mean(0),
         "preferred_phase": at(found.phase, *best.places),
         "strength": best.strength,
         "reliability": split_half(grid.rates, rest, best.simple),
     }
+
+
+def _ends(name: str, drawn: Float[np.ndarray, "time unit"]) -> dict[str, np.ndarray]:
+    low, high = interval(drawn)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _of_draws(
+    number: Callable[[np.ndarray], np.ndarray], curves: Float[np.ndarray, "time place unit"]
+) -> Float[np.ndarray, "time unit"]:
+    """A number of each curve of each draw."""
+    times, places, units = curves.shape
+    return number(np.moveaxis(curves, 1, 0).reshape(places, times * units)).reshape(times, units)
+
+
+def _drawn_frequencies(session: Session) -> Float[np.ndarray, "time unit"]:
+    """The preferred frequency with phases drawn anew."""
+    grid, best = session.gratings, session.best
+    rates = at(grid.rates, best.places[0])
+    curves = resampled(rates, session.rest, best.simple, times=FEWER, seed=0)
+    return _of_draws(lambda curve: band(curve, grid.values["frequency"]).peak, curves)
 
 
 def orientation_curves(session: Session) -> Float[np.ndarray, "orientation unit"]:
@@ -125,8 +159,14 @@ def _of_size(session: Session) -> dict[str, np.ndarray]:
     diameters, curve = size_curves(session)
     peak = curve.max(0)
     reached = (curve >= PLATEAU * peak).argmax(0)
+    own = at(session.grid("size", "pair", "diameter", "phase").rates, pair_of(session, "size"))
+    drawn = resampled(own, session.rest, session.best.simple, times=TIMES, seed=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return {"preferred_size": diameters[reached], "suppression": (peak - curve[-1]) / peak}
+        return {
+            "preferred_size": diameters[reached],
+            "suppression": (peak - curve[-1]) / peak,
+            **_ends("suppression", 1 - drawn[:, -1] / drawn.max(1)),
+        }
 
 
 def size_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "diameter unit"]]:
@@ -229,22 +269,7 @@ ORIENTATION = Table(
             "one orientation only",
             "ringach2002",
         ),
-        Measure(
-            "orientation_selectivity_low",
-            "lower end of its 95 % interval over redrawn phases",
-            (0, 1),
-            "all orientations alike",
-            "one orientation only",
-            "",
-        ),
-        Measure(
-            "orientation_selectivity_high",
-            "upper end of its 95 % interval over redrawn phases",
-            (0, 1),
-            "all orientations alike",
-            "one orientation only",
-            "",
-        ),
+        *ends_of("orientation_selectivity", (0, 1), "all orientations alike", "one orientation only"),
         Measure(
             "orientation_selectivity_f0",
             "the same of mean rates, rest not taken off",
@@ -261,6 +286,7 @@ ORIENTATION = Table(
             "broad",
             "ringach2002",
         ),
+        *ends_of("bandwidth", (0, 90), "sharp", "broad"),
         Measure(
             "orthogonal_ratio",
             "response to the orthogonal grating over that to the best",
@@ -270,6 +296,7 @@ ORIENTATION = Table(
             "ringach2002",
         ),
         Measure("preferred_frequency", "spatial frequency, cycles per pixel", (0, 0.5), "coarse", "fine", ""),
+        *ends_of("preferred_frequency", (0, 0.5), "coarse", "fine"),
         Measure(
             "frequency_low", "lower frequency at 71 % of the peak, cycles per pixel", (0, 0.5), "coarse", "fine", ""
         ),
@@ -285,6 +312,8 @@ ORIENTATION = Table(
             "answers to half of the phases or fewer",
             "skottun1991",
         ),
+        *ends_of("f1_f0", (0, 2), "phase does not matter", "answers to half of the phases or fewer"),
+        Measure("simple_agreement", "share of redrawn phases that say the same of it", (0, 1), "never", "always", ""),
         Measure(
             "simple",
             "modulation (F1) exceeds the rise of the mean rate above rest",
@@ -321,6 +350,7 @@ ORIENTATION = Table(
             "",
         ),
         Measure("suppression", "loss from the best to the largest patch, as a share", (0, 1), "none", "silenced", ""),
+        *ends_of("suppression", (0, 1), "none", "silenced"),
         Measure(
             "contrast_saturates",
             "a saturating curve fits its contrast response better than a rectified line",

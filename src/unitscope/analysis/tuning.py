@@ -307,11 +307,9 @@ def split_half(rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarr
         return 2 * r / (1 + r)
 
 
-def resampled(
-    rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarray, simple: np.ndarray, *, times: int, seed: int
-) -> np.ndarray:
-    """The stronger component with phases drawn with replacement, [time *condition unit]: a sine is fitted to the
-    phases drawn, since these are no longer evenly spaced.
+def redrawn(rates: Float[np.ndarray, "*condition phase unit"], *, times: int, seed: int) -> Harmonics:
+    """F0, F1 and phase with phases drawn with replacement, [time *condition unit] each: a sine is fitted to the phases
+    drawn, since these are no longer evenly spaced.
     """
     count = rates.shape[-2]
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=times)
@@ -319,9 +317,25 @@ def resampled(
     design = np.stack([np.ones(count), np.cos(angle), np.sin(angle)])
     gram = np.einsum("tp,kp,lp->tkl", drawn, design, design)
     solved = np.linalg.solve(gram, drawn[:, None, :] * design)
-    fitted = np.einsum("tkp,...pu->tk...u", solved, rates)
-    f0 = np.einsum("tp,...pu->t...u", drawn / count, rates)
-    return np.where(simple, np.hypot(fitted[:, 1], fitted[:, 2]), np.maximum(f0 - rest, 0))
+    weights = np.concatenate([solved[:, 1:], (drawn / count)[:, None]], axis=1)
+    cos, sin, f0 = np.moveaxis(np.tensordot(weights, rates, (2, -2)), 1, 0)
+    return Harmonics(f0, np.hypot(cos, sin), np.degrees(np.arctan2(sin, cos)) % 360)
+
+
+def resampled(
+    rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarray, simple: np.ndarray, *, times: int, seed: int
+) -> np.ndarray:
+    """The component that describes the unit, with phases drawn with replacement, [time *condition unit]."""
+    return component(redrawn(rates, times=times, seed=seed), rest, simple)
+
+
+def interval(drawn: Float[np.ndarray, "time unit"]) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the 95 % interval over draws; NaN where fewer than half of these are defined. [unit] each"""
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    known = np.isfinite(drawn).mean(0) >= 0.5
+    if known.any():
+        ends[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
+    return ends[0], ends[1]
 
 
 def _in_order(values: np.ndarray) -> np.ndarray:

@@ -29,7 +29,8 @@ ORIENTATION = ("responsive", "preferred_orientation", "orientation_error", "orie
                "orientation_selectivity_low", "orientation_selectivity_high", "bandwidth", "preferred_frequency",
                "frequency_low", "frequency_high", "frequency_octaves", "f1_f0", "simple", "preferred_phase",
                "preferred_size", "suppression", "contrast_saturates", "reliability")  # fmt: skip
-COLOR = ("responsive", "cone_l", "cone_m", "cone_s", "color_preference", "color_class", "opponency", "low_pass",
+COLOR = ("responsive", "cone_l", "cone_m", "cone_s", "color_preference", "color_preference_low",
+         "color_preference_high", "color_class", "opponency", "low_pass",
          "hue_axis", "preferred_hue", "hue_selectivity", "channel_red", "channel_green", "channel_blue",
          "channel_preference", "channel_opponency", "opponency_harris", "center_surround")  # fmt: skip
 

@@ -139,7 +139,7 @@
     return found;
   }
 
-  const between = (low, high) => (low === null || high === null ? null : `${number(low)} to ${number(high)}`);
+  const within = (low, high) => (low === null || high === null || low === undefined ? null : `(${number(low)} to ${number(high)})`);
 
   function unit(data, channel) {
     const orientation = own(data.orientation, channel);
@@ -153,6 +153,7 @@
           polar(curves.orientation, orientation),
           "orientation",
           `${number(orientation.preferred_orientation)}°, 1 − CV ${number(orientation.orientation_selectivity)}`,
+          within(orientation.orientation_selectivity_low, orientation.orientation_selectivity_high),
           orientation.bandwidth === null ? "no bandwidth: never falls to 71 %" : `half width ${number(orientation.bandwidth)}°`,
         ),
         figure(
@@ -186,7 +187,7 @@
     }
     if (color && color.responsive) {
       figures.push(
-        figure(plane(curves.hue, color), "color", `preference ${number(color.color_preference)}`, color.opponency === "none" ? null : `axis ${number(color.hue_axis)}°`),
+        figure(plane(curves.hue, color), "color", `preference ${number(color.color_preference)}`, within(color.color_preference_low, color.color_preference_high), color.opponency === "none" ? null : `axis ${number(color.hue_axis)}°`),
         figure(bars([color.cone_l, color.cone_m, color.cone_s], ["L", "M", "S"]), "cones", `uniform field ${number(color.low_pass)}`),
       );
       if (color.channel_red !== undefined)

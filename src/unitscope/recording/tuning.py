@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.vocabulary import Site
 
-PIXELS = 1 << 20
-"""Of the pictures that are shown at once: about as many as 20 of 224 x 224 have."""
+PIXELS = 1 << 19
+"""Of the pictures that are shown at once: about as many as 10 of 224 x 224 have."""
 
 Responses = dict[str, np.ndarray]
 """By site: float32 [stimulus unit]."""

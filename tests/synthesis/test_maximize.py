@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from tests.synthesis.networks import Gated, Shuffled, plain, small_resnet
+from tests.conftest import needs
+from tests.synthesis.networks import Gated, Shuffled, lively, plain, small_resnet
 from tests.wiring import dead_network, wired
 from unitscope.errors import BadInput, Failure, UnknownName
-from unitscope.networks import Network
+from unitscope.networks import Network, load
 from unitscope.optima import Optima, read_optima
 from unitscope.recording.electrode import read
-from unitscope.synthesis.maximize import maximize
+from unitscope.synthesis.ascents import Adam
+from unitscope.synthesis.canvases import Scene, WhitenedPixels
+from unitscope.synthesis.maximize import maximize, photograph
 from unitscope.synthesis.objectives import Objective, neuron, unit
+from unitscope.synthesis.preparations import prepare, subject_of
 from unitscope.synthesis.recipes import contrast, kobayashi2020
 
 
@@ -247,8 +252,6 @@ def test_half_precision_climbs_and_measures_in_full() -> None:
 
 @pytest.mark.parametrize("recipe", ["zipser2015", "spectrum", "contrast", "kobayashi2020"])
 def test_every_recipe_climbs_and_stays_within_its_bounds(recipe: str) -> None:
-    from dataclasses import replace
-
     from unitscope.synthesis.recipes import recipe_of
 
     made = recipe_of(recipe)
@@ -317,3 +320,74 @@ def test_objectives_print_themselves() -> None:
     assert str(unit("a.b:3")) == "a.b:3@all"
     assert str(neuron("a:1@2,3") + 2 * neuron("a:2")) == "a:1@2,3 + 2*a:2"
     assert isinstance(-unit("a:1"), Objective)
+
+
+def test_the_gradient_of_the_tiling_is_that_of_the_mean_times_the_number_of_positions() -> None:
+    """Ground truth 20, second half: zipser2015's tiling sets the gradient of every node to 1."""
+    network = wired(random_kernels(1), name="linear")
+    subject = subject_of(network)
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    channels, weights = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1)
+    mean = prepare(subject, unit("conv1:0"), after=False, half=False).hear(x, channels, weights)
+    tiled = network.module.conv1(x).sum()
+    (of_mean,), (of_tiling,) = (torch.autograd.grad(value.sum(), x) for value in (mean, tiled))
+    torch.testing.assert_close(of_tiling, 32 * 32 * of_mean)
+
+
+def test_a_glob_asks_for_every_unit_of_every_site_that_fits() -> None:
+    network = small_resnet()
+    recipe = replace(kobayashi2020(), ascent=Adam(steps=1))
+    found = maximize(network, ["layer1.*.add:*", "maxpool:2-3"], recipe=recipe)
+    assert found.units == tuple(
+        [f"layer1.{block}.add:{channel}" for block in (0, 1) for channel in range(8)] + ["maxpool:2", "maxpool:3"]
+    )
+    assert isinstance(found.pictures, dict)
+    assert {site: pictures.shape for site, pictures in found.pictures.items()} == {
+        "layer1.0.add": (8, 1, 3, 27, 27), "layer1.1.add": (8, 1, 3, 43, 43), "maxpool": (2, 1, 3, 11, 11)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["resnet34", "plainnet34"])
+def test_crops_answer_as_the_whole_picture_at_center_edge_and_corner_of_34_layers(name: str) -> None:
+    network = lively(load(name, width=4, classes=5, size=128))
+    site = "layer2.0.add" if name == "resnet34" else "layer2.0.bn2"
+    recipe = replace(kobayashi2020(), ascent=Adam(steps=2))
+    for at in ((8, 8), (0, 8), (15, 15)):
+        found = maximize(network, f"{site}:3", at=at, recipe=recipe)
+        box = found.boxes[0].clip(network.size)
+        assert (found[0].way, max(box.height, box.width) < 128) == ("cone", True)
+        answer = read(network, whole_picture(network, found, 0), site)[site][0, 3, at[0], at[1]]
+        np.testing.assert_allclose(found.responses[0, 0], float(answer), rtol=1e-4, atol=1e-5)
+
+
+@needs("torchvision")
+def test_squeeze_and_excitation_is_heard_on_the_whole_picture_and_says_why() -> None:
+    network = lively(load("torchvision:mobilenet_v3_small", size=64))
+    recipe = replace(kobayashi2020(), ascent=Adam(steps=2))
+    before, behind = maximize(network, ["features.1.block.0.0:3", "features.2.block.0.0:3"], recipe=recipe)
+    assert (before.way, before.box.height) == ("cone", 7)
+    assert (behind.box.clip(network.size).height, "mean" in behind.way) == (64, True)
+    whole = Optima((behind,), {})
+    answer = read(network, whole_picture(network, whole, 0), behind.site)[behind.site]
+    center = float(answer[0, 3, answer.shape[2] // 2, answer.shape[3] // 2])
+    np.testing.assert_allclose(behind.responses[0], center, rtol=1e-4)
+
+
+def test_a_canvas_smaller_than_the_field_is_refused_and_the_network_is_as_it_was() -> None:
+    class Stamp(WhitenedPixels):
+        def whitened(self, parameters: torch.Tensor, scene: Scene) -> torch.Tensor:
+            return super().whitened(parameters, scene)[:, :, :9, :9]
+
+    network = small_resnet()
+    recipe = replace(kobayashi2020(), name="stamp", canvas=Stamp())
+    for site in ("layer1.0.add", "fc"):
+        with pytest.raises(BadInput, match=r"'stamp' makes pictures of 3 x 9 x 9 .* sees 3 x"):
+            maximize(network, f"{site}:1", recipe=recipe)
+    assert all(p.requires_grad for p in network.module.parameters())
+    assert not any(module._forward_hooks for module in network.module.modules())
+
+
+def test_a_file_that_is_no_picture_cannot_be_started_from(tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(BadInput, match=r"notes\.png cannot be read as a picture to start from"):
+        photograph(tmp_path / "notes.png", small_resnet())

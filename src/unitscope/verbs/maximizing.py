@@ -31,16 +31,17 @@ def maximize(
     start: str | None = None,
     images: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     bf16: bool = False,
-    scores: bool = True,
+    scores: Annotated[bool, Parameter(negative="--no-scores")] = True,
     name: str | None = None,
     batch: PositiveInt | None = None,
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
-    """Find the pictures that units or neurons would order, or that silence them most: activation maximization.
+    """Find the pictures that units or neurons would order, or that silence them.
 
-    They are searched for on exactly the part of the picture that a neuron sees, many at a time. PNG files, arrays and
-    the recipe come to lie in the record's folder `optima`; the same command resumes one that was interrupted.
+    They are searched for on exactly the part of the picture that a neuron sees,
+    many at a time. PNG files, arrays, the recipe and scores come to lie in the
+    record's folder `optima`; the same command resumes one that was interrupted.
 
     Args:
         model: What `unitscope sites` takes.
@@ -90,5 +91,5 @@ def maximize(
                     )  # fmt: skip
                 found += [row.without_pictures() for row in optima]
             print(optima_table(found, read_scores(opened.path / "optima" / label), width=columns()))
-            print(f"\nThey are in {opened.path / 'optima' / label}. Next: unitscope atlas {record} --to atlas\n")
+            print(f"\nThey are in {opened.path / 'optima' / label}.\nNext: unitscope atlas {record} --to atlas\n")
             found.clear()

@@ -33,6 +33,7 @@ EXHIBITS: tuple[str, ...] = (
     "inactivity",
     "tuning",
     "selectivity",
+    "optima",
 )
 """The names of all exhibits, in the order in which a page shows them."""
 

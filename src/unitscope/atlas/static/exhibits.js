@@ -6,7 +6,8 @@ const Exhibits = (() => {
 
   /**
    * `name` is the key under which the exhibit's data come. Any of:
-   *   unit(data, channel, view)  what the unit page shows, a node or null; view.home is the folder of its sprites, view.one the record
+   *   unit(data, channel, view)  what the unit page shows, a node or null; view.home is the folder of its sprites, view.one the record,
+   *                              view.cut(stimulus) a node with the photograph's patch
    *   ways(data)                 further ways of showing the units of a sheet: [[key, label, sprite, meaning], ...]
    *   tint(data, channel)        a CSS color for the frame of the unit's tile in the sheet, or null
    *   mark(data, channel)        what the unit's tile in the sheet says when one points at it, or null

@@ -153,6 +153,7 @@ const Sheet = (() => {
   function paint([name, , sprite]) {
     if (painted === name) return;
     painted = name;
+    tiles.classList.toggle("pairs", Boolean(sprite && sprite.tile[1] > 1.5 * sprite.tile[0]));
     nodes.forEach((one, channel) => tile(one.querySelector(".picture"), sprite, channel, "sprites/"));
   }
 

@@ -82,6 +82,7 @@ const Unit = (() => {
   function column(one, channel, alone) {
     const data = dataOf(one);
     const view = { one, channel, data, images: imagesOf(one), home: `${root}${one.slug}/sprites/`, stage: el("figure", { class: "stage" }), chosen: null };
+    view.cut = ([image, , , , ...box]) => cut(view, image, box);
     const dead = (data.columns.find((each) => each.key === "inactive") || { values: [] }).values[channel];
     const article = el(
       "article",

@@ -384,7 +384,40 @@ def test_measure_prints_and_keeps_the_table(unitscope: Say, tmp_path: Path) -> N
     said = unitscope("measure", str(tmp_path / "r"))
     assert (said.code, said.err) == (0, "")
     assert re.search(r"^maxpool +4 +\d+ +\d+ +\d+ ", said.out, re.MULTILINE)
-    assert "certified dead: not known from a record alone." in said.out
-    assert max(map(len, said.out.splitlines()[:-1])) <= 80
+    assert "certified dead: proven from the weights that no picture can activate it" in said.out
+    assert "gain: gain of the unit's batch normalization (in the table)." in said.out
+    assert max(len(line) for line in said.out.splitlines() if not line.startswith("The table is")) <= 80
     assert (tmp_path / "r" / "measures" / "activity.parquet").exists()
     assert unitscope("measure", str(tmp_path)).code == 2
+
+
+def test_perturb_prints_and_keeps_what_is_lost(unitscope: Say, photographs: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "classes.csv"
+    classes.write_text("label,class\ncat,1\ndog,0\n")
+    asked = ("perturb", TINY, photographs, "--units", "1:0-1", "--what", "noise", "zero", "--seeds", "2")
+    said = unitscope(*asked, "--classes", classes, "--to", tmp_path / "kept")
+    assert (said.code, said.err) == (0, "")
+    assert re.search(r"^noise x 1\s+all +both +2 +[+-]?\d", said.out, re.MULTILINE)
+    assert "2 units of 1 (as asked for), 12 images" in said.out
+    assert max(map(len, said.out.splitlines()[:-1])) <= 80
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        "perturbation.parquet", "perturbation_classes.parquet",
+    }  # fmt: skip
+    classes.write_text("label,class\ncat,1\n")
+    refused = unitscope(*asked, "--classes", classes)
+    assert refused.code == 2
+    assert "does not name dog" in refused.err
+    assert is_one_short_paragraph(refused.err)
+
+
+def test_measure_says_which_units_are_dead_and_why(unitscope: Say, photographs: Path, tmp_path: Path) -> None:
+    assert unitscope("survey", TINY, photographs, "--to", tmp_path / "r", "--size", "32").code == 0
+    said = unitscope("measure", tmp_path / "r")
+    listed = re.search(r"^3:0 +(L.*)$", said.out, re.MULTILINE)
+    assert listed is not None
+    *levels, bound, norm, share, offset = listed[1].split()
+    assert levels == ["L0", "L1", "L3"]
+    assert -1000 < float(bound) < -800
+    assert float(offset) == -1000
+    assert 0.5 < float(share) < 2  # its kernel is like the others: the offset silences it
+    assert float(norm) > 1

@@ -139,16 +139,10 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]
     rows = []
     for site, units in table.groupby("site", sort=False):
-        cells = [_in_short(units[column], yes_or_no=said[column].range is None) for column in shown]
-        rows.append((str(site), str(len(units)), *cells))
+        rows.append((str(site), str(len(units)), *(_in_short(units[column]) for column in shown)))
     if len(rows) > 1:
-        everywhere = [_in_short(table[column], yes_or_no=said[column].range is None) for column in shown]
-        rows.append(("all", str(len(table)), *everywhere))
-    legend = [
-        f"{column.replace('_', ' ')}: {said[column].says}"
-        + (" (units)." if said[column].range is None else " (median).")
-        for column in shown
-    ]
+        rows.append(("all", str(len(table)), *(_in_short(table[column]) for column in shown)))
+    legend = [f"{column.replace('_', ' ')}: {said[column].says} ({_condensed(table[column])})." for column in shown]
     further = [column for column in known if column not in shown]
     legend += [f"{column.replace('_', ' ')}: {said[column].says} (in the table)." for column in further]
     empty = [column for column in said if column not in known]
@@ -228,16 +222,48 @@ def _two_sided(site: str, units: pandas.DataFrame) -> tuple[str, ...]:
 
 
 def _table_on_lines(headings: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> str:
-    """A table whose headings are broken over several lines, a word a line."""
+    """A table whose headings are broken over several lines, a word a line. Columns for which there is no room stand in
+    further tables below, each with the first two columns.
+    """
+    count = len(headings)
+    while count > 3 and max(map(len, _broken(headings[:count], [row[:count] for row in rows], width))) > width:
+        count -= 1
+    lines = _broken(headings[:count], [row[:count] for row in rows], width)
+    if count == len(headings):
+        return "\n".join(lines)
+    rest = [(*row[:2], *row[count:]) for row in rows]
+    return "\n".join([*lines, "", _table_on_lines([*headings[:2], *headings[count:]], rest, width)])
+
+
+def _broken(headings: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     words = [heading.split() for heading, _ in headings]
     height = max(map(len, words))
     top = [tuple(([""] * (height - len(w)) + w)[i] for w in words) for i in range(height)]
     columns = [(cell, side) for cell, (_, side) in zip(top[0], headings, strict=True)]
-    return table(columns, [*top[1:], *rows], width=width)
+    return table(columns, [*top[1:], *rows], width=width).split("\n")
 
 
-def _in_short(values: pandas.Series, *, yes_or_no: bool) -> str:
-    return str(int(values.fillna(False).sum())) if yes_or_no else f"{values.median():.3g}"
+def _in_short(values: pandas.Series) -> str:
+    """How many flags are set, the most frequent of some words, or the median of numbers; "–" where none is known."""
+    known = values.dropna()
+    if not len(known):
+        return "–"
+    how = _condensed(values)
+    return (
+        str(int(known.sum()))
+        if how == "units"
+        else known.mode()[0]
+        if how == "most frequent"
+        else f"{known.median():.3g}"
+    )
+
+
+def _condensed(values: pandas.Series) -> str:
+    """What `_in_short` makes of a column, in a word."""
+    known = values.dropna()
+    if known.map(lambda value: isinstance(value, str)).any():
+        return "most frequent"
+    return "units" if known.map(lambda value: value is True or value is False).all() else "median"
 
 
 OPTIMA: tuple[Column, ...] = (

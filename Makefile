@@ -48,10 +48,11 @@ $(VENV)/.for-demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[analysis,demo]'
 	@touch $@
 
-# torchvision's wheels are built for one torch each: they and timm come without dependencies, since the rest is there.
+# torchvision's wheels are built for one torch each: they and timm come without dependencies, since the rest is there. So does
+# stimupy, an oracle of tests, which asks for an older numpy than it needs.
 $(VENV)/.for-test: pyproject.toml constraints.txt | $(VENV)/.for-demo
 	$(PIP) -e '.[analysis,demo,test]' huggingface_hub pyyaml
-	$(PIP) --no-deps torchvision timm
+	$(PIP) --no-deps torchvision timm stimupy
 	@touch $@
 
 $(VENV)/.for-docs: pyproject.toml constraints.txt | $(VENV)/.for-demo

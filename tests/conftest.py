@@ -64,6 +64,8 @@ THINGS = {
     "timm": lambda: importlib.util.find_spec("timm") is not None,
     "skimage": lambda: importlib.util.find_spec("skimage") is not None,
     "duckdb": lambda: importlib.util.find_spec("duckdb") is not None,
+    "colour": lambda: importlib.util.find_spec("colour") is not None,
+    "stimupy": lambda: importlib.util.find_spec("stimupy") is not None,
     "ray": lambda: importlib.util.find_spec("ray") is not None,
 }
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
+from tests.conftest import needs
 from unitscope.errors import BadInput, UnknownName
 from unitscope.stimuli import color
 
@@ -87,15 +86,31 @@ def test_an_unknown_direction_is_named() -> None:
         color.direction("lm")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("colour") is None, reason="needs colour-science, which is not installed")
+@needs("colour")
 def test_against_colour_science() -> None:
+    """Its sRGB, and its cones of Hunt, Pointer and Estevez; its matrix of primaries is rounded otherwise."""
     import colour
+    from colour.appearance.hunt import MATRIX_XYZ_TO_HPE
 
     pixels = np.random.default_rng(0).random((50, 3))
-    theirs = colour.models.eotf_sRGB(pixels)
-    assert color.decoded(pixels) == pytest.approx(theirs, abs=1e-6)
+    assert color.decoded(pixels) == pytest.approx(colour.models.eotf_sRGB(pixels), abs=1e-12)
+    assert color.encoded(color.decoded(pixels)) == pytest.approx(
+        colour.models.eotf_inverse_sRGB(colour.models.eotf_sRGB(pixels)), abs=1e-6
+    )
     xyz = colour.sRGB_to_XYZ(pixels)
-    assert color.decoded(pixels) @ color.XYZ_OF_LINEAR.T == pytest.approx(xyz, abs=2e-4)
-    cones = xyz @ colour.adaptation.CHROMATIC_ADAPTATION_TRANSFORMS["Von Kries"].T
-    white = colour.sRGB_to_XYZ(np.ones(3)) @ colour.adaptation.CHROMATIC_ADAPTATION_TRANSFORMS["Von Kries"].T
-    assert color.cones(color.decoded(pixels)) == pytest.approx(cones / white, abs=2e-2)
+    assert color.decoded(pixels) @ color.XYZ_OF_LINEAR.T == pytest.approx(xyz, abs=3e-4)
+    assert np.array_equal(MATRIX_XYZ_TO_HPE, color.CONES_OF_XYZ)
+    cones = xyz @ MATRIX_XYZ_TO_HPE.T / (colour.sRGB_to_XYZ(np.ones(3)) @ MATRIX_XYZ_TO_HPE.T)
+    assert color.cones(color.decoded(pixels)) == pytest.approx(cones, abs=3e-4)
+
+
+@needs("colour")
+@pytest.mark.parametrize("name", ["l-m", "s", "hue:40", "hue:200"])
+def test_equal_luminance_is_equal_luminance_to_colour_science(name: str) -> None:
+    import colour
+
+    change = 0.1 * np.array(color.direction(name))
+    gray = float(color.decoded(np.array(color.GRAY)))
+    pixels = color.encoded(np.stack([np.full(3, gray), gray + change, gray - change]))
+    luminance = colour.sRGB_to_XYZ(pixels)[:, 1]
+    assert luminance == pytest.approx(luminance[0], rel=5e-4)

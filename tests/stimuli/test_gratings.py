@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import needs
 from unitscope.errors import BadInput
 from unitscope.stimuli import batteries
 from unitscope.stimuli.color import GRAY, cone_contrast, decoded
@@ -125,3 +126,20 @@ def test_every_stimulus_of_a_session_can_be_shown() -> None:
     assert float(pictures.min()) >= 0
     assert float(pictures.max()) <= 1
     assert len(pictures) == len(stimuli)
+
+
+@needs("stimupy")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("turned", [12.0, 30.0, 77.0, 140.0])
+@pytest.mark.parametrize("frequency", [0.05, 0.13, 0.31])
+def test_against_stimupy(turned: float, frequency: float) -> None:
+    """Its sine gratings, whose frequency is left as it is; its center of an even side lies on a pixel."""
+    from stimupy.stimuli import waves
+
+    theirs = waves.sine_linear(
+        shape=(24, 24), ppd=1, frequency=frequency, rotation=turned, intensities=(0.0, 1.0), origin="center",
+        round_phase_width=False,
+    )["img"]  # fmt: skip
+    stimulus = product("g", orientation=(90 + turned) % 180, frequency=frequency, phase=[90.0, 270.0])
+    ours = draw(stimulus, (24, 24), center=(12, 12))[:, 0].numpy()
+    assert min(abs(one - theirs).max() for one in ours) < 1e-4

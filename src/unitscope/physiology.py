@@ -19,9 +19,11 @@ from unitscope.errors import BadInput, Failure, few
 from unitscope.record import Record, open_record, write_whole
 from unitscope.recording.electrode import choose
 from unitscope.recording.natural import keep_natural, show_natural
+from unitscope.recording.survey import survey
 from unitscope.recording.tuning import Group, Responses, crop_of, groups_of, keep_session, present
-from unitscope.stimuli.batteries import first_part, second_part
+from unitscope.stimuli.batteries import first_part, full_pictures, second_part
 from unitscope.stimuli.color import CONTRAST
+from unitscope.stimuli.drawn import drawn_images
 from unitscope.stimuli.gratings import StimulusSet
 from unitscope.untrained import untrained
 
@@ -60,10 +62,12 @@ def tuning(
     `seed`, are in `tuning/null-orientation.parquet` and `tuning/null-color.parquet`. With `patches`, so many of each
     unit's preferred patches of photographs are shown again in gray, turned and mirrored: the measures "natural".
 
+    Where there is no record at `record` yet, one is made of a short session of full gratings and colors.
+
     Returns the tables of measures by name. Raises BadInput for sites that the record does not hold or that cannot be
     stimulated, for a contrast out of gamut; Failure where the record is another network's.
     """
-    record = record if isinstance(record, Record) else open_record(record)
+    record = record if isinstance(record, Record) else record_at(network, Path(record), sites)
     refuse_other(network, record)
     chosen, left = sites_to_tune(network, record, sites)
     groups, refused = groups_of(chosen)
@@ -88,6 +92,14 @@ def tuning(
     if null:
         show_untrained(network, record, chosen, groups, null, settings, progress=progress)
     return measure_tuning(record)
+
+
+def record_at(network: Network, path: Path, sites: str | Iterable[str] | None) -> Record:
+    """The record at `path`; a new one, of full gratings and colors, where there is none."""
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "parts").exists())):
+        return open_record(path)
+    stimuli = drawn_images(full_pictures(network.size), network.size)
+    return survey(network, stimuli, to=path, sites=sites, resize=network.size)
 
 
 def show_patches(

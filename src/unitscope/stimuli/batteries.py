@@ -133,3 +133,18 @@ def second_part(
     stimuli = series("size", sizes, phases, a="diameter", b="phase")
     stimuli += series("contrast", [c * contrast for c in CONTRASTS], few, a="contrast", b="phase")
     return stimuli + series("plaid", few, few, a="second_phase", b="phase")
+
+
+def full_pictures(size: Size, *, color: bool = True) -> StimulusSet:
+    """A short session of full pictures, for a record of a network that nothing was shown to yet: gray gratings of 12
+    orientations, 5 frequencies and 4 phases; the axes of color at 6 orientations; uniform hues.
+    """
+    steps = tuple(float(f) for f in np.geomspace(min(0.02, 4 / min(size)), 0.3, 5))
+    stimuli = product("orientation", orientation=COLOR_ORIENTATIONS, frequency=steps, phase=(0.0, 90.0, 180.0, 270.0))
+    if color:
+        stimuli += product(
+            "color", direction=AXES[1:], contrast=CONTRAST, orientation=COLOR_ORIENTATIONS[::2], frequency=steps[:4],
+            phase=(0.0, 180.0),
+        )  # fmt: skip
+        stimuli += product("hue", pattern="uniform", direction=[f"hue:{hue:g}" for hue in HUES[::3]], contrast=CONTRAST)
+    return stimuli

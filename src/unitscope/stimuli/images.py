@@ -12,6 +12,7 @@ from os import PathLike
 from unitscope.errors import BadInput, near
 from unitscope.stimuli.builtin import builtin_images
 from unitscope.stimuli.columns import images_of_parquet
+from unitscope.stimuli.drawn import NOTE, Drawn
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
 from unitscope.stimuli.shards import images_of_shards
@@ -139,6 +140,8 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
     if source == "builtin":  # whatever may be called so in the current folder: other sources are absolute paths
         return chosen(builtin_images(), items)
     sizes = [-1] * len(items)
+    if source == "drawn":
+        return Images(tuple(items), sizes, Drawn([item.uri for item in items]), source, NOTE)
     if isinstance(source, str) and not any("//" in item.uri for item in items[:1]):
         path = path_of(source)
         if not os.path.exists(path):

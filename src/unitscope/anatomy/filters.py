@@ -210,13 +210,13 @@ def dense(module: nn.Conv2d) -> Float[Tensor, "unit mid row col"]:
 def _pooled(module: nn.MaxPool2d | nn.AvgPool2d, basis: Kernels) -> Kernels:
     """A pooling passes the tap at its center: a choice for max-pooling, and for averages their middle."""
     size, stride, padding, dilation = (
-        _pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
+        pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
     )
     first = [n // 2 * d - p for n, d, p in zip(size, dilation, padding, strict=True)]
     return _moved(basis, first, stride)
 
 
-def _pair(value: int | tuple[int, ...]) -> Size:
+def pair(value: int | tuple[int, ...]) -> Size:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 

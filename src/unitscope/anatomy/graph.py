@@ -105,7 +105,7 @@ def streams(graph: Mapping[str, Operation]) -> list[Stream]:
     """The streams of a network: a new one begins where a skip is a projection, read by nobody else."""
     found: list[Stream] = []
     for skip in skips(graph).values():
-        after = _rectified(graph, skip.site)
+        after = rectified(graph, skip.site)
         if found and found[-1].sites[-1] == skip.identity:
             found[-1] = Stream((*found[-1].sites, after), (*found[-1].skips, skip))
         elif len(readers(graph, skip.identity)) > 1:
@@ -120,8 +120,8 @@ def readers(graph: Mapping[str, Operation], name: str) -> list[Operation]:
     return [each for each in graph.values() if name in each.reads]
 
 
-def _rectified(graph: Mapping[str, Operation], name: str) -> str:
+def rectified(graph: Mapping[str, Operation], name: str) -> str:
     """What a nonlinearity alone makes of a value; the value itself where others read it, too."""
     reading = readers(graph, name)
     alone = len(reading) == 1 and reading[0].operation in NONLINEARITIES | {"identity"}
-    return _rectified(graph, reading[0].name) if alone else name
+    return rectified(graph, reading[0].name) if alone else name

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unitscope.anatomy.filters import LEFT_OUT, NotLinear, VirtualFilters, _pair
+from unitscope.anatomy.filters import LEFT_OUT, NotLinear, VirtualFilters, pair
 from unitscope.anatomy.graph import PICTURE, Operation
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.names import NONLINEARITIES, operation_of
@@ -42,7 +42,7 @@ class CenterTap(nn.Module):
             ).shape[2:]
         for axis in (0, 1):
             size, stride, padding, dilation = (
-                _pair(value)[axis] for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+                pair(value)[axis] for value in (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
             )
             at = torch.arange(lattice[axis]) * stride + size // 2 * dilation - padding
             inside = (at >= 0) & (at < x.shape[2 + axis])

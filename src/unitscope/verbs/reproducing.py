@@ -11,7 +11,7 @@ from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or
 from unitscope.terminal import report_table
 from unitscope.verbs.manners import bars, columns, resumable
 
-Paper = Literal["dogs", "zipser2015"]
+Paper = Literal["dogs", "kobayashi2020", "zipser2015"]
 
 
 def reproduce(

@@ -1,0 +1,257 @@
+"""Kobayashi & Shouno (2020) on given networks: preferred stimuli, virtual filters, shared channels, inactive units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from unitscope.analysis.couplings import couplings
+from unitscope.analysis.sharing import titles_of
+from unitscope.anatomy.filters import pair
+from unitscope.anatomy.graph import PICTURE, Operation, depth_of, graph_of
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.atlas.scripts import slugs
+from unitscope.errors import BadInput
+from unitscope.physiology import tuning
+from unitscope.record import Record, read_facts
+from unitscope.recording.filtering import Filtered, filters
+from unitscope.recording.survey import survey
+from unitscope.report import Report, write_report
+from unitscope.reproductions.kobayashi2020_figures import figure_3, optima_figure, preferred_figure
+from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive
+from unitscope.reproductions.kobayashi2020_layers import compare_layers
+from unitscope.reproductions.kobayashi2020_study import (
+    PLACES,
+    UNTRAINED,
+    Progress,
+    Study,
+    channels_shown,
+    places_of,
+)
+from unitscope.stimuli.images import Images, Source, open_images
+from unitscope.synthesis.maximize import maximize
+
+if TYPE_CHECKING:
+    import pandas
+
+    from unitscope.networks import Network
+
+SELECTIVE = 0.5
+"""From this 1 - circular variance on, a unit is called orientation selective."""
+
+DEPARTURES = (
+    "Departures: responses of the three layers are read before the ReLU; the center neuron is the one at (rows // 2, "
+    "cols // 2), in the field that it really has; a channel's best stimuli are one patch per photograph."
+)
+
+CONCLUSION = (
+    "To be concluded: which of the paper's statements hold for these networks and images, each with its chance level. "
+    "Whether layers share channels is a matter of the skip and not of training wherever untrained copies share them, "
+    "too. Not to be concluded: that the paper's own networks differ from what it says of them; these are others, and "
+    "so are the images. A network without inactive units can neither support nor refute what noise in such units does."
+)
+
+
+def reproduce(
+    networks: Sequence[Network], images: Source, *, to: Path, progress: Progress | None = None
+) -> tuple[Report, Path]:
+    """Repeat the paper's figures and its table on these networks and images; the report is a page in the folder `to`.
+
+    A record of the same network and images in `to`/records is used, else one is made there. What a network has no
+    place for is left out, and the page says so. Raises Failure where the folder cannot be written.
+    """
+    tell = progress or (lambda _what, _done, _all: None)
+    opened, to = open_images(images), Path(to)
+    names = [network.name.rpartition(":")[2] for network in networks]
+    folders = slugs(f"{name}-{place}" if names.count(name) > 1 else name for place, name in enumerate(names)).values()
+    records = [recorded(n, opened, to / "records", f, tell) for n, f in zip(networks, folders, strict=True)]
+    titles, places = titles_of(records), [places_of(record) for record in records]
+    study = Study(list(networks), records, titles, places, opened, to, tell)
+    for part in PARTS:
+        part(study)
+    where = f"{', '.join(titles)}; {len(opened):,} images ({opened.note or opened.source})"
+    report = Report(
+        paper="kobayashi2020",
+        title="Kobayashi & Shouno (2020): interpretation of ResNet by preferred stimuli in receptive fields",
+        circumstances=f"Here: {where}. The paper: its own ResNet34 and PlainNet34, 50,000 images. {DEPARTURES}",
+        claims=study.claims,
+        figures=study.figures,
+        conclusion=CONCLUSION,
+    )
+    return report, write_report(report, to)
+
+
+def recorded(network: Network, images: Images, folder: Path, name: str, tell: Progress) -> Record:
+    """A complete record of this network and these images in the folder, or a new survey."""
+    for place in sorted(folder.glob("*")) if folder.is_dir() else ():
+        facts = read_facts(place) if place.is_dir() else None
+        if facts and facts.get("complete") and fits(facts, network, images):
+            return Record(place, facts)
+    return survey(network, images, to=folder / name, progress=partial(tell, f"survey of {name}"))
+
+
+def fits(facts: Mapping[str, Any], network: Network, images: Images) -> bool:
+    """Whether these are the facts of a record of this network and these images."""
+    there = (facts["network"]["fingerprint"], facts["stimuli"]["fingerprint"])
+    return there == (network.fingerprint, images.fingerprint)
+
+
+def compare_fields(study: Study) -> None:
+    """Sizes of fields, figure 4; and where their centers are in the paper's published code."""
+    for record, title, places in zip(study.records, study.titles, study.places, strict=True):
+        found = [f"{name}: {record.sites[site].field.size[0]}" for name, site in places.items()]
+        said = ", ".join(f"{name}: {size}" for name, size, _ in PLACES)
+        sizes = [record.sites[site].field.size[0] for site in places.values()]
+        verdict = "as the paper says" if sizes == [size for _, size, _ in PLACES] else "another network"
+        study.claim(
+            f"size of receptive fields, {title}", said, ", ".join(found) or "no such layers", verdict, "figure 4"
+        )
+    rows = centers(study.networks[0], list(study.places[0].values()))
+    if rows:
+        found = [f"{site}: {ours:g} (theirs {theirs:g}, {theirs - ours:+g} px)" for site, ours, theirs in rows]
+        study.claim(
+            f"center of the field of neuron 0, pixels from the edge, {study.titles[0]}",
+            "not in print; the published code halves all padding, which moves fields to the lower right",
+            "; ".join(found).replace("-", "\N{MINUS SIGN}"), "sizes agree, places do not", "published code",
+        )  # fmt: skip
+
+
+def show_preferred(study: Study) -> None:
+    """Preferred stimuli and mean preferred stimuli of the same channels in three layers."""
+    for number, (record, title, places) in enumerate(zip(study.records, study.titles, study.places, strict=True)):
+        units = channels_shown(record, list(places.values()), least=study.least)
+        if units:
+            study.tell("figures of preferred stimuli", number + 1, len(study.records))
+            caption = (
+                f"{title}: the same channels in three layers. Left of each block the patches of photographs that drive "
+                "a unit most, anywhere on the picture; right the mean preferred stimulus of its center neuron, as "
+                "contrast to the mean of all channels."
+            )
+            study.keep(f"preferred-{record.path.name}", preferred_figure(record, places, units), caption)
+
+
+def measure_tuning(study: Study) -> None:
+    """The abstract's claim, with gratings and colors in place of looking: orientation and double opponency."""
+    for network, record, title, places in zip(study.networks, study.records, study.titles, study.places, strict=True):
+        site, what = places.get(PLACES[0][0]), f"orientation selective and double opponent units, {title}"
+        said = "ResNet has orientation selective neurons and double opponent color neurons"
+        try:
+            found = tuning(network, record, sites=site or [], progress=study.tell)
+        except BadInput as error:
+            study.claim(what, said, str(error), "cannot be told", "abstract")
+            continue
+        here = {name: table[table["site"] == site] for name, table in found.items()}
+        selective = int((here["orientation"]["orientation_selectivity"] >= SELECTIVE).sum())
+        double = int((here["color"]["opponency"] == "double").sum()) if "color" in here else 0
+        told = (
+            f"{site}: of {len(here['orientation'])} units {selective} orientation selective (1 less circular variance "
+            f"is {SELECTIVE} or more), {double} double opponent"
+        )
+        verdict = "as the paper says" if selective and double else "in part" if selective or double else "not found"
+        study.claim(what, said, told, verdict, "abstract, section 3.3")
+
+
+def show_filters(study: Study) -> None:
+    """Virtual filters, figure 3, and whether similar filters are coupled."""
+    for number, (network, record, title) in enumerate(zip(study.networks, study.records, study.titles, strict=True)):
+        study.tell("virtual filters", number + 1, len(study.networks))
+        try:
+            found = filters(network, record=record, baselines=UNTRAINED)
+        except BadInput as error:
+            study.claim(f"virtual filters, {title}", "figure 3", str(error), "does not apply", "section 3.2")
+            continue
+        tests, _ = couplings(record)
+        site = next((name for name in found if name.endswith("downsample.0")), next(iter(found)))
+        caption = (
+            f"{title}: virtual filters of {site}, each beside the first filters that it is made of, the most strongly "
+            "coupled first, with the coupling coefficients."
+        )
+        study.keep(f"filters-{record.path.name}", figure_3(found[site], title), caption)
+        claim_coupling(study, tests, site, title)
+        claim_agreement(study, found[site], title)
+
+
+def claim_coupling(study: Study, tests: pandas.DataFrame, site: str, title: str) -> None:
+    """T1 to T4 of one convolution beside those of untrained networks."""
+    what, said = f"similar filters are coupled, {title} {site}", "coupling to similar filters is stronger"
+    own = tests[(tests["site"] == site) & tests["seed"].isna() & (tests["units"] > 0)]
+    if own.empty:
+        study.claim(what, said, "undefined: its units read fewer than three filters", "cannot be told", "section 3.2")
+        return
+    found = "; ".join(f"{row.test}: z {row.z:+.1f}, p {row.p:.4f}" for row in own.itertuples())
+    others = tests[(tests["site"] == site) & tests["seed"].notna()]["z"].dropna()
+    found += f" (untrained: z {others.min():+.1f} to {others.max():+.1f})" if len(others) else ""
+    strong = bool((own["p"] < 0.05 / len(own)).any())
+    verdict = "as the paper says" if strong else "no more than by chance"
+    study.claim(what, said, found.replace("-", "\N{MINUS SIGN}"), verdict, "section 3.2, figure 3")
+
+
+def claim_agreement(study: Study, one: Filtered, title: str) -> None:
+    cosine = float(np.nanmedian(one.cosine)) if np.isfinite(one.cosine).any() else np.nan
+    found = f"median cosine {cosine:.2f} with what the linearized network weighs, branches included"
+    what = f"virtual filters as an approximation, {title} {one.filters.site}"
+    verdict = "a good picture" if cosine > 0.9 else "a rough picture" if np.isfinite(cosine) else "cannot be told"
+    study.claim(what, "nonlinearities, normalizations and shifts are neglected",
+                found if np.isfinite(cosine) else one.why, verdict, "eq. 3")  # fmt: skip
+
+
+def show_optima(study: Study) -> None:
+    """Optimal stimuli by the paper's recipe: of center neurons in three layers, and of whole units in the last."""
+    for network, record, title, places in zip(study.networks, study.records, study.titles, study.places, strict=True):
+        units = channels_shown(record, list(places.values()), least=study.least)
+        last = dict(list(places.items())[-1:])
+        for at, who, shown in (
+            ("center", "center neurons of the same channels", places),
+            ("all", "whole channels", last),
+        ):
+            if units:
+                names = [f"{site}:{unit}" for site in shown.values() for unit in units]
+                tell = partial(study.tell, f"optimal stimuli of {who}")
+                optima = maximize(network, names, at=at, recipe="kobayashi2020", progress=tell)
+                figure = optima_figure({f"{one.site}:{one.channel}": one for one in optima}, shown, units)
+                caption = (
+                    f"{title}: optimal stimuli of {who}, by the paper's recipe (Adam, 31 steps from zero), each at its "
+                    "own contrast."
+                )
+                study.keep(f"optima-{at}-{record.path.name}", figure, caption)
+
+
+def centers(network: Network, sites: Sequence[str]) -> list[tuple[str, float, float]]:
+    """For each site the center of neuron 0's field, here and in the paper's published code, from the picture's edge.
+
+    The code takes the padding that all windows need and puts half of it, rounded down, in front; the network has its
+    own padding in front, whatever is left over behind.
+    """
+    graph, known = graph_of(network), sites_of(network)
+    rows = []
+    for site in sites:
+        size, at, jump = network.size[0], 0.5, 1
+        for kernel, stride, padding in windows(graph, site):
+            out = (size + 2 * padding - kernel) // stride + 1
+            needed = (out - 1) * stride - size + kernel
+            at += ((kernel - 1) / 2 - needed // 2) * jump
+            size, jump = out, jump * stride
+        rows.append((site, known[site].field().center[0] + 0.5, at))
+    return rows
+
+
+def windows(graph: Mapping[str, Operation], site: str) -> list[tuple[int, int, int]]:
+    """Kernel, stride and padding (rows) of all convolutions and poolings on the longest way to a site."""
+    found: list[tuple[int, int, int]] = []
+    while site != PICTURE:
+        each = graph[site]
+        if isinstance(each.module, nn.Conv2d | nn.MaxPool2d):
+            kernel, stride, padding = (pair(getattr(each.module, n))[0] for n in ("kernel_size", "stride", "padding"))
+            found.insert(0, (kernel, stride, padding))
+        site = max(each.reads, key=lambda name: depth_of(graph, name), default=PICTURE)
+    return found
+
+
+PARTS = (
+    compare_fields, show_preferred, measure_tuning, show_filters, compare_layers, disturb_inactive, show_optima,
+)  # fmt: skip

@@ -1,0 +1,136 @@
+"""The figures of kobayashi2020: patches and mean stimuli in three layers, virtual filters, optimal stimuli."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unitscope.analysis.sharing import means_of
+from unitscope.atlas.figures import contrast, contrast_gain
+from unitscope.atlas.filter_figures import coupling_figure
+from unitscope.errors import BadInput, Failure
+from unitscope.recording.patches import patches
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from unitscope.optima import Optimum
+    from unitscope.record import Record
+    from unitscope.recording.filtering import Filtered
+
+BEST = 5
+"""So many patches of each unit are shown."""
+
+TILE = 96
+"""Patches are shown at this many pixels."""
+
+
+def preferred_figure(record: Record, places: Mapping[str, str], units: Sequence[int]) -> Figure:
+    """A row a channel; for each layer its best patches and, set apart, its mean preferred stimulus as contrast."""
+    from matplotlib.figure import Figure
+
+    block = [1.0] * BEST + [1.0, 0.35]
+    figure = Figure(figsize=(0.62 * sum(block) * len(places) + 0.4, 0.66 * len(units) + 0.5), layout="constrained")
+    grid = figure.add_gridspec(len(units), len(block) * len(places), width_ratios=block * len(places), wspace=0.02)
+    for number, (name, site) in enumerate(places.items()):
+        shown = mean_contrasts(record, site, units)
+        for row, unit in enumerate(units):
+            pictures = [*best_patches(record, f"{site}:{unit}"), shown[row]]
+            for place, picture in enumerate(pictures):
+                axes = figure.add_subplot(grid[row, number * len(block) + place + (BEST + 1 - len(pictures))])
+                show(axes, picture)
+                if row == 0 and place == len(pictures) - 1:
+                    axes.set_title("mean", fontsize=7, pad=2)
+                if row == 0 and place == 0:
+                    size = record.sites[site].field.size[0]
+                    axes.set_title(f"{name}: {site}, {size} px", fontsize=8, loc="left", pad=2)
+                if number == 0 and place == 0:
+                    axes.set_ylabel(str(unit), rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def show(axes: Axes, picture: np.ndarray) -> None:
+    axes.imshow(picture, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def best_patches(record: Record, unit: str) -> list[np.ndarray]:
+    """The unit's best patches, square; none where the photographs are gone."""
+    try:
+        found = patches(record, unit, count=BEST, size=(TILE, TILE))
+    except (BadInput, Failure):
+        return []
+    return [np.asarray(patch.convert("RGB")) for patch in found]
+
+
+def mean_contrasts(record: Record, site: str, units: Sequence[int]) -> list[np.ndarray]:
+    """Mean preferred stimuli less the mean over all channels of the site, around gray at one gain for all."""
+    means = means_of(record, site)
+    if means is None:
+        return [np.full((1, 1, 3), 255, np.uint8)] * len(units)
+    known = means.pictures[np.asarray(means.n) > 0]
+    deltas = means.pictures - known.mean(0)
+    gain = contrast_gain(deltas[list(units)])
+    return [contrast(deltas[unit], gain=gain) for unit in units]
+
+
+def figure_3(one: Filtered, title: str) -> Figure:
+    """The virtual filters of the units with the largest ones, with the filters that they are made of."""
+    length = np.linalg.norm(one.filters.pictures.reshape(len(one.filters.pictures), -1), axis=1)
+    units = sorted(np.argsort(-length, kind="stable")[:8].tolist())
+    own = one.filters
+    return coupling_figure(own.pictures, own.basis, own.coupling, units=units, title=f"{title}, {own.site}")
+
+
+def optima_figure(optima: Mapping[str, Optimum], places: Mapping[str, str], units: Sequence[int]) -> Figure:
+    """A row a layer, a column a channel: what the unit's center neuron would order, at its own contrast."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.15 * len(units) + 0.9, 1.2 * len(places) + 0.2), layout="constrained")
+    axes = figure.subplots(len(places), len(units), squeeze=False)
+    for row, site in zip(axes, places.values(), strict=True):
+        row[0].set_ylabel(site, fontsize=8)
+        for axis, unit in zip(row, units, strict=True):
+            show(axis, stretched(optima[f"{site}:{unit}"]))
+            axis.set_title(str(unit), fontsize=8, pad=2)
+    return figure
+
+
+def stretched(optimum: Optimum) -> np.ndarray:
+    """The picture of the first seed around its mean color, its contrast raised to fill the range."""
+    picture = np.asarray(optimum.pictures[0], np.float64)
+    middle = np.asarray(optimum.light.mean)[:, None, None]
+    delta = picture - (middle[::-1] if optimum.light.bgr else middle)
+    return contrast(delta, gain=contrast_gain(delta[None]))
+
+
+def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, float]]) -> Figure:
+    """A row per network and condition: the change of loss with its interval; what the paper printed, hollow."""
+    from matplotlib.figure import Figure
+
+    rows = [
+        (f"{row.network}: {row.units} {'chosen' if row.target == 'chosen' else 'active'}, {row.which}", row.delta_loss,
+         (row.ci_low, row.ci_high), row.target == "chosen")
+        for row in table.itertuples()
+    ]  # fmt: skip
+    rows += [(f"{name}: {which}", value, None, False) for name, which, value in printed]
+    figure = Figure(figsize=(6.6, 0.7 + 0.26 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, value, interval, chosen) in enumerate(rows):
+        color = "#b3361e" if chosen else "#2b6cb0" if interval else "#6b7178"
+        if interval:
+            axes.plot(interval, [place, place], color=color, lw=1.8, solid_capstyle="butt")
+        axes.plot(value, place, "o", ms=5, mfc=color if interval else "none", mec=color)
+    axes.axvline(0, color="#9aa1a9", lw=0.8)
+    axes.set_xscale("symlog", linthresh=1e-3)
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=7)
+    axes.invert_yaxis()
+    axes.set(xlabel="change of the mean loss (linear within 0.001 of 0, logarithmic beyond)")
+    axes.tick_params(axis="x", labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

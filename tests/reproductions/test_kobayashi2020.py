@@ -26,10 +26,11 @@ DEAD = (1, 4)
 
 
 def twin(*, plain: bool) -> Network:
-    """34 layers, 8 channels; the residual network's branches are weak, and two of its first units dead."""
+    """The first two stages of 34 layers, 8 channels; the residual one's branches are weak, two first units dead."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         module = resnet("plainnet34" if plain else "resnet34", width=8, classes=2)
+        module.layer3, module.layer4, module.fc = nn.Identity(), nn.Identity(), nn.Linear(16, 2)
     for name, part in module.named_modules():
         if name.endswith("bn2") and not plain:
             nn.init.constant_(part.weight, 0.1)
@@ -38,7 +39,7 @@ def twin(*, plain: bool) -> Network:
             module.bn1.weight.data[channel] = 0
             module.bn1.bias.data[channel] = -1
     return Network(
-        module, size=64, mean=(0.5,) * 3, std=(0.25,) * 3, name="plain" if plain else "residual", classes=("a", "b")
+        module, size=48, mean=(0.5,) * 3, std=(0.25,) * 3, name="plain" if plain else "residual", classes=("a", "b")
     )
 
 
@@ -46,7 +47,7 @@ def twin(*, plain: bool) -> Network:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = torch.Generator().manual_seed(5)
     coarse = torch.rand(16, 3, 16, 16, generator=generator)
-    waves = nn.functional.interpolate(coarse, size=64, mode="bilinear")
+    waves = nn.functional.interpolate(coarse, size=48, mode="bilinear")
     return write_folder(tmp_path_factory.mktemp("images"), {"a": list(waves[:8]), "b": list(waves[8:])})
 
 
@@ -94,7 +95,10 @@ def test_inactive_units_are_counted_and_disturbed(study, claims) -> None:
     with (study / "table-1.csv").open() as file:
         rows = list(csv.DictReader(file))
     own = [row for row in rows if row["network"] == "residual" and row["target"] == "chosen"]
-    assert [(row["which"], row["units"], row["seeds"]) for row in own] == [("all", "2", "20"), ("one per batch", "1", "20")]
+    assert [(row["which"], row["units"], row["seeds"]) for row in own] == [
+        ("all", "2", "20"),
+        ("one per batch", "1", "20"),
+    ]
     assert own[0]["channels"] == str(list(DEAD))
     assert {row["units"] for row in rows if row["network"] == "plain" and row["which"] == "all"} == {"2"}
     said = claims["noise in the least active units changes the loss, plain"]
@@ -106,8 +110,8 @@ def test_inactive_units_are_counted_and_disturbed(study, claims) -> None:
 def test_the_residual_network_shares_channels_the_plain_one_does_not_and_training_has_no_part_in_it(claims) -> None:
     for what in ("mean stimulus", "response"):
         found = claims[f"channels shared in the first stage, by {what}, residual"]
-        assert found["verdict"] == "shared"
-        assert "untrained" in found["found"]
+        assert found["verdict"].startswith("shared")
+        assert "untrained copies" in found["found"]
         assert claims[f"channels shared in the first stage, by {what}, plain"]["verdict"] == "not shared"
 
 
@@ -155,7 +159,7 @@ def test_the_windows_on_the_way_are_those_of_the_longest() -> None:
 
 def test_a_network_without_such_layers_says_what_does_not_apply(folder, tmp_path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    network = Network(module, size=64, mean=(0.5,) * 3, std=(0.25,) * 3, name="shallow")
+    network = Network(module, size=48, mean=(0.5,) * 3, std=(0.25,) * 3, name="shallow")
     report, _ = reproduce([network, network], folder, to=tmp_path)
     verdicts = {claim.what: claim.verdict for claim in report.claims}
     assert verdicts["shared channels"] == "does not apply"
@@ -164,7 +168,7 @@ def test_a_network_without_such_layers_says_what_does_not_apply(folder, tmp_path
 
 
 def test_images_without_labels_cannot_tell_a_loss(tmp_path) -> None:
-    pictures = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pictures = torch.rand(6, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     write_folder(tmp_path / "p", {".": list(pictures)})
     report, _ = reproduce([twin(plain=True)], tmp_path / "p", to=tmp_path / "study")
     found = next(claim for claim in report.claims if claim.what.startswith("noise in"))

@@ -34,6 +34,7 @@ EXHIBITS: tuple[str, ...] = (
     "tuning",
     "selectivity",
     "optima",
+    "filters",
 )
 """The names of all exhibits, in the order in which a page shows them."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -61,7 +61,7 @@ def filters(
     *,
     record: Record | str | Path | None = None,
     images: Source | None = None,
-    mode: Mode = "max_tap",
+    mode: str = "max_tap",
     folded: bool = False,
     baselines: int = 0,
     progress: Progress | None = None,
@@ -120,12 +120,12 @@ def _filters_of(
     *,
     seed: int | None,
     images: Source | None,
-    mode: Mode,
+    mode: str,
     folded: bool,
     surveyed: tuple[str, ...],
 ) -> list[Filtered]:
     graph = graph_of(network)
-    way = Way(graph, network.inputs, mode, folded)
+    way = Way(graph, network.inputs, cast(Mode, mode), folded)
     spreads = _spreads(network, images, [virtual_filters(way, site).reads for site in chosen])
     found = []
     for site in chosen:

@@ -34,7 +34,7 @@ def preferred_figure(record: Record, places: Mapping[str, str], units: Sequence[
     from matplotlib.figure import Figure
 
     block = [1.0] * BEST + [1.0, 0.35]
-    figure = Figure(figsize=(0.62 * sum(block) * len(places) + 0.4, 0.66 * len(units) + 0.5), layout="constrained")
+    figure = Figure(figsize=(0.62 * sum(block) * len(places) + 0.4, 0.66 * len(units) + 0.4), layout="constrained")
     grid = figure.add_gridspec(len(units), len(block) * len(places), width_ratios=block * len(places), wspace=0.02)
     for number, (name, site) in enumerate(places.items()):
         shown = mean_contrasts(record, site, units)
@@ -47,7 +47,8 @@ def preferred_figure(record: Record, places: Mapping[str, str], units: Sequence[
                     axes.set_title("mean", fontsize=7, pad=2)
                 if row == 0 and place == 0:
                     size = record.sites[site].field.size[0]
-                    axes.set_title(f"{name}: {site}, {size} px", fontsize=8, loc="left", pad=2)
+                    said = axes.text(0, 1.04, f"{name}: {site}, {size} px", transform=axes.transAxes, fontsize=8)
+                    said.set_in_layout(False)  # else the column would be made as wide as its title
                 if number == 0 and place == 0:
                     axes.set_ylabel(str(unit), rotation=0, ha="right", va="center", fontsize=8)
     return figure
@@ -113,7 +114,7 @@ def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, flo
     """A row per network and condition: the change of loss with its interval; what the paper printed, hollow."""
     from matplotlib.figure import Figure
 
-    rows = [
+    rows: list[tuple[str, float, tuple[float, float] | None, bool]] = [
         (f"{row.network}: {row.units} {'chosen' if row.target == 'chosen' else 'active'}, {row.which}", row.delta_loss,
          (row.ci_low, row.ci_high), row.target == "chosen")
         for row in table.itertuples()

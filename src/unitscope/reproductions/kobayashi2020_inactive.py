@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unitscope.errors import BadInput, Failure
+from unitscope.perturbation.conditions import Condition
 from unitscope.perturbation.experiment import perturb
 from unitscope.reproductions.kobayashi2020_figures import losses_figure
 from unitscope.reproductions.kobayashi2020_study import PLACES, Study
@@ -22,7 +24,10 @@ SEEDS = 20
 SHARE = 13 / 64
 """Of the paper's ResNet34, so many units are inactive. Where none is, as many of the least active are disturbed."""
 
-INSTEAD, SEEDS_INSTEAD = 300, 5
+CONDITIONS = (Condition(), Condition(which="one per batch"), Condition(target="active"))
+"""The paper's two, and the same noise in as many active units."""
+
+INSTEAD, SEEDS_INSTEAD = 200, 3
 """Images and seeds of that control."""
 
 PRINTED = (
@@ -73,15 +78,15 @@ def changes(
     try:
         rows = perturb(
             network, study.images, record=record, units=least_active(record, site) if none else None, site=site,
-            which=["all", "one per batch"], target=["chosen", "active"], seeds=SEEDS_INSTEAD if none else SEEDS,
-            count=INSTEAD if none else None, progress=tell,
+            conditions=CONDITIONS, seeds=SEEDS_INSTEAD if none else SEEDS, count=INSTEAD if none else None,
+            progress=tell,
         )  # fmt: skip
     except (BadInput, Failure) as error:
         study.claim(what, said, str(error), "cannot be told", "table 1")
         return None
     chosen = rows[rows["target"] == "chosen"]
     found = "; ".join(f"{row.which}: {told(row)}" for row in chosen.itertuples())
-    active = rows[(rows["target"] == "active") & (rows["which"] == "all")]
+    active = rows[rows["target"] == "active"]
     found += "".join(f"; as many active ones: {told(row)}" for row in active.itertuples())
     if none:
         found = f"no unit of {site} is inactive; the {int(chosen['units'].max())} least active instead: {found}"
@@ -96,9 +101,10 @@ def least_active(record: Record, site: str) -> list[str]:
     return [f"{site}:{channel}" for channel in here["channel"].head(max(1, round(SHARE * len(here))))]
 
 
-def told(row: object) -> str:
-    change, low, high = (getattr(row, name) for name in ("delta_loss", "ci_low", "ci_high"))
-    return f"{change:+.3g} [{low:+.2g}, {high:+.2g}]".replace("-", "\N{MINUS SIGN}")
+def told(row: Any) -> str:
+    """A change with its interval; that is undefined for a single batch."""
+    interval = f" [{row.ci_low:+.2g}, {row.ci_high:+.2g}]" if math.isfinite(row.ci_low) else " (one batch: no interval)"
+    return f"{row.delta_loss:+.3g}{interval}".replace("-", "\N{MINUS SIGN}")
 
 
 def verdict_of(chosen: pandas.DataFrame, *, none: bool) -> str:

@@ -92,18 +92,29 @@ def claim_shared(study: Study, table: pandas.DataFrame, first: Names, owners: di
         own, others = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
         if own.empty:
             continue
-        beside = f"; untrained {others['advantage'].mean():.2f}" if len(others) else ""
         found = (
             f"advantage {own['advantage'].mean():.2f} (mean of {len(own)} pairs of layers, "
             f"{int((own['p'] < 0.05).sum())} with p < 0.05), {100 * own['identified'].mean():.0f} % of channels found "
-            f"(chance {100 / own['channels'].mean():.0f} %){beside}"
+            f"(chance {100 / own['channels'].mean():.0f} %)"
         )
-        shared = bool(own["advantage"].mean() > SHARED and (own["p"] < 0.05).mean() > 0.5)
+        found += f"; untrained copies {others['advantage'].mean():.2f}" if len(others) else ""
         study.claim(
             f"channels shared in the first stage, by {what}, {title}",
             "the same channel has similar features in different layers of ResNet34, not of PlainNet34",
-            found, "shared" if shared else "not shared", "section 3.3",
+            found.replace("-", "\N{MINUS SIGN}"), verdict_of(own, others), "section 3.3",
         )  # fmt: skip
+
+
+def verdict_of(own: pandas.DataFrame, others: pandas.DataFrame) -> str:
+    """Whether channels are shared, and whether that was there before training."""
+    trained, before = (is_shared(rows) for rows in (own, others))
+    if not trained:
+        return "not shared" + ("; untrained copies share them" if before else "")
+    return "shared" + ("; so they are in untrained copies" if before else "; not in untrained copies")
+
+
+def is_shared(rows: pandas.DataFrame) -> bool:
+    return len(rows) > 0 and bool(rows["advantage"].mean() > SHARED and (rows["p"] < 0.05).mean() > 0.5)
 
 
 def show_matrices(study: Study, table: pandas.DataFrame, first: Names) -> None:

@@ -28,6 +28,8 @@ def reproduce(
 
     Args:
         paper: dogs (category selectivity at both poles), zipser2015 (does the position of a neuron matter?).
+        paper: dogs (category selectivity at both poles), or kobayashi2020 (preferred stimuli, virtual filters, shared
+            channels, inactive units).
         images: A folder with a sub-folder per class, a list, tar files, or builtin, which is where none is given.
         to: The folder for records, figures and the report.
         models: What `unitscope sites` takes, one or several. By default the shipped pair.

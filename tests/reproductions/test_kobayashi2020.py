@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from unitscope.anatomy.filters import pair
 from unitscope.cli import main
 from unitscope.networks import Network, resnet
 from unitscope.record import open_record
+from unitscope.reproductions import kobayashi2020, kobayashi2020_layers, kobayashi2020_study
 from unitscope.reproductions.kobayashi2020 import centers, reproduce, windows
 from unitscope.reproductions.kobayashi2020_inactive import least_active
 from unitscope.reproductions.kobayashi2020_study import channels_shown, some_of
@@ -49,6 +51,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     coarse = torch.rand(16, 3, 16, 16, generator=generator)
     waves = nn.functional.interpolate(coarse, size=48, mode="bilinear")
     return write_folder(tmp_path_factory.mktemp("images"), {"a": list(waves[:8]), "b": list(waves[8:])})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def less() -> Iterator[None]:
+    """Fewer channels in figures, and one untrained copy, so that the tests are quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kobayashi2020_study, "SHOWN", 2)
+        for module in (kobayashi2020, kobayashi2020_layers):
+            patch.setattr(module, "UNTRAINED", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

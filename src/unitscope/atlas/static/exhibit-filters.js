@@ -55,8 +55,9 @@
             el("small", {}, String(k)),
           ),
         ),
+        one.read[channel].length < one.basis.count ? el("li", { class: "more", title: "and all others" }, "…") : null,
       ),
-      el("p", { class: "caption" }, `${made.filter(Boolean).join("; ")}. Through ${[...one.chain, one.site].join(" > ")}.`),
+      el("p", { class: "caption" }, `Made of ${made.filter(Boolean).join("; ")}. Through ${[...one.chain, one.site].join(" > ")}.`),
     );
   }
 

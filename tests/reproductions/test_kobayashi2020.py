@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from unitscope.record import open_record
 from unitscope.reproductions import kobayashi2020, kobayashi2020_layers, kobayashi2020_study
 from unitscope.reproductions.kobayashi2020 import centers, reproduce, windows
 from unitscope.reproductions.kobayashi2020_inactive import least_active
+from unitscope.reproductions.kobayashi2020_layers import how_far, verdict_of
 from unitscope.reproductions.kobayashi2020_study import channels_shown, some_of
 from unitscope.stimuli.images import open_images
 
@@ -119,12 +121,32 @@ def test_inactive_units_are_counted_and_disturbed(study, claims) -> None:
     assert "1.270 (ResNet34)" in claims["noise in inactive units changes the loss, residual"]["paper"]
 
 
-def test_the_residual_network_shares_channels_the_plain_one_does_not_and_training_has_no_part_in_it(claims) -> None:
-    for what in ("mean stimulus", "response"):
-        found = claims[f"channels shared in the first stage, by {what}, residual"]
-        assert found["verdict"].startswith("shared")
-        assert "untrained copies" in found["found"]
-        assert claims[f"channels shared in the first stage, by {what}, plain"]["verdict"] == "not shared"
+def test_the_residual_network_shares_channels_and_the_plain_one_does_not(study, claims) -> None:
+    found = claims["channels shared in the first stage, by response, residual"]
+    assert found["verdict"].startswith("shared")
+    assert "untrained copies" in found["found"]
+    assert claims["channels shared in the first stage, by response, plain"]["verdict"] == "not shared"
+    with (study / "sharing.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["what"] == "mean stimulus"]
+    advantage = {name: [float(r["advantage"]) for r in rows if r["network"] == name] for name in ("residual", "plain")}
+    assert len(advantage["residual"]) == len(advantage["plain"]) == 6
+    assert np.nanmean(advantage["residual"]) > np.nanmean(advantage["plain"]) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("p", "advantage", "said"),
+    [
+        ([0.01, 0.01, 0.2], 0.3, "shared"),
+        ([0.01, 0.2, 0.2], 0.3, "in part"),
+        ([0.2, 0.2, 0.2], 0.3, "not shared"),
+        ([0.01, 0.01, 0.01], 0.05, "not shared"),
+        ([], 0.0, ""),
+    ],
+)
+def test_how_far_channels_are_shared(p: list[float], advantage: float, said: str) -> None:
+    rows = pd.DataFrame({"p": np.array(p, float), "advantage": np.full(len(p), advantage)})
+    assert how_far(rows) == said
+    assert verdict_of(rows, rows) == (said if said == "not shared" else f"{said}; untrained copies: {said}")
 
 
 def test_virtual_filters_are_those_of_the_second_down_sampling_or_of_what_there_is(claims) -> None:
@@ -199,5 +221,5 @@ def test_the_verb_refuses_a_paper_that_is_not_there(tmp_path, capsys) -> None:
 def test_finite_numbers_only_in_the_comparison(study) -> None:
     with (study / "sharing.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["what"] for row in rows} == {"mean stimulus", "response", "branch"}
+    assert {row["what"] for row in rows} == {"mean stimulus", "response"}
     assert np.isfinite([float(row["advantage"]) for row in rows if row["network"] == "residual"]).all()

@@ -69,8 +69,8 @@ def advantage_figure(table: pandas.DataFrame, *, what: str = "mean stimulus") ->
     colors = dict(zip(names, ("#b3361e", "#2b6cb0", "#4d7c3a", "#7b4fa3"), strict=False))
     figure = Figure(figsize=(6.6, 1.3 + 0.24 * len(places)), layout="constrained")
     axes = figure.subplots()
-    for row in rows.itertuples():
-        name, trained = _plain(row.network), not isinstance(row.seed, int)
+    for row, trained in zip(rows.itertuples(), rows["seed"].isna(), strict=True):
+        name = _plain(row.network)
         y = places[_place(row)] + 0.2 * (names.index(name) - (len(names) - 1) / 2)
         color = colors.get(name, INK)
         if trained:

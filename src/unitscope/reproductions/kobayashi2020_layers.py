@@ -25,7 +25,9 @@ Names = list[list[str]]
 """For each network the sites of the first stage."""
 
 SHARED = 0.1
-"""From this mean advantage of the same channel on, and with p < 0.05 for most pairs, channels are said to be shared."""
+"""From this mean advantage of the same channel on, and with p < 0.05 for most pairs of layers, channels are said to be
+shared; with fewer such pairs, in part.
+"""
 
 
 def compare_layers(study: Study) -> None:
@@ -37,15 +39,15 @@ def compare_layers(study: Study) -> None:
     first = first_stage(study)
     few = some_of(study.images, AT_FIRST)
     twins = [twin for number in range(len(study.networks)) for twin in twins_of(study, number, first[number], few)]
+    read = [behind(network, names) for network, names in zip(study.networks, first, strict=True)]
     for number, (network, record) in enumerate(zip(study.networks, study.records, strict=True)):
-        names = None if along_skips(record) else behind(network, first[number])
         tell = partial(study.tell, f"{study.titles[number]} along skips")
-        sharing(network, few, record=record, sites=names, baselines=UNTRAINED, progress=tell)
+        sharing(network, few, record=record, sites=read[number], baselines=UNTRAINED, progress=tell)
     table = compare(*study.records, *twins, to=study.to / "comparison", least=study.least)
     study.write("sharing", table)
     owners = owners_of(study, twins)
-    for what in ("mean stimulus", "response"):
-        claim_shared(study, table[table["what"] == what], first, owners, what)
+    for what, names in (("mean stimulus", first), ("response", read)):
+        claim_shared(study, table[table["what"] == what], names, owners, what)
         if (table["what"] == what).any():
             caption = (
                 f"By {what}: how much more similar the same channel of two layers is than different channels are. "
@@ -83,12 +85,10 @@ def owners_of(study: Study, twins: Sequence[Record]) -> dict[str, int]:
     return {name: place if place < count else (place - count) // UNTRAINED for place, name in enumerate(names)}
 
 
-def claim_shared(study: Study, table: pandas.DataFrame, first: Names, owners: dict[str, int], what: str) -> None:
+def claim_shared(study: Study, table: pandas.DataFrame, names: Names, owners: dict[str, int], what: str) -> None:
     for number, title in enumerate(study.titles):
-        names = first[number] if what == "mean stimulus" else behind(study.networks[number], first[number])
-        rows = table[
-            (table["network"].map(owners) == number) & table["first"].isin(names) & table["second"].isin(names)
-        ]
+        here = table["first"].isin(names[number]) & table["second"].isin(names[number])
+        rows = table[here & (table["network"].map(owners) == number)]
         own, others = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
         if own.empty:
             continue
@@ -106,15 +106,17 @@ def claim_shared(study: Study, table: pandas.DataFrame, first: Names, owners: di
 
 
 def verdict_of(own: pandas.DataFrame, others: pandas.DataFrame) -> str:
-    """Whether channels are shared, and whether that was there before training."""
-    trained, before = (is_shared(rows) for rows in (own, others))
-    if not trained:
-        return "not shared" + ("; untrained copies share them" if before else "")
-    return "shared" + ("; so they are in untrained copies" if before else "; not in untrained copies")
+    """Whether channels are shared, and whether that was so before training."""
+    trained, before = how_far(own), how_far(others)
+    return trained if trained == "not shared" and before in ("", trained) else f"{trained}; untrained copies: {before}"
 
 
-def is_shared(rows: pandas.DataFrame) -> bool:
-    return len(rows) > 0 and bool(rows["advantage"].mean() > SHARED and (rows["p"] < 0.05).mean() > 0.5)
+def how_far(rows: pandas.DataFrame) -> str:
+    """Whether the same channel is more similar than others, by how many of the pairs of layers tell it from chance."""
+    if rows.empty:
+        return ""
+    share = float((rows["p"] < 0.05).mean()) if rows["advantage"].mean() > SHARED else 0.0
+    return "shared" if share > 0.5 else "in part" if share > 0 else "not shared"
 
 
 def show_matrices(study: Study, table: pandas.DataFrame, first: Names) -> None:

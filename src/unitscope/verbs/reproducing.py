@@ -27,9 +27,8 @@ def reproduce(
     """Repeat a study on given networks and images: what the paper says, what is found, and its figures.
 
     Args:
-        paper: dogs (category selectivity at both poles), zipser2015 (does the position of a neuron matter?).
-        paper: dogs (category selectivity at both poles), or kobayashi2020 (preferred stimuli, virtual filters, shared
-            channels, inactive units).
+        paper: dogs (category selectivity at both poles), kobayashi2020 (preferred stimuli, virtual filters, shared
+            channels, inactive units), zipser2015 (does the position of a neuron matter?).
         images: A folder with a sub-folder per class, a list, tar files, or builtin, which is where none is given.
         to: The folder for records, figures and the report.
         models: What `unitscope sites` takes, one or several. By default the shipped pair.

@@ -50,7 +50,7 @@ DEPARTURES = (
 )
 
 CONCLUSION = (
-    "To be concluded: which of the paper's statements hold for these networks and images, each beside its chance level. "
+    "To be concluded: which of the paper's statements hold for these networks and images, each beside chance. "
     "Where untrained copies share channels, too, the skip does that by itself, and only what exceeds them is learned. "
     "Not to be concluded: that the paper's own networks differ from what it says of them; these are others, and so are "
     "the images. A network without inactive units can neither support nor refute what noise in such units does."

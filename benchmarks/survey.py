@@ -115,53 +115,59 @@ def in_turns(network, images, arguments):  # type: ignore[no-untyped-def]
     pictures = torch.stack([torch.from_numpy(pixels) for pixels in images.pixels]).permute(0, 3, 1, 2)
     formats = (torch.contiguous_format, torch.channels_last)
     ways = [(batch, kind) for batch in BATCHES for kind in formats]
-    tried = {way: min(bare(network, pictures[:64], *way) for _ in (0, 1)) for way in ways}
+    tried = {way: min(bare(network, pictures[:32], *way)[0] for _ in (0, 1)) for way in ways}
     batch, kind = min(tried, key=tried.get)
-    clock = time.perf_counter()
-    first, surveyed, shown = 0.0, [], []
-    started = clock
+    started = clock = clocks()
+    before, surveyed, shown = 0.0, [], []
 
     def turn(done: int, _total: int) -> None:
-        nonlocal clock, first
-        now = time.perf_counter()
+        nonlocal clock, before
+        now = clocks()
         if done == arguments.batch:  # what is done once lies before; what the first batch takes is added later
-            first, clock = now - clock, now
+            before, clock = now[0] - clock[0], now
             return
         if done % BLOCK:
             return
         heard = BLOCK - arguments.batch if done == BLOCK else BLOCK
-        surveyed.append((now - clock) / heard)
-        shown.append(bare(network, pictures[done - BLOCK : done], batch, kind) / BLOCK)
-        clock = time.perf_counter()
+        surveyed.append([(b - a) / heard for a, b in zip(clock, now, strict=True)])
+        shown.append([each / BLOCK for each in bare(network, pictures[done - BLOCK : done], batch, kind)])
+        clock = clocks()
 
     with tempfile.TemporaryDirectory() as folder:
         means = [arguments.with_means] if arguments.with_means else []
         unitscope.survey(network, images, to=Path(folder) / "r", batch=arguments.batch, means=means, progress=turn)
-        after = time.perf_counter() - clock
-    ratios = [a / b for a, b in zip(surveyed, shown, strict=True)]
+        after = time.perf_counter() - clock[0]
+    (wall, wall_bare), (cpu, cpu_bare) = (([turn[i] for turn in surveyed], [turn[i] for turn in shown]) for i in (0, 1))
     return {
-        "bare": 1e3 * sum(shown) / len(shown),
-        "survey": 1e3 * sum(surveyed) / len(surveyed),
-        "ratio": sum(surveyed) / sum(shown),
-        "median": median(ratios),
-        "ratios": ratios,
+        "bare": 1e3 * median(wall_bare),
+        "survey": 1e3 * median(wall),
+        "ratio": median(a / b for a, b in zip(wall, wall_bare, strict=True)),
+        "ratios": [a / b for a, b in zip(wall, wall_bare, strict=True)],
+        "cpu_bare": 1e3 * median(cpu_bare),
+        "cpu_survey": 1e3 * median(cpu),
+        "cpu_ratio": median(a / b for a, b in zip(cpu, cpu_bare, strict=True)),
         "bare_batch": f"{batch} {str(kind).split('.')[-1]}",
-        "before": first,
+        "before": before,
         "after": after,
-        "whole": time.perf_counter() - started,
+        "whole": time.perf_counter() - started[0],
     }
 
 
+def clocks() -> tuple[float, float]:
+    """Seconds that went by, and seconds that this process computed, on all its threads."""
+    return time.perf_counter(), time.process_time()
+
+
 def bare(network, pictures, batch, kind):  # type: ignore[no-untyped-def]
-    """Seconds for showing the pictures and nothing else."""
+    """Seconds for showing the pictures and nothing else, of both clocks."""
     import torch
 
-    started = time.perf_counter()
+    started = clocks()
     with torch.no_grad():
         for i in range(0, len(pictures), batch):
             x = network.prepare(pictures[i : i + batch].float().div_(255)).contiguous(memory_format=kind)
             network.module(x)
-    return time.perf_counter() - started
+    return [b - a for a, b in zip(started, clocks(), strict=True)]
 
 
 def through(network, images, batch, *, forward):  # type: ignore[no-untyped-def]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
+import json
 import os
 import re
 import signal
@@ -12,6 +14,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -371,6 +374,60 @@ def test_progress_is_shown_on_a_terminal_only(
     assert out == ""
     assert "looking: 100%" in err
     assert "drawing:  50%" in err
+
+
+def test_a_survey_s_bar_tells_images_per_second_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with manners.bars(" images") as tell:
+        tell("resnet18", 1, 100)
+        time.sleep(0.15)
+        tell("resnet18", 50, 100)
+    last = capsys.readouterr().err.rstrip().split("\r")[-1]
+    assert re.search(r"50/100 \[00:00, 00:00 left, \d+\.\d+ images/s\]", last), last
+
+
+@pytest.fixture(scope="module")
+def surveyed(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+    place = tmp_path_factory.mktemp("surveyed") / "record"
+    said = io.StringIO()
+    with redirect_stdout(said), pytest.raises(SystemExit) as stopped:
+        cli.main(["survey", TINY, str(photographs), "--size", "32", "--to", str(place), "--json"])
+    assert stopped.value.code == 0
+    (place / "said.json").write_text(said.getvalue())
+    return place
+
+
+def test_a_survey_tells_scripts_what_it_found(surveyed: Path) -> None:
+    said = json.loads((surveyed / "said.json").read_text())
+    assert (said["record"], said["images"], said["unreadable"]) == (str(surveyed), 12, 1)
+    assert [site["channels"] for site in said["sites"]] == [5, 5, 7]
+    assert said["inactive"] == sum(site["inactive"] for site in said["sites"]) >= 1
+    assert said["units"] == 17
+
+
+def test_shards_and_their_merging_tell_scripts_so(
+    unitscope: Say, surveyed: Path, photographs: Path, tmp_path: Path
+) -> None:
+    shown = ["--size", "32", "--shard", "1/1", "--to", tmp_path / "part", "--json"]
+    assert json.loads(unitscope("survey", TINY, photographs, *shown).out)["shard"] == "1/1"
+    merged = json.loads(unitscope("merge", tmp_path / "part", "--to", tmp_path / "whole", "--json").out)
+    alone = json.loads((surveyed / "said.json").read_text())
+    assert {**merged, "record": ""} == {**alone, "record": ""}
+
+
+def test_measures_and_sites_are_told_as_json(unitscope: Say, surveyed: Path) -> None:
+    said = json.loads(unitscope("measure", surveyed, "--json").out)
+    activity = said["measures"]["activity"]
+    assert activity["rows"] == 17
+    assert Path(activity["table"]).exists()
+    assert activity["columns"]["never_positive"]["holds_for"] >= 1
+    assert 0 <= activity["columns"]["positive_share"]["median"] <= 1
+    assert activity["columns"]["certified_dead"] == {"known": 17, "holds_for": 1}
+    listed = json.loads(unitscope("sites", TINY, "--size", "32", "--json").out)["sites"]
+    assert listed[0]["field"]["size"] == [3, 3]
+    assert [site["site"] for site in listed if site["surveyed"]] == ["0", "2", "3"]
 
 
 def test_measure_prints_and_keeps_the_table(unitscope: Say, tmp_path: Path) -> None:

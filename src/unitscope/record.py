@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from unitscope.optima import Optima
 
+CHUNK = 64
+"""Units in a chunk of an array."""
+
 FORMAT = 1
 """Version of the record's form. A record of another version is refused in words."""
 
@@ -278,7 +281,7 @@ def write_arrays(path: Path, arrays: Mapping[str, tuple[Any, tuple[str, ...]]]) 
     group = zarr.create_group(str(temporary))
     for name, (values, dimensions) in arrays.items():
         dtype = np.dtype(values.dtype)
-        chunks = (min(256 if len(values.shape) == 1 else 64, max(1, values.shape[0])), *values.shape[1:])
+        chunks = (min(256 if len(values.shape) == 1 else CHUNK, max(1, values.shape[0])), *values.shape[1:])
         array = group.create_array(
             name,
             shape=values.shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import warnings
 from pathlib import Path
@@ -13,8 +14,9 @@ from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
 from unitscope.errors import Failure
 from unitscope.networks import load
-from unitscope.recording.cluster import cluster, part_of, spans_kept
-from unitscope.recording.survey import survey
+from unitscope.recording.cluster import alone, cluster, part_of, spans_kept
+from unitscope.recording.survey import Plan, survey
+from unitscope.stimuli.images import open_images
 
 pytestmark = [
     needs("ray"),
@@ -59,6 +61,16 @@ def test_a_cluster_of_two_nodes_that_loses_one_gives_the_same_bytes(folder, tmp_
     assert told[-1] == (1300, 1300)
     assert len(told) == 6
     assert contents(there.path) == contents(here.path)
+
+
+def test_the_plan_goes_without_the_network(folder):
+    network = load("resnet18", width=16, classes=2, size=32, seed=0)
+    settings = {"resize": None, "batch": 32, "top": 3, "per_image": 1, "means": (), "responses": False, "shard": None}
+    plan = Plan.of(network, open_images(folder), sites=["bn1", "layer2.0.bn2"], **settings)
+    weights = sum(value.nbytes for value in network.module.state_dict().values())
+    assert len(pickle.dumps(plan)) > weights
+    assert len(pickle.dumps(alone(plan))) < weights / 10
+    assert alone(plan).sites["bn1"].field() == plan.sites["bn1"].field()
 
 
 def test_parts_inside_a_larger_one_are_left_over_and_go(tmp_path):

@@ -64,7 +64,7 @@ def session_over(responses: np.ndarray, kept: Settings, *, last: bool) -> Sessio
             if len(part):
                 heard[name].hear(maps[part], torch.from_numpy(part), readable[part], pictures[part])
         facts = [Shown("", 0, "")] * len(block)
-        session.take(heard, [pictures[block]], readable[block].numpy(), labels[block], facts)
+        session.take(heard, [session.cut(pictures[block])], readable[block].numpy(), labels[block], facts)
     return session
 
 

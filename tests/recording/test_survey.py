@@ -219,6 +219,26 @@ def test_a_mean_that_does_not_exist_is_refused(network, folder, tmp_path):
         survey(network, folder, to=tmp_path / "r", sites=["bn1"], means=["beste"])
 
 
+def test_an_engine_that_does_not_exist_is_refused(network, folder, tmp_path):
+    with pytest.raises(BadInput, match="no engine 'rya'"):
+        survey(network, folder, to=tmp_path / "r", sites=SITES, engine="rya")
+    assert not (tmp_path / "r").exists()
+
+
+def test_in_16_bits_responses_are_almost_the_same(network, folder, record, tmp_path):
+    short = survey(network, folder, to=tmp_path / "r", sites=SITES, top=5, precision="bfloat16")
+    here, there = short.units(), record.units()
+    assert (here.images == there.images).all()
+    assert (here.peak_max != there.peak_max).mean() > 0.5
+    scale = there.groupby("site").peak_max.transform(lambda peaks: peaks.abs().max())
+    assert ((here.peak_max - there.peak_max).abs() < 0.05 * scale).all()
+    assert short.facts["settings"]["precision"] == "bfloat16"
+    with pytest.raises(Failure, match="made with other settings"):
+        survey(network, folder, to=tmp_path / "r", sites=SITES, top=5)
+    with pytest.raises(BadInput, match=r"no precision 'half'\. There are float32, bfloat16"):
+        survey(network, folder, to=tmp_path / "s", sites=SITES, precision="half")
+
+
 def test_the_dead_unit_is_found(record):
     units = record.units()
     assert units[(units.site == "maxpool") & (units.channel == 2)].inactive.all()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def show_on_cluster(
     ray = cluster()
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     task = ray.remote(num_cpus=workers, num_gpus=gpus, max_retries=-1)
-    seen = (ray.put(network.to("cpu")), ray.put(images), ray.put(plan), str(parts.resolve()))
+    seen = (ray.put(network.to("cpu")), ray.put(images), ray.put(alone(plan)), str(parts.resolve()))
     kept = spans_kept(parts)
     running = {
         task(show_span).remote(*seen, wanted, workers, strict): wanted
@@ -81,13 +82,11 @@ def show_span(
     network: Network, images: Images, plan: Plan, parts: str, wanted: Span, workers: int, strict: bool
 ) -> None:
     """The task of one machine: show the blocks of a span, and leave their part."""
-    import dataclasses
-
     from unitscope.recording.survey import show_blocks
 
     torch.set_num_threads(workers)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
-    own = dataclasses.replace(plan, first=wanted[0], last=wanted[1])
+    own = replace(plan, first=wanted[0], last=wanted[1])
     session = Session.begin(own.sites, own.settings, first=own.first)
     show_blocks(network, images, own, session, workers=workers, strict=strict)
     save(session, part_of(Path(parts), wanted))
@@ -103,6 +102,11 @@ def merge_spans(plan: Plan, parts: str, left: Span, right: Span) -> None:
     save(sessions[0].merge(sessions[1]), part_of(Path(parts), (left[0], right[1])))
     for span in (left, right):
         part_of(Path(parts), span).unlink(missing_ok=True)
+
+
+def alone(plan: Plan) -> Plan:
+    """The plan without the network, which its sites can ask what they see from elsewhere."""
+    return replace(plan, sites={name: replace(site, views=None) for name, site in plan.sites.items()})
 
 
 def cluster() -> Any:

@@ -11,14 +11,15 @@ namespace {
 
 constexpr long CHUNK = 256;  // positions that are summed up together
 constexpr long ROWS = 8;     // a chunk is seen as up to 8 rows of up to 32 positions
-constexpr long GROUP = 32;   // units that a thread takes at a time
+constexpr long GROUP = 64;   // units that a thread takes at a time
+constexpr long STEPS = 8;    // positions of each row that are taken of all stimuli in turn, while their map is at hand
 
 #if defined(__AVX512F__)
-constexpr long WIDE = 16;
+constexpr long WIDE = 16, ABREAST = 4;  // lanes of a register, and how many of them there are room for side by side
 #elif defined(__AVX__)
-constexpr long WIDE = 8;
+constexpr long WIDE = 8, ABREAST = 1;
 #else
-constexpr long WIDE = 4;
+constexpr long WIDE = 4, ABREAST = 1;
 #endif
 typedef float Wide __attribute__((vector_size(4 * WIDE)));
 typedef float Four __attribute__((vector_size(16)));
@@ -33,12 +34,25 @@ template <class T> inline void store(float *to, T value) { std::memcpy(to, &valu
 template <class T> inline T more(T a, T b) { return a > b ? a : b; }
 template <class T> inline T less(T a, T b) { return a < b ? a : b; }
 
+struct Places {
+    float *high, *low, *sum, *above;
+};
+
 // What is known of some lanes (units or positions) of a chunk: extremes, sum, how many were above zero.
 template <class T> struct Reading {
     T high = T{} - INFINITY, low = T{} + INFINITY, sum{}, above{};
 
-    // Position p of all rows, for as many rows as have one. They are also added to the response map.
-    template <int rows> inline void take(const float *x, float *map, long apart)
+    void resume(Places at, long i)
+    {
+        high = load<T>(at.high + i), low = load<T>(at.low + i), sum = load<T>(at.sum + i), above = load<T>(at.above + i);
+    }
+    void leave(Places at, long i) const
+    {
+        store(at.high + i, high), store(at.low + i, low), store(at.sum + i, sum), store(at.above + i, above);
+    }
+
+    // One position of all rows, for as many rows as have one. They are also added to the response map.
+    template <int rows> inline void take(const float *x, float *map, long apart, long apart_on_map)
     {
         T a[ROWS]{};
         for (int i = 0; i < rows; i++) a[i] = load<T>(x + i * apart);
@@ -46,14 +60,19 @@ template <class T> struct Reading {
         for (int i = 1; i < rows; i++) up = more(a[i], up), down = less(a[i], down);
         high = more(up, high);
         low = less(down, low);
-        for (int i = 0; i < rows; i++) above += a[i] > 0 ? T{} + 1.0f : T{};
-        for (int i = 0; i < rows; i++) store<T>(map + i * apart, load<T>(map + i * apart) + a[i]);
+        T one[ROWS]{};
+        for (int i = 0; i < rows; i++) one[i] = a[i] > 0 ? T{} + 1.0f : T{};
+        above += ((one[0] + one[1]) + (one[2] + one[3])) + ((one[4] + one[5]) + (one[6] + one[7]));  // exact to 2^24
+        for (int i = 0; i < rows; i++) {
+            float *sum_here = map + i * apart_on_map;
+            store<T>(sum_here, load<T>(sum_here) + a[i]);
+        }
         sum += ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
     }
 
     template <int rows> inline void run(long from, long to, const float *x, float *map, long step, long apart)
     {
-        for (long p = from; p < to; p++) take<rows>(x + p * step, map + p * step, apart);
+        for (long p = from; p < to; p++) take<rows>(x + p * step, map + p * step, apart, apart);
     }
 
     void steps(long rows, long from, long to, const float *x, float *map, long step, long apart)
@@ -74,23 +93,72 @@ template <class T> struct Reading {
 // A chunk of `length` positions: rows of `row`, the last of which may be shorter.
 struct Shape {
     long row, rows, full;  // steps before `full` have all rows, later ones have one less
-    explicit Shape(long length) : row((length + ROWS - 1) / ROWS), rows((length + row - 1) / row), full(length - (rows - 1) * row) {}
+    explicit Shape(long length)
+        : row((length + ROWS - 1) / ROWS), rows((length + row - 1) / row), full(length - (rows - 1) * row)
+    {
+    }
 };
 
-struct Places {
-    float *high, *low, *sum, *above;
-};
-
-// Channels lie side by side: a lane is a unit.
-template <class T> inline void chunk_of_units(const float *x, float *map, long units, Shape chunk, Places to, long at)
+// Channels lie side by side: a lane is a unit. `abreast` neighbors are read together, so that memory comes in order.
+template <class T, int abreast, int rows>
+inline void steps_of_units(Reading<T> (&of)[abreast], long steps, const float *x, float *map, long units, long apart)
 {
-    Reading<T> reading;
-    reading.steps(chunk.rows, 0, chunk.full, x, map, units, chunk.row * units);
-    reading.steps(chunk.rows - 1, chunk.full, chunk.row, x, map, units, chunk.row * units);
-    store<T>(to.high + at, reading.high);
-    store<T>(to.low + at, reading.low);
-    store<T>(to.sum + at, reading.sum);
-    store<T>(to.above + at, reading.above);
+    constexpr long lanes = sizeof(T) / 4, width = abreast * lanes;
+    for (long p = 0; p < steps; p++)
+#pragma GCC unroll 4
+        for (int i = 0; i < abreast; i++)
+            of[i].template take<rows>(x + p * units + i * lanes, map + p * ROWS * width + i * lanes, apart, width);
+}
+
+template <class T, int abreast>
+inline void steps_of_units(Reading<T> (&of)[abreast], long rows, long steps, const float *x, float *map, long units,
+                           long apart)
+{
+    switch (rows) {
+    case 8: return steps_of_units<T, abreast, 8>(of, steps, x, map, units, apart);
+    case 7: return steps_of_units<T, abreast, 7>(of, steps, x, map, units, apart);
+    case 6: return steps_of_units<T, abreast, 6>(of, steps, x, map, units, apart);
+    case 5: return steps_of_units<T, abreast, 5>(of, steps, x, map, units, apart);
+    case 4: return steps_of_units<T, abreast, 4>(of, steps, x, map, units, apart);
+    case 3: return steps_of_units<T, abreast, 3>(of, steps, x, map, units, apart);
+    case 2: return steps_of_units<T, abreast, 2>(of, steps, x, map, units, apart);
+    case 1: return steps_of_units<T, abreast, 1>(of, steps, x, map, units, apart);
+    }
+}
+
+// A chunk of some stimuli's maps, `stimulus` floats apart, for units of the first `at`; answers lie `answer` apart.
+struct Stack {
+    const float *x;
+    float *map;
+    long count, stimulus, units, answer;
+    const uint8_t *readable;
+};
+
+template <class T, int abreast> inline void chunk_of_units(const Stack &of, Shape chunk, Places to, long at)
+{
+    constexpr long lanes = sizeof(T) / 4, width = abreast * lanes;
+    alignas(64) float map[STEPS * ROWS * width];  // on the map itself, rows may lie at distances that share a cache line
+    for (long from = 0; from < chunk.row; ) {
+        const long whole = from < chunk.full ? chunk.full : chunk.row, end = whole < from + STEPS ? whole : from + STEPS;
+        const long rows = chunk.rows - (from >= chunk.full);
+        for (long p = from; p < end; p++)
+            for (long i = 0; i < rows; i++)
+                std::memcpy(map + ((p - from) * ROWS + i) * width, of.map + (i * chunk.row + p) * of.units, 4 * width);
+        for (long n = 0; n < of.count; n++) {
+            if (!of.readable[n]) continue;
+            Reading<T> here[abreast];
+            const long place = at + n * of.answer;
+            if (from)
+                for (int i = 0; i < abreast; i++) here[i].resume(to, place + i * lanes);
+            steps_of_units<T, abreast>(here, rows, end - from, of.x + n * of.stimulus + from * of.units, map, of.units,
+                                       chunk.row * of.units);
+            for (int i = 0; i < abreast; i++) here[i].leave(to, place + i * lanes);
+        }
+        for (long p = from; p < end; p++)
+            for (long i = 0; i < rows; i++)
+                std::memcpy(of.map + (i * chunk.row + p) * of.units, map + ((p - from) * ROWS + i) * width, 4 * width);
+        from = end;
+    }
 }
 
 // Positions lie side by side: a lane is a position, and the sums of a chunk's steps are added in their order.
@@ -99,10 +167,7 @@ template <class T> inline long lanes(long p, long to, long rows, long row, const
     for (; p + long(sizeof(T) / 4) <= to; p += sizeof(T) / 4) {
         Reading<T> reading;
         reading.steps(rows, 0, 1, x + p, map + p, 0, row);
-        store<T>(kept.high + p, reading.high);
-        store<T>(kept.low + p, reading.low);
-        store<T>(kept.sum + p, reading.sum);
-        store<T>(kept.above + p, reading.above);
+        reading.leave(kept, p);
     }
     return p;
 }
@@ -165,22 +230,24 @@ void hear(const Ear *ear, const float *x, long first, long count, long last, con
             const long from = q * CHUNK, length = positions - from < CHUNK ? positions - from : CHUNK;
             const long end = units < (g + 1) * GROUP ? units : (g + 1) * GROUP;
             const Shape chunk(length);
-            for (long n = 0; n < count; n++) {
-                if (!readable[n]) continue;
-                const long at = (n * chunks + q) * units;
-                long u = g * GROUP;
-                if (!last) {
-                    for (; u < end; u++)
-                        chunk_of_positions(x + (n * units + u) * positions + from, ear->map + u * positions + from,
-                                           chunk, parts, at + u);
-                    continue;
-                }
-                const float *here = x + (n * positions + from) * units;
-                float *map = ear->map + from * units;
-                for (; u + WIDE <= end; u += WIDE) chunk_of_units<Wide>(here + u, map + u, units, chunk, parts, at + u);
-                for (; u + 4 <= end; u += 4) chunk_of_units<Four>(here + u, map + u, units, chunk, parts, at + u);
-                for (; u < end; u++) chunk_of_units<float>(here + u, map + u, units, chunk, parts, at + u);
+            long u = g * GROUP;
+            const auto stack = [=](long unit) {
+                return Stack{x + from * units + unit, ear->map + from * units + unit, count, positions * units, units,
+                             chunks * units, readable};
+            };
+            if (last) {
+                for (; u + ABREAST * WIDE <= end; u += ABREAST * WIDE)
+                    chunk_of_units<Wide, ABREAST>(stack(u), chunk, parts, q * units + u);
+                for (; u + WIDE <= end; u += WIDE) chunk_of_units<Wide, 1>(stack(u), chunk, parts, q * units + u);
+                for (; u + 4 <= end; u += 4) chunk_of_units<Four, 1>(stack(u), chunk, parts, q * units + u);
+                for (; u < end; u++) chunk_of_units<float, 1>(stack(u), chunk, parts, q * units + u);
+                continue;
             }
+            for (; u < end; u++)
+                for (long n = 0; n < count; n++)
+                    if (readable[n])
+                        chunk_of_positions(x + (n * units + u) * positions + from, ear->map + u * positions + from, chunk,
+                                           parts, (n * chunks + q) * units + u);
         }
 #pragma omp parallel for schedule(static)
     for (long g = 0; g < groups; g++) {

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from unitscope.anatomy.certificates import NAMES as CERTIFIED
@@ -149,18 +150,21 @@ class Session:
         last = last or {}
         return {name: state.hearing(device, last.get(name)) for name, state in self.sites.items()}
 
+    def cut(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> dict[View, np.ndarray]:
+        """What the sites' center neurons see of a batch of pictures: all that is kept of it to the end of the block."""
+        views = set().union(*(state.views for state in self.sites.values()))
+        return {view: np.ascontiguousarray(view.cut(pictures).numpy()) for view in views}
+
     def take(
         self,
         heard: Mapping[str, Hearing | QuickHearing],
-        pictures: Sequence[Tensor],
+        cuts: Sequence[Mapping[View, np.ndarray]],
         readable: np.ndarray,
         labels: np.ndarray,
         shown: Sequence[Shown],
     ) -> None:
-        """Take in what all sites answered to a block of pictures."""
-        views = set().union(*(state.views for state in self.sites.values()))
-        whole = torch.cat(list(pictures))
-        patches = {view: view.cut(whole).numpy() for view in views}
+        """Take in what all sites answered to a block of pictures, of each batch of which there are `cuts`."""
+        patches = {view: np.concatenate([cut[view] for cut in cuts]) for view in cuts[0]}
         for name, state in self.sites.items():
             block = heard[name].close(self.blocks, readable, labels, patches)
             for kept in state.statistics.values():

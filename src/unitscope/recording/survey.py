@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,9 @@ from unitscope.recording.electrode import Electrodes, choose, place
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
-from unitscope.recording.showing import Batch, batches, default_workers
+from unitscope.recording.showing import Batch, Shown, batches, default_workers
 from unitscope.recording.tables import finish, images_table
+from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.stimuli.presentation import Presentation
 from unitscope.vocabulary import Size
@@ -34,6 +35,15 @@ from unitscope.vocabulary import Size
 if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.vocabulary import Site
+
+ENGINES = ("local", "ray")
+"""Where the images are shown: here, or on the Ray cluster that is there."""
+
+BATCH = {"cpu": 8, "cuda": 64}
+"""Images shown at once unless told otherwise: on a CPU so few that their response maps stay near the processor."""
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+"""What the network computes in. What is read is summed up in float32 and wider either way."""
 
 Progress = Callable[[int, int], None]
 """Told the number of stimuli shown so far, and of all."""
@@ -50,11 +60,12 @@ def survey(
     means: Iterable[str] = (),
     responses: bool = False,
     resize: int | Size | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     workers: int | None = None,
     strict: bool = False,
     shard: str | None = None,
-    engine: Literal["local", "ray"] = "local",
+    precision: str = "float32",
+    engine: str = "local",
     span: int = 64,
     put_aside_every: float = 60.0,
     progress: Progress | None = None,
@@ -66,19 +77,25 @@ def survey(
     highest and lowest responses (`per_image` of one image) with position and exact box, extremes, means, counts,
     histograms, the mean response at each position and for each label, and the mean preferred stimulus of its center
     neuron (kobayashi2020, eq. 4 and 5). Memory does not grow with the number of images, unless with `responses` peak,
-    trough and mean of every unit's response to every image are kept, 12 bytes each. The session is put aside
-    every `put_aside_every` seconds; the same call resumes it, and the record does not depend, bit for bit, on
-    `workers`, shards or interruptions. An image that cannot be read is noted in `images.parquet` and skipped; with
-    `strict` it ends the survey. `shard` ("2/8") shows one part of the images only; `merge` makes a record of all
-    parts. The engine "ray" shows them on the Ray cluster that is there, in tasks of `span` blocks of 256 images.
+    trough and mean of every unit's response to every image are kept, 12 bytes each. `batch` images are shown at once,
+    by default 8, on a GPU 64. The session is put aside every `put_aside_every` seconds; the same call resumes it, and
+    the record does not depend, bit for bit, on `workers`, shards or interruptions. An image that cannot be read is
+    noted in `images.parquet` and skipped; with `strict` it ends the survey. With the `precision` "bfloat16" the
+    network's convolutions and products are computed in 16 bits (torch.autocast): responses keep 8 significant bits, so
+    that ties and near ties are ordered otherwise. `shard` ("2/8") shows one part of the images only; `merge` makes a
+    record of all parts. The engine "ray" shows them on the Ray cluster that is there, in tasks of `span` blocks of 256
+    images.
 
-    Raises BadInput for images or sites that are not there; Failure where the folder holds another survey, or cannot
-    be written.
+    Raises BadInput for images, sites, an engine or a precision that are not there; Failure where the folder holds
+    another survey, or cannot be written.
     """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
     images = open_images(images)
+    batch = BATCH.get(network.device.type, BATCH["cuda"]) if batch is None else batch
     plan = Plan.of(
         network, images, sites=sites, resize=resize, batch=batch, top=top, per_image=per_image, means=means,
-        responses=responses, shard=shard,
+        responses=responses, precision=precision, shard=shard,
     )  # fmt: skip
     folder = Path(to)
     if finished(folder, plan.facts):
@@ -115,6 +132,7 @@ class Plan:
     first: int
     last: int
     facts: dict[str, Any]
+    precision: str = "float32"
 
     @classmethod
     def of(
@@ -130,6 +148,7 @@ class Plan:
         means: Iterable[str],
         responses: bool,
         shard: str | None,
+        precision: str = "float32",
     ) -> Plan:
         if network.inputs != 3:
             raise BadInput(f"photographs have 3 colors; {network.name} takes {network.inputs} input channels.")
@@ -138,6 +157,8 @@ class Plan:
                 f"top must be at least 1 (it was {top}), per_image 1 to top (it was {per_image}) "
                 f"and batch a divisor of {BLOCK} (it was {batch})."
             )
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS, advice=f"There are {', '.join(PRECISIONS)}.")
         everything = sites_of(network)
         chosen = choose(everything, [sites] if isinstance(sites, str) else sites)
         if not chosen:
@@ -148,9 +169,12 @@ class Plan:
         settings = Settings(top, per_image, images.labels, network.inputs, known_means(means), responses)
         facts = describe(network, images, chosen, presentation, settings, batch=batch)
         facts["kernels"] = kernel_sites(network, everything, chosen)
+        if precision != "float32":
+            facts["settings"]["precision"] = precision
         if shard:
             facts["shard"] = [part, of]
-        return cls(chosen, settings, presentation, batch, (part - 1) * blocks // of, part * blocks // of, facts)
+        first, last = ((part - before) * blocks // of for before in (1, 0))
+        return cls(chosen, settings, presentation, batch, first, last, facts, precision)
 
 
 def known_means(means: Iterable[str]) -> tuple[str, ...]:
@@ -202,35 +226,42 @@ def show_blocks(
     first, last = session.blocks * BLOCK, min(plan.last * BLOCK, len(images))
     code: dict[str | None, int] = {label: number for number, label in enumerate(plan.settings.labels)}
     labels = np.array([code.get(item.label, -1) for item in images.items[first:last]], dtype=np.int64)
-    heard, shown = session.hearings(network.device), list[Batch]()
+    heard, facts, cuts = session.hearings(network.device), list[Shown](), list[dict[View, np.ndarray]]()
     placed = place(network, plan.sites)
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
             refuse_unreadable(part, images)
-        listen(network, part, placed, heard)
-        shown.append(part)
+        listen(network, part, placed, heard, precision=plan.precision)
+        cuts.append(session.cut(part.pictures))
+        facts += part.shown
         done = int(part.images[-1]) + 1
         if done % BLOCK == 0 or done == last:
-            readable = torch.cat([batch.readable for batch in shown]).numpy()
-            here = labels[done - first - len(readable) : done - first]
-            facts = [fact for batch in shown for fact in batch.shown]
-            session.take(heard, [batch.pictures for batch in shown], readable, here, facts)
-            heard, shown = session.hearings(network.device, heard), []
+            readable = np.array([not fact.error for fact in facts])
+            here = labels[done - first - len(facts) : done - first]
+            session.take(heard, cuts, readable, here, facts)
+            heard, facts, cuts = session.hearings(network.device, heard), [], []
             if put_aside is not None:
                 put_aside()
         if progress is not None:
             progress(done - plan.first * BLOCK, last - plan.first * BLOCK)
 
 
-def listen(network: Network, batch: Batch, electrodes: Electrodes, heard: Mapping[str, Hearing | QuickHearing]) -> None:
+def listen(
+    network: Network,
+    batch: Batch,
+    electrodes: Electrodes,
+    heard: Mapping[str, Hearing | QuickHearing],
+    *,
+    precision: str = "float32",
+) -> None:
     """Show one batch to the network, and let each site be heard."""
-    device = network.device
+    device, kind = network.device, PRECISIONS[precision]
     images, readable = batch.images.to(device), batch.readable.to(device)
 
     def keep(site: Site, responses: Tensor) -> None:
         heard[site.name].hear(responses.float(), images, readable, batch.pictures)
 
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
         x = network.prepare(batch.pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
         electrodes.show(x, keep)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from unitscope.anatomy.certificates import NAMES as CERTIFIED
-from unitscope.record import Pieces, write_arrays, write_facts, write_table
+from unitscope.record import CHUNK, Pieces, write_arrays, write_facts, write_table
 from unitscope.recording.center import mean_stimuli, reliability
 from unitscope.recording.positions import WHERE, PositionSums
 from unitscope.recording.responses import KINDS
@@ -169,17 +169,27 @@ def position_arrays(states: list[SiteState]) -> Arrays:
 
 
 def pictures_of(states: list[SiteState], name: str, means: Callable[[Any], np.ndarray]) -> Pieces:
-    """The means of the sums `name`, 64 x 64 pixels for every unit, site by site; NaN for units that have none."""
-    colors = states[0].settings.colors
-
-    def of_site(state: SiteState) -> np.ndarray:
-        pictures = np.full((state.site.channels, colors, EXACT, EXACT), np.nan, dtype=np.float32)
-        for sums in state.kept(name):
-            pictures[sums.channels] = means(sums)
-        return pictures
-
+    """The means of the sums `name`, 64 x 64 pixels for every unit, a chunk at a time; NaN for units that have none."""
     units = sum(state.site.channels for state in states)
-    return Pieces((units, colors, EXACT, EXACT), np.float32, map(of_site, states))
+    shape = (units, states[0].settings.colors, EXACT, EXACT)
+    return Pieces(shape, np.float32, chunks_of_pictures(states, name, means, shape[1:]))
+
+
+def chunks_of_pictures(
+    states: list[SiteState], name: str, means: Callable[[Any], np.ndarray], shape: tuple[int, ...]
+) -> Iterator[np.ndarray]:
+    first = 0
+    for state in states:
+        last = first + state.site.channels
+        known = [(first + np.arange(last - first)[sums.channels], means(sums)) for sums in state.kept(name)]
+        while first < last:
+            end = min(last, (first // CHUNK + 1) * CHUNK)
+            pictures = np.full((end - first, *shape), np.nan, dtype=np.float32)
+            for places, of_places in known:
+                here = (places >= first) & (places < end)
+                pictures[places[here] - first] = of_places[here]
+            yield pictures
+            first = end
 
 
 def further_center_arrays(states: list[SiteState]) -> Arrays:

@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_noinv_fmt}]"
+
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr, where that is a terminal, for each thing that is done: told what, how many, of all."""
+def bars(unit: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, where that is a terminal, for each thing that is done: told what, how many, of all.
+
+    It shows how many of the `unit` a second are done, and how long the rest will take.
+    """
     from tqdm import tqdm
 
     shown: dict[str, Any] = {}
@@ -20,7 +25,9 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         if what not in shown:
             close()
             quiet = not sys.stderr.isatty()
-            shown[what] = tqdm(desc=what, total=total, initial=done, disable=quiet, dynamic_ncols=True)
+            shown[what] = tqdm(
+                desc=what, total=total, initial=done, disable=quiet, dynamic_ncols=True, unit=unit, bar_format=BAR
+            )
         else:
             shown[what].update(done - shown[what].n)
 

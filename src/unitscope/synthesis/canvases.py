@@ -159,13 +159,16 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Contrast:
-    """RGB at a fixed distance from the mean color, within 0..1: |x| = rho = `rms` sqrt(colors height width).
+    """RGB within 0..1, at most a given distance from the mean color: |x| <= rho = `rms` sqrt(colors height width).
 
-    `rms` is the root mean square contrast over the pixels that may be used. Where the box of 0..1 does not allow that
-    much contrast, as much as it allows. Source: methods of walker2019 (most exciting inputs).
+    `rms` is the root mean square contrast over the pixels that may be used. With `exactly`, |x| = rho, or as much as
+    the box of 0..1 allows. Source: methods of walker2019 (most exciting inputs). Unlike there, a picture may have less
+    contrast: where a neuron looks closely at a small part of its field only, and that is black and white already, the
+    rest would have to be filled with noise.
     """
 
     rms: float = 0.2
+    exactly: bool = False
     rounds: int = 12
 
     def begin(self, start: Pictures, scene: Scene) -> Tensor:
@@ -175,19 +178,27 @@ class Contrast:
         return scene.whiten(parameters + self.middle(scene))
 
     def project(self, parameters: Tensor, scene: Scene) -> Tensor:
-        """The nearest point in direction on the sphere within the box: clip(t x), with t such that its norm is rho."""
+        """clip(x) where that is short enough, else the point in the direction of x on the sphere within the box:
+        clip(t x), with t such that its norm is rho.
+        """
         rho = norm_of_contrast(self.rms, scene)
         middle = self.middle(scene)
-        low, high = -middle, 1 - middle
-        scale = rho / norms(parameters).clamp(min=1e-20)
-        x = parameters * scale
+
+        def clip(x: Tensor) -> Tensor:
+            return torch.minimum(torch.maximum(x, -middle), 1 - middle)
+
+        x = parameters * (rho / norms(parameters).clamp(min=1e-20))
         for _ in range(self.rounds):
-            length = norms(torch.minimum(torch.maximum(x, low), high))
+            length = norms(clip(x))
             near = length >= rho * (1 - 1e-6)
             if bool(near.all()):
                 break
             x = torch.where(near, x, x * (rho / length.clamp(min=1e-20)))
-        return torch.minimum(torch.maximum(x, low), high)
+        on_sphere = clip(x)
+        if self.exactly:
+            return on_sphere
+        within = clip(parameters)
+        return torch.where(norms(within) <= rho, within, on_sphere)
 
     @staticmethod
     def middle(scene: Scene) -> Tensor:

@@ -81,8 +81,11 @@ def kobayashi2020() -> Recipe:
 
 
 def contrast(rms: float = 0.2) -> Recipe:
-    """The default: the largest response at a fixed contrast within 0..1 (methods 3.3; after walker2019)."""
-    return Recipe("contrast", Noise(), Contrast(rms), Steepest(), source="walker2019", keep_best=True)
+    """The default: the largest response at a contrast of at most `rms`, within 0..1 (methods 3.3; after walker2019).
+
+    It starts at faint noise, which stays where the neuron does not look.
+    """
+    return Recipe("contrast", Noise(0.05), Contrast(rms), Steepest(), source="walker2019", keep_best=True)
 
 
 def zipser2015() -> Recipe:

@@ -185,7 +185,7 @@ class Bench:
         stride: tuple[int, int],
     ) -> dict[str, Any]:
         """Responses at one contrast."""
-        canvas = Contrast(contrast)
+        canvas = Contrast(contrast, exactly=True)
 
         def at_contrast(whitened: Tensor) -> Tensor:
             away = (scene.color(whitened) - canvas.middle(scene)) * scene.inside

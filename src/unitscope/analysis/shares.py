@@ -34,7 +34,7 @@ class Definition:
 
 def _sharper_than_untrained(units: pandas.DataFrame, null: pandas.DataFrame | None) -> pandas.Series:
     if null is None:
-        return units["orientation_selectivity"].isna().where(lambda _: False)
+        return units["orientation_selectivity"] * np.nan
     return units["orientation_selectivity"] > null["orientation_selectivity"].quantile(0.95)
 
 

@@ -33,20 +33,31 @@ def tuning(
 ) -> None:
     """Show gratings, patches and colors to every unit, as in the laboratory, and measure its tuning.
 
-    For each unit: preferred orientation, 1 - circular variance and bandwidth; preferred spatial frequency; simple or
-    complex (F1/F0); size tuning and suppression; contrast response; cone weights, preference for color or luminance,
-    single or double opponency, hue. Stimuli are centered on the receptive field of the center neuron and sized by it.
-    Units that gratings do not drive have no numbers. The same command resumes a session that was interrupted.
+    Each unit sees, in its own receptive field, on gray:
+    - gray gratings of 24 orientations, from one cycle per field to 0.4 cycles
+      per pixel, at 32 phases;
+    - colored gratings of equal cone contrast: luminance, L-M, S, L, M; and the
+      same in red, green and blue pixel values;
+    - uniform fields, hues, discs with surrounds; at its best grating growing
+      patches, growing contrast, plaids.
+
+    Measured: preferred orientation, 1 - circular variance, bandwidth; preferred
+    spatial frequency, cut-offs, octaves; simple or complex (F1/F0); size and
+    suppression; contrast response; cone weights, color against luminance, hue,
+    single or double opponency. Numbers have intervals over redrawn phases.
+
+    Units that gratings do not drive are counted and have no numbers. Networks of
+    one input channel have no color. The same command resumes a session that was
+    interrupted.
 
     Args:
         model: What `unitscope sites` takes.
-        record: A record of this network. Responses and measures are added to it.
+        record: A record of this network, to which responses and measures are added; a new one where there is none.
         sites: Names or globs of sites of the record. By default all with fields of up to 64 pixels.
         contrast: Of gray gratings, 0 to 1, in pixel values around middle gray.
         color_contrast: Pooled cone contrast of colored stimuli; an sRGB display ends at 0.1418 for L - M.
-        null: Show the same to so many untrained networks of the same shape, for what wiring alone explains.
-        patches: Show so many of each unit's preferred patches of the record's photographs again: in gray, turned and
-            mirrored.
+        null: Show the same to so many untrained networks of the same shape: what wiring alone explains.
+        patches: Show so many of each unit's preferred patches of photographs again: in gray, turned, mirrored.
         device: auto, cpu, cuda or cuda:1.
     """
     from unitscope.physiology import tuning as show_and_measure

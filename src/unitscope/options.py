@@ -19,7 +19,7 @@ class ModelOptions:
     """How the network is made and shown pictures, where its name and weights do not say so."""
 
     weights: str | None = None
-    "A safetensors, .pt or .pth file, or the name of published weights (DEFAULT). Without: random weights."
+    "A safetensors, .pt or .pth file, the name of published weights (DEFAULT), or random:SEED. Without: random weights."
     size: str | None = None
     "Height and width of the pictures it is shown: 224, or 192x256."
     mean: str | None = None
@@ -45,12 +45,14 @@ DEFAULT_MODEL = ModelOptions()
 def open_network(model: str, options: ModelOptions, *, table_of_classes: bool = False) -> Network:
     """The network that was asked for. Text is understood here."""
     from unitscope.networks import load
+    from unitscope.untrained import untrained
 
+    seed = parse_seed(options.weights)
     if options.table_of_classes and not table_of_classes:
         raise BadInput(f"--classes was {options.classes!r}; expected the number of logits, such as 1000.")
-    return load(
+    network = load(
         model,
-        options.weights,
+        options.weights if seed is None else None,
         size=parse_size(options.size),
         mean=parse_numbers("mean", options.mean),
         std=parse_numbers("std", options.std),
@@ -58,6 +60,17 @@ def open_network(model: str, options: ModelOptions, *, table_of_classes: bool = 
         width=options.width,
         classes=int(options.classes) if options.classes and options.classes.isdecimal() else None,
     )
+    return network if seed is None else untrained(network, seed=seed)
+
+
+def parse_seed(weights: str | None) -> int | None:
+    """The seed of "random:3", None for any other weights. Raises BadInput for a seed that is no number."""
+    if weights is None or not weights.startswith("random:"):
+        return None
+    text = weights.removeprefix("random:")
+    if not (text.isascii() and text.isdecimal()):
+        raise BadInput(f"--weights was {weights!r}; expected a seed behind random:, such as random:0.")
+    return int(text)
 
 
 def parse_size(text: str | None) -> int | tuple[int, int] | None:

@@ -44,11 +44,16 @@ def small(*, plain: bool = False) -> Network:
     return Network(module, size=32, mean=(0.5,) * 3, std=(0.25,) * 3, name="plain" if plain else "resnet")
 
 
+def write_waves(folder: Path, count: int) -> Path:
+    """Pictures of smooth noise, half of them labeled a and half b."""
+    generator = torch.Generator().manual_seed(5)
+    waves = torch.nn.functional.interpolate(torch.rand(count, 3, 8, 8, generator=generator), size=32, mode="bilinear")
+    return write_folder(folder, {"a": list(waves[: count // 2]), "b": list(waves[count // 2 :])})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = torch.Generator().manual_seed(5)
-    waves = torch.nn.functional.interpolate(torch.rand(40, 3, 8, 8, generator=generator), size=32, mode="bilinear")
-    return write_folder(tmp_path_factory.mktemp("images"), {"a": list(waves[:20]), "b": list(waves[20:])})
+    return write_waves(tmp_path_factory.mktemp("images"), 40)
 
 
 @pytest.fixture(scope="module")

@@ -132,6 +132,11 @@ def seed_of(record: Record) -> int | None:
     return int(number) if words.startswith("random (seed ") and number.isdecimal() else None
 
 
+def plain_title(title: str) -> str:
+    """The title of the network whose untrained copy this is, or the title itself."""
+    return title.partition(" untrained ")[0]
+
+
 Stage = list[list[str | None]]
 """For each record the sites of one stage, in order; None where it has none at that place."""
 
@@ -167,24 +172,33 @@ def stages(records: Sequence[Record], sites: Iterable[str] | None = None) -> lis
 
 
 def along_skips(record: Record) -> list[list[str]]:
-    """The sums of a record's sites, by stage, each with the max-pooling just before it where that is as large."""
+    """What leaves the blocks of a record with skips, by stage, with the max-pooling just before where that is as large:
+    a sum's rectification where the record holds it (which a plain twin has, too), else the sum.
+    """
     found: list[list[str]] = []
     last: SiteFacts | None = None
     pooled: SiteFacts | None = None
-    for site in record.sites.values():
+    sites = list(record.sites.values())
+    for site, following in zip(sites, [*sites[1:], None], strict=True):
         pooled = site if site.operation == "max_pool2d" else pooled
         if site.operation == "add":
-            if last is not None and (last.channels, last.lattice) == (site.channels, site.lattice):
-                found[-1].append(site.name)
+            rectified = following is not None and following.operation == "relu" and _size(following) == _size(site)
+            name = _of(following).name if rectified else site.name
+            if last is not None and _size(last) == _size(site):
+                found[-1].append(name)
             else:
-                alike = pooled is not None and (pooled.channels, pooled.lattice) == (site.channels, site.lattice)
-                found.append([_of(pooled).name, site.name] if alike and not found else [site.name])
+                alike = pooled is not None and _size(pooled) == _size(site)
+                found.append([_of(pooled).name, name] if alike and not found else [name])
             last = site
     return [stage for stage in found if len(stage) > 1]
 
 
 def _named(name: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _size(site: SiteFacts) -> tuple[int, tuple[int, int]]:
+    return site.channels, site.lattice
 
 
 def _of(site: SiteFacts | None) -> SiteFacts:
@@ -260,20 +274,38 @@ def _areas(count: int, span: tuple[int, int], part: tuple[int, int], rows: int) 
     return overlap / overlap.sum(1, keepdims=True)
 
 
+def response_similarity(record: Record, first: str, second: str) -> Float[np.ndarray, "unit other"] | None:
+    """The correlations of responses at two sites that `unitscope sharing` has added to a record, None where it has
+    none of these.
+    """
+    wanted = ("response", first, second, None)
+    for about in _listed_pairs(record):
+        if (about["what"], about["first"], about["second"], about["seed"]) == wanted:
+            return _kept(record, about)
+    return None
+
+
 def response_pairs(record: Record, title: str) -> Iterator[Pair]:
     """What `unitscope sharing` has added to a record: correlations of responses, of untrained copies too."""
+    for about in _listed_pairs(record):
+        cka = float("nan") if about["cka"] is None else about["cka"]
+        sites = (about["first"], about["second"])
+        yield Pair(title, about["what"], *sites, _kept(record, about), about["seed"], cka)
+
+
+def _listed_pairs(record: Record) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads((record.path / "sharing.json").read_text(encoding="utf-8"))["pairs"]
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def _kept(record: Record, about: dict[str, Any]) -> Float[np.ndarray, "unit other"]:
     import zarr
 
-    try:
-        listed = json.loads((record.path / "sharing.json").read_text(encoding="utf-8"))["pairs"]
-    except FileNotFoundError:
-        return
     group = zarr.open_group(str(record.path / "sharing.zarr"), mode="r")
-    for about in listed:
-        values = np.asarray(group[f"similarity/{about['number']}"][...], np.float64)  # type: ignore[index]
-        seed, cka = about["seed"], about["cka"]
-        cka = float("nan") if cka is None else cka
-        yield Pair(title, about["what"], about["first"], about["second"], values, seed, cka)
+    return np.asarray(group[f"similarity/{about['number']}"][...], np.float64)  # type: ignore[index]
 
 
 def channels_of(pairs: Iterable[Pair]) -> pandas.DataFrame:

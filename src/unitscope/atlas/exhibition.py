@@ -35,6 +35,7 @@ EXHIBITS: tuple[str, ...] = (
     "selectivity",
     "optima",
     "filters",
+    "sharing",
 )
 """The names of all exhibits, in the order in which a page shows them."""
 

@@ -52,11 +52,24 @@ def write_means(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] 
     value = {"n": means.n, "few": FEW, "absolute": _write(absolute, stem, "mean"), "contrast": None}
     if shelf.mean_photograph is None:
         return value
-    deltas = _deltas(pictures, shelf.mean_photograph, means.box)
-    gain = figures.contrast_gain(_reliable(deltas, means.n))
-    contrast = [None if delta is None else figures.contrast(delta, gain=gain) for delta in deltas]
+    contrast, gain = _contrasts(means, shelf.mean_photograph)
     against = f"the mean of the same place of {shelf.photographs:,} photographs"
     return {**value, "contrast": _write(contrast, stem, "contrast"), "gain": gain, "against": against}
+
+
+def contrasts(shelf: Shelf, site: SiteFacts) -> list[np.ndarray | None] | None:
+    """The contrast of each unit's mean preferred stimulus, None for one that was never seen to respond; None where the
+    record has no means, or the photographs are gone.
+    """
+    means = _means(shelf.record, site)
+    return None if means is None or shelf.mean_photograph is None else _contrasts(means, shelf.mean_photograph)[0]
+
+
+def _contrasts(means: Means, photograph: np.ndarray) -> tuple[list[np.ndarray | None], float]:
+    """The contrasts of a site's units as pictures, and their one gain."""
+    deltas = _deltas(_used(means.mean, means.n, means.size), photograph, means.box)
+    gain = figures.contrast_gain(_reliable(deltas, means.n))
+    return [None if delta is None else figures.contrast(delta, gain=gain) for delta in deltas], gain
 
 
 def _means(record: Record, site: SiteFacts) -> Means | None:

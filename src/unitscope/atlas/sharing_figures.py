@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.analysis.sharing import Pair, pairs_of
+from unitscope.analysis.sharing import Pair, pairs_of, plain_title
 from unitscope.atlas.scripts import slugs
 from unitscope.record import Record, open_record
 
@@ -65,12 +65,12 @@ def advantage_figure(table: pandas.DataFrame, *, what: str = "mean stimulus") ->
     places: dict[tuple[str, str], int] = {}
     for row in rows.itertuples():
         places.setdefault(_place(row), len(places))
-    names = list(dict.fromkeys(_plain(name) for name in rows["network"]))
+    names = list(dict.fromkeys(plain_title(name) for name in rows["network"]))
     colors = dict(zip(names, ("#b3361e", "#2b6cb0", "#4d7c3a", "#7b4fa3"), strict=False))
     figure = Figure(figsize=(6.6, 1.3 + 0.24 * len(places)), layout="constrained")
     axes = figure.subplots()
     for row, trained in zip(rows.itertuples(), rows["seed"].isna(), strict=True):
-        name = _plain(row.network)
+        name = plain_title(row.network)
         y = places[_place(row)] + 0.2 * (names.index(name) - (len(names) - 1) / 2)
         color = colors.get(name, INK)
         if trained:
@@ -86,10 +86,6 @@ def advantage_figure(table: pandas.DataFrame, *, what: str = "mean stimulus") ->
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     return figure
-
-
-def _plain(network: str) -> str:
-    return network.partition(" untrained ")[0]
 
 
 def _place(row: Any) -> tuple[str, str]:

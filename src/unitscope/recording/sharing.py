@@ -64,12 +64,12 @@ def sharing(
     for turn, seed in enumerate((None, *range(baselines))):
         one = network if seed is None else untrained(network, seed=seed)
         tell = None if progress is None else partial(_tell, progress, turn * len(shown), total)
-        joints = joint_moments(
-            one, shown, list(map(_group, stages)), resize=resize, batch=batch, workers=workers, progress=tell
-        )
-        for stage, joint in zip(stages, joints, strict=True):
-            _note_pairs(stage, joint, seed, pairs, arrays)
-            units += _units(stage, joint, seed)
+        groups = [group for stage in stages for group in _groups(stage)]
+        joints = iter(joint_moments(one, shown, groups, resize=resize, batch=batch, workers=workers, progress=tell))
+        for stage in stages:
+            along, *skips = (next(joints) for _ in _groups(stage))
+            _note_pairs(stage, along, skips, seed, pairs, arrays)
+            units += _units(stage, along, skips, seed)
     write_arrays(opened.path / "sharing.zarr", arrays)
     facts = {"pairs": pairs, "images": {"fingerprint": shown.fingerprint, "count": len(shown)}, "units": units}
     write_whole(opened.path / "sharing.json", (json.dumps(facts) + "\n").encode())
@@ -103,10 +103,11 @@ def stages_of(network: Network, sites: str | Iterable[str] | None) -> list[Strea
     return [Stream(tuple(sorted(names, key=order.index)), ()) for names in groups.values()]
 
 
-def _group(stage: Stream) -> list[str]:
-    """All sites of a stage that are listened to, each once."""
-    joined = [name for skip in stage.skips for name in (skip.identity, skip.branch)]
-    return list(dict.fromkeys([*stage.sites, *joined]))
+def _groups(stage: Stream) -> list[list[str]]:
+    """What is listened to together: the sites of a stage, and what meets at each of its sums. (All of it together would
+    cost many times as much, for pairs that nobody asks for.)
+    """
+    return [list(stage.sites), *([skip.identity, skip.branch] for skip in stage.skips)]
 
 
 def _images(record: Record, images: Source | None) -> Images:
@@ -117,24 +118,25 @@ def _images(record: Record, images: Source | None) -> Images:
 
 def _note_pairs(
     stage: Stream,
-    joint: Joint,
+    along: Joint,
+    skips: list[Joint],
     seed: int | None,
     pairs: list[dict[str, Any]],
     arrays: dict[str, tuple[np.ndarray, tuple[str, ...]]],
 ) -> None:
-    wanted = [("response", first, second) for first, second in combinations(stage.sites, 2)]
-    wanted += [("branch", skip.identity, skip.branch) for skip in stage.skips]
-    for what, first, second in wanted:
+    wanted = [("response", along, first, second) for first, second in combinations(stage.sites, 2)]
+    wanted += [("branch", own, skip.identity, skip.branch) for skip, own in zip(stage.skips, skips, strict=True)]
+    for what, joint, first, second in wanted:
         number, cka = len(pairs), joint.alignment(first, second)
         arrays[f"similarity/{number}"] = (joint.correlation(first, second).astype(np.float32), ("unit", "other"))
         about = {"what": what, "first": first, "second": second, "seed": seed, "number": number}
         pairs.append({**about, "cka": cka if np.isfinite(cka) else None})
 
 
-def _units(stage: Stream, joint: Joint, seed: int | None) -> list[dict[str, Any]]:
+def _units(stage: Stream, along: Joint, skips: list[Joint], seed: int | None) -> list[dict[str, Any]]:
     """For each skip what its channels say, [unit] each: skip fraction, and similarity of sum and branch to the skip."""
     found = []
-    for skip in stage.skips:
+    for skip, joint in zip(stage.skips, skips, strict=True):
         kept, added = joint.mean_magnitude(skip.identity), joint.mean_magnitude(skip.branch)
         with np.errstate(invalid="ignore", divide="ignore"):
             fraction = kept / (kept + added)
@@ -142,7 +144,7 @@ def _units(stage: Stream, joint: Joint, seed: int | None) -> list[dict[str, Any]
         after = next((b for a, b in zip(stage.sites, stage.sites[1:], strict=False) if a == skip.identity), None)
         through = np.full(len(fraction), np.nan)
         if after is not None:
-            through = np.diag(joint.correlation(skip.identity, after))
+            through = np.diag(along.correlation(skip.identity, after))
         values = {"skip_fraction": fraction, "through": through, "branch": branch}
         found.append({"site": skip.site, "seed": seed} | {name: _listed(value) for name, value in values.items()})
     return found

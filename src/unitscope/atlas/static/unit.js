@@ -36,6 +36,7 @@ const Unit = (() => {
     const parts = [
       heading(channel),
       trouble ? el("p", { class: "note" }, trouble) : "",
+      ...Exhibits.across(shelves.map((one) => ({ one, channel, data: dataOf(one), home: `${root}${one.slug}/sprites/` }))).filter(Boolean),
       el("div", { class: `shelves of-${shelves.length}` }, shelves.map((one) => column(one, channel, shelves.length === 1))),
     ];
     section.replaceChildren(...parts);
@@ -236,7 +237,8 @@ const Unit = (() => {
   }
 
   function numbers(view) {
-    const rows = view.data.columns.map((column) =>
+    const general = view.data.columns.filter(({ key }) => key.split("/").length < 3); // others are of one category each
+    const rows = general.map((column) =>
       el(
         "tr",
         {},

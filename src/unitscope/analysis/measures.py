@@ -84,12 +84,13 @@ def write_measures(record: Record, name: str, values: pandas.DataFrame) -> None:
 
 
 def tables() -> Mapping[str, Table]:
-    """All tables of measures that can be made of a record alone."""
+    """All tables of measures; those that a record alone does not give have a `make` that gives None."""
     from unitscope.analysis.activity import ACTIVITY
     from unitscope.analysis.natural import NATURAL
     from unitscope.analysis.opponency import COLOR
     from unitscope.analysis.orientation import ORIENTATION
     from unitscope.analysis.profile_tables import PROFILES
     from unitscope.analysis.selectivity_measures import SELECTIVITY
+    from unitscope.analysis.sharing_measures import SHARING
 
-    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, NATURAL, *PROFILES, SELECTIVITY)}
+    return {table.name: table for table in (ACTIVITY, ORIENTATION, COLOR, NATURAL, *PROFILES, SELECTIVITY, SHARING)}

@@ -87,9 +87,7 @@ def levels_table(shelf: Shelf, table: pandas.DataFrame) -> markupsafe.Markup:
         for name, (_, says, *_) in zip(NAMES, LEVELS, strict=True)
     )
     without = len(counts) - len(rows)
-    words = (
-        f"At {without} of {len(counts)} sites no unit is of any of these levels." if without else "Units of each site."
-    )
+    words = f"At {without} of {len(counts)} sites no unit is of any of these levels." if without else ""
     caption = (
         f"{len(table):,} units. Never positive is said of the {shelf.record.facts['stimuli']['count']:,} photographs "
         "shown; certified dead is proven from the weights for every picture. Where a unit is not certified, nothing is "

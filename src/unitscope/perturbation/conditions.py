@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -74,16 +76,18 @@ def conditions_of(
     return list(dict.fromkeys(one for one in found if one.target == "chosen" or not one.which.startswith("channel")))
 
 
-def protocol(channels: Sequence[int], *, skip: bool, active: bool = True) -> list[Condition]:
+def protocol(
+    channels: Sequence[int], *, skip: bool, active: bool = True, matched: float | None = None
+) -> list[Condition]:
     """Everything that tells whether noise in these units means anything (methods 5).
 
-    The paper's two conditions (kobayashi2020, table 1); the same in active units; the dose curve of both; zero, mean
-    and resample ablation of both; where there is a `skip`, noise into it and into the branch alone; and each channel by
-    itself.
+    The paper's two conditions (kobayashi2020, table 1); the same in active units; the dose curve of both, with the dose
+    `matched` to the responses of active units (`matching_dose`); zero, mean and resample ablation of both; where there
+    is a `skip`, noise into it and into the branch alone; and each channel by itself.
     """
     noise = Condition()
     found = [noise, replace(noise, which="one per batch")]
-    found += [replace(noise, dose=dose) for dose in DOSES if dose != 1]
+    found += [replace(noise, dose=dose) for dose in dict.fromkeys([*DOSES, matched]) if dose not in (1, None)]
     found += [replace(noise, what=what) for what in ("zero", "mean", "resample")]
     found += [replace(noise, path=path) for path in ("branch", "skip") if skip]
     found += [replace(one, target="active") for one in found] if active else []
@@ -98,6 +102,18 @@ def rectified_noise(shape: Sequence[int], *, generator: torch.Generator) -> Tens
     Source: kobayashi2020, section 3.5.
     """
     return torch.randn(tuple(shape), generator=generator).clamp_(min=0)
+
+
+NOISE_SD = math.sqrt(1 / 2 - 1 / (2 * math.pi))
+"""The standard deviation of rectified noise, 0.5838."""
+
+
+def matching_dose(deviations: Sequence[float]) -> float | None:
+    """The dose at which noise varies as much as units that answer do: from their standard deviations over images and
+    positions, the median unit's. To three digits; None where it is 0 or unknown.
+    """
+    middle = statistics.median(deviations) if deviations else 0.0
+    return float(f"{middle / NOISE_SD:.3g}") if middle > 0 and math.isfinite(middle) else None
 
 
 def alteration(

@@ -16,7 +16,14 @@ from torch import Tensor
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import logits_of
-from unitscope.perturbation.conditions import Condition, alteration, conditions_of, protocol, rectified_noise
+from unitscope.perturbation.conditions import (
+    Condition,
+    alteration,
+    conditions_of,
+    matching_dose,
+    protocol,
+    rectified_noise,
+)
 from unitscope.perturbation.estimates import change, class_changes
 from unitscope.perturbation.results import Answers, Result
 from unitscope.perturbation.units import Chosen, choose_units
@@ -98,14 +105,16 @@ def perturb(
     if seeds < 1:
         raise BadInput(f"seeds was {seeds}; expected 1 or more, and 20 or more to report.")
     wanted = conditions
+    workers = workers or default_workers()
     if isinstance(wanted, str):
         if wanted != "protocol":
             raise BadInput(f"conditions was {wanted!r}; expected 'protocol', or a sequence of Condition.")
-        wanted = protocol(chosen.channels, skip=trial.skip, active=bool(chosen.active))
+        matched = matching_dose(trial.moments(workers)[1][list(chosen.active)].tolist())
+        wanted = protocol(chosen.channels, skip=trial.skip, active=bool(chosen.active), matched=matched)
     if wanted is None:
         wanted = conditions_of(what=what, which=which, path=path, dose=dose, target=target, channels=chosen.channels)
     trial.refuse(wanted)
-    results = trial.run(list(wanted), seeds=seeds, workers=workers or default_workers(), progress=progress)
+    results = trial.run(list(wanted), seeds=seeds, workers=workers, progress=progress)
     table, by_class = trial.tables(results)
     if to is not None:
         write(Path(to), table, by_class)
@@ -141,6 +150,8 @@ class Trial:
     """Whether the paths "branch" and "skip" are to be had."""
     slow: bool
     """Whether each condition needs a full forward pass, since the tape does not give the same."""
+    known: tuple[Tensor, Tensor] | None = None
+    """The units' moments, once they were needed."""
 
     @classmethod
     def begin(
@@ -182,7 +193,7 @@ class Trial:
 
     def run(self, conditions: list[Condition], *, seeds: int, workers: int, progress: Progress | None) -> list[Result]:
         """All conditions over all images."""
-        means = self.means(workers) if any(one.what == "mean" for one in conditions) else None
+        means = self.moments(workers)[0] if any(one.what == "mean" for one in conditions) else None
         results = [Result(one, seeds if one.random else 1) for one in conditions]
         for part in self.shown(workers):
             self.show(part, results, means)
@@ -194,18 +205,23 @@ class Trial:
         last = len(self.images)
         yield from batches(self.images, self.presentation, first=0, last=last, batch=self.at_once, workers=workers)
 
-    def means(self, workers: int) -> Float[Tensor, " unit"]:
-        """The mean response of each unit over all images and positions."""
-        total, count, site = torch.zeros(self.chosen.site.channels, dtype=torch.float64), 0, self.chosen.site
+    def moments(self, workers: int) -> tuple[Float[Tensor, " unit"], Float[Tensor, " unit"]]:
+        """The mean response and the standard deviation of each unit over all images and positions."""
+        if self.known is not None:
+            return self.known
+        sums, count, site = torch.zeros(2, self.chosen.site.channels, dtype=torch.float64), 0, self.chosen.site
 
         def keep(_: Site, responses: Tensor) -> None:
-            total.add_(responses.double().mean((2, 3)).sum(0).cpu())
+            exact = responses.double()
+            sums.add_(torch.stack([exact.mean((2, 3)).sum(0), exact.square().mean((2, 3)).sum(0)]).cpu())
 
         for part in self.shown(workers):
             with torch.no_grad():
                 show(self.network, self.prepared(part), {site.name: site}, keep)
             count += int(part.readable.sum())
-        return total / max(count, 1)
+        mean, square = sums / max(count, 1)
+        self.known = mean, (square - mean.square()).clamp(min=0).sqrt()
+        return self.known
 
     def prepared(self, part: Batch) -> Tensor:
         """The readable pictures of a batch, as the module takes them."""

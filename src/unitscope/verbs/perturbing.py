@@ -41,9 +41,10 @@ def perturb(
     """Noise or silence in inactive (or chosen) units: what the loss and the accuracy change by.
 
     Without --what, --which, --path, --dose and --target, everything is done that tells whether a change means anything:
-    rectified normal noise in all units, in one per batch and in each by itself; a dose curve; zero, mean and resample
-    ablation; noise into the skip and into the branch alone; and the same in as many active units. Labels are found by
-    the names of the network's classes, by ImageNet's WordNet ids, by the order of the folders, or by --classes CSV.
+    rectified normal noise in all units, in one per batch and in each by itself; a dose curve, with the dose at which
+    noise varies as much as active units do; zero, mean and resample ablation; noise into the skip and into the branch
+    alone; and the same in as many active units. Labels are found by the names of the network's classes, by ImageNet's
+    WordNet ids, by the order of the folders, or by --classes CSV.
 
     Args:
         model: What `unitscope sites` takes.

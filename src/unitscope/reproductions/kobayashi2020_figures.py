@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,11 +115,9 @@ def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, flo
     from matplotlib.figure import Figure
 
     rows: list[tuple[str, float, tuple[float, float] | None, bool]] = [
-        (f"{row.network}: {row.units} {'chosen' if row.target == 'chosen' else 'active'}, {row.which}", row.delta_loss,
-         (row.ci_low, row.ci_high), row.target == "chosen")
-        for row in table.itertuples()
-    ]  # fmt: skip
-    rows += [(f"{name}: {which}", value, None, False) for name, which, value in printed]
+        (named(row), row.delta_loss, (row.ci_low, row.ci_high), row.target == "chosen") for row in table.itertuples()
+    ]
+    rows += [(f"{name}: inactive, {which}", value, None, False) for name, which, value in printed]
     figure = Figure(figsize=(6.6, 0.7 + 0.26 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, (_, value, interval, chosen) in enumerate(rows):
@@ -131,7 +129,14 @@ def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, flo
     axes.set_xscale("symlog", linthresh=1e-3)
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=7)
     axes.invert_yaxis()
-    axes.set(xlabel="change of the mean loss (linear within 0.001 of 0, logarithmic beyond)")
+    axes.margins(x=0.08)
+    axes.set_xlabel("change of the mean loss (linear within 0.001 of 0, logarithmic beyond)", fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def named(row: Any) -> str:
+    """Of which network, in which units, and in how many at a time."""
+    kind = "active" if row.target == "active" else "inactive" if row.chosen.startswith("inactive") else "least active"
+    return f"{row.network}: {row.units if row.which == 'all' else ''} {kind}, {row.which}".replace(":  ", ": ")

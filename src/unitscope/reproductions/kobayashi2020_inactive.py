@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitscope.errors import BadInput, Failure
 from unitscope.perturbation.conditions import Condition
-from unitscope.perturbation.experiment import perturb
+from unitscope.perturbation.experiment import BATCH, perturb
 from unitscope.reproductions.kobayashi2020_figures import losses_figure
 from unitscope.reproductions.kobayashi2020_study import PLACES, Study
 
@@ -27,8 +27,8 @@ SHARE = 13 / 64
 CONDITIONS = (Condition(), Condition(which="one per batch"), Condition(target="active"))
 """The paper's two, and the same noise in as many active units."""
 
-INSTEAD, SEEDS_INSTEAD = 200, 3
-"""Images and seeds of that control."""
+INSTEAD, SEEDS_INSTEAD, BATCH_INSTEAD = 200, 3, 10
+"""Images, seeds, and images in a batch, of that control."""
 
 PRINTED = (
     ("ResNet34 in print", "all", 1.26962), ("ResNet34 in print", "one per batch", 2.40560e-2),
@@ -79,7 +79,7 @@ def changes(
         rows = perturb(
             network, study.images, record=record, units=least_active(record, site) if none else None, site=site,
             conditions=CONDITIONS, seeds=SEEDS_INSTEAD if none else SEEDS, count=INSTEAD if none else None,
-            progress=tell,
+            batch=BATCH_INSTEAD if none else BATCH, progress=tell,
         )  # fmt: skip
     except (BadInput, Failure) as error:
         study.claim(what, said, str(error), "cannot be told", "table 1")

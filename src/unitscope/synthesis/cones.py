@@ -376,9 +376,38 @@ def convolving(facts: Any, step: Step, take: Run, dtype: torch.dtype) -> Run:
     bias = None if facts["bias"] is None else facts["bias"].detach().to(dtype)
     padding, pads = padding_of(step, window)
     stride, dilation, groups = window.stride, window.dilation, facts["groups"]
+    if groups == 1 and stride[0] == stride[1] > 1 and dilation == (1, 1) and weight.shape[1] <= FEW:
+        around = torch_pads(step.pieces[0].pads) if pads is None and not step.whole else pads
+        if around is None:
+            around = [window.padding[1], window.padding[1], window.padding[0], window.padding[0]]
+        return unshuffled(weight, bias, take, stride=stride[0], pads=around)
     if pads is None:
         return lambda values: F.conv2d(take(values), weight, bias, stride, padding, dilation, groups)
     return lambda values: F.conv2d(F.pad(take(values), pads), weight, bias, stride, padding, dilation, groups)
+
+
+FEW = 4
+"""A strided convolution of no more channels than this looks at stride x stride pixels at a time."""
+
+
+def unshuffled(weight: Tensor, bias: Tensor | None, take: Run, *, stride: int, pads: list[int]) -> Run:
+    """A strided convolution of few channels as one without stride, of stride x stride as many: twice as fast, above all
+    backward.
+    """
+    taps = (weight.shape[2], weight.shape[3])
+    more = [-n % stride for n in taps]
+    kernel = F.pixel_unshuffle(F.pad(weight.float(), (0, more[1], 0, more[0])), stride)
+    kernel = kernel.to(weight.dtype, memory_format=torch.channels_last)
+
+    def run(values: list[Any]) -> Tensor:
+        x = take(values)
+        height, width = x.shape[2] + pads[2] + pads[3], x.shape[3] + pads[0] + pads[1]
+        rows, cols = (height - taps[0]) // stride + 1, (width - taps[1]) // stride + 1
+        padded = F.pad(x, (pads[0], pads[1] + -width % stride, pads[2], pads[3] + -height % stride))
+        blocks = F.pixel_unshuffle(padded, stride).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(blocks, kernel, bias)[:, :, :rows, :cols]
+
+    return run
 
 
 def padding_of(step: Step, window: Windowed) -> tuple[Size, list[int] | None]:

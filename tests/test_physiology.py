@@ -16,10 +16,12 @@ from tests.wiring import gabor, wired
 from unitscope import physiology
 from unitscope.analysis.measures import measure
 from unitscope.analysis.tuning import sessions
+from unitscope.atlas.site import build_atlas
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
-from unitscope.record import Record, open_record, write_facts
+from unitscope.record import Record
 from unitscope.recording.survey import survey
+from unitscope.verbs.tuning import tuning_table
 
 ANGLES = [10.0, 100.0]
 
@@ -96,17 +98,29 @@ def test_a_contrast_out_of_gamut_is_named(record: Record, tmp_path: Path) -> Non
         physiology.tuning(little(ANGLES), copy, color_contrast=0.3)
 
 
-def test_a_grayscale_network_has_no_color_measures(record: Record, tmp_path: Path) -> None:
-    """There is no record of photographs for one input channel; the session stands alone."""
+def test_a_grayscale_network_has_no_color_measures(tmp_path: Path) -> None:
+    """Photographs are shown to it in gray, and so it has a record, orientation, and an atlas that says so."""
     network = wired(gabor(30.0, frequency=0.2, sigma=1.6, side=7)[:1][None], name="gray", size=16)
-    copy = shutil.copytree(record.path, tmp_path / "copy", ignore=shutil.ignore_patterns("tuning", "measures"))
-    facts = dict(record.facts)
-    facts["network"] = {**facts["network"], "fingerprint": network.fingerprint, "inputs": 1}
-    facts["sites"] = [{**site, "channels": 1, "first_unit": i} for i, site in enumerate(facts["sites"])]
-    write_facts(copy, facts)
-    found = physiology.tuning(network, open_record(copy))
+    record = survey(network, write_many(tmp_path, 4), to=tmp_path / "record", sites=["conv1", "relu"])
+    found = physiology.tuning(network, record, patches=2)
     assert set(found) == {"orientation"}
     assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx([30.0] * 2, abs=0.5)
+    said = tuning_table(found)
+    assert "Color is undefined: the network has one input channel" in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 80
+    build_atlas([record], to=tmp_path / "atlas")
+    assert "tuning" in (tmp_path / "atlas" / "index.html").read_text()
+
+
+def test_without_a_record_a_grayscale_network_sees_gratings(tmp_path: Path) -> None:
+    network = wired(gabor(30.0, frequency=0.2, sigma=1.6, side=7)[:1][None], name="gray", size=16)
+    assert set(physiology.tuning(network, tmp_path / "record", sites=["relu"])) == {"orientation"}
+
+
+def test_a_network_of_other_channels_is_a_story(tmp_path: Path) -> None:
+    network = wired(torch.rand(1, 4, 5, 5), name="four", size=16)
+    with pytest.raises(BadInput, match=r"photographs have 3 colors, .*; four takes 4 input channels"):
+        physiology.tuning(network, tmp_path / "record")
 
 
 def test_fields_smaller_than_a_cycle_are_named(tmp_path: Path) -> None:

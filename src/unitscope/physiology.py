@@ -98,7 +98,7 @@ def record_at(network: Network, path: Path, sites: str | Iterable[str] | None) -
     """The record at `path`; a new one, of full gratings and colors, where there is none."""
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "parts").exists())):
         return open_record(path)
-    stimuli = drawn_images(full_pictures(network.size), network.size)
+    stimuli = drawn_images(full_pictures(network.size, color=network.inputs == 3), network.size)
     return survey(network, stimuli, to=path, sites=sites, resize=network.size)
 
 

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,15 @@ class Batch:
     pictures: UInt8[Tensor, "stimulus color height width"]
     readable: Bool[Tensor, " stimulus"]
     shown: tuple[Shown, ...]
+
+
+def in_gray(batch: Batch) -> Batch:
+    """The same pictures in one channel, their luma (ITU-R BT.601, rounded, as Pillow has it): for networks that take
+    one.
+    """
+    weights = torch.tensor([19595, 38470, 7471]).view(1, 3, 1, 1)
+    luma = (batch.pictures.int() * weights).sum(1, keepdim=True).add_(0x8000) >> 16
+    return replace(batch, pictures=luma.to(torch.uint8))
 
 
 def batches(

@@ -25,7 +25,7 @@ from unitscope.recording.electrode import Electrodes, choose, place
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
-from unitscope.recording.showing import Batch, Shown, batches, default_workers
+from unitscope.recording.showing import Batch, Shown, batches, default_workers, in_gray
 from unitscope.recording.tables import finish, images_table
 from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
@@ -150,8 +150,11 @@ class Plan:
         shard: str | None,
         precision: str = "float32",
     ) -> Plan:
-        if network.inputs != 3:
-            raise BadInput(f"photographs have 3 colors; {network.name} takes {network.inputs} input channels.")
+        if network.inputs not in (1, 3):
+            raise BadInput(
+                f"photographs have 3 colors, or 1 when they are made gray; {network.name} takes {network.inputs} input "
+                "channels."
+            )
         if top < 1 or not 1 <= per_image <= top or batch < 1 or BLOCK % batch:
             raise BadInput(
                 f"top must be at least 1 (it was {top}), per_image 1 to top (it was {per_image}) "
@@ -231,6 +234,7 @@ def show_blocks(
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
             refuse_unreadable(part, images)
+        part = part if network.inputs == 3 else in_gray(part)
         listen(network, part, placed, heard, precision=plan.precision)
         cuts.append(session.cut(part.pictures))
         facts += part.shown

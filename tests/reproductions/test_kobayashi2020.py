@@ -21,6 +21,7 @@ from unitscope.networks import Network, resnet
 from unitscope.record import open_record
 from unitscope.reproductions import kobayashi2020, kobayashi2020_layers, kobayashi2020_study
 from unitscope.reproductions.kobayashi2020 import centers, reproduce, windows
+from unitscope.reproductions.kobayashi2020 import verdict_of as verdict_of_tuning
 from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive, least_active
 from unitscope.reproductions.kobayashi2020_layers import how_far, verdict_of
 from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, places_of, some_of
@@ -223,3 +224,11 @@ def test_finite_numbers_only_in_the_comparison(study) -> None:
         rows = list(csv.DictReader(file))
     assert {row["what"] for row in rows} == {"mean stimulus", "response"}
     assert np.isfinite([float(row["advantage"]) for row in rows if row["network"] == "residual"]).all()
+
+
+def test_tuned_units_are_told_beside_those_of_untrained_copies(claims) -> None:
+    assert "untrained copies: " in claims["orientation selective and double opponent units, residual"]["found"]
+    said = "orientation: more than in untrained copies; double opponency: none"
+    assert verdict_of_tuning((5, 0), [(4, 0), (1, 3)]) == said
+    said = "orientation: no more than in untrained copies; double opponency: more than in untrained copies"
+    assert verdict_of_tuning((4, 2), [(4, 0), (1, 1)]) == said

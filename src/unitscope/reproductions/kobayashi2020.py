@@ -45,8 +45,8 @@ SELECTIVE = 0.5
 """From this 1 - circular variance on, a unit is called orientation selective."""
 
 DEPARTURES = (
-    "Departures: responses of the three layers are read before the ReLU; the center neuron is the one at (rows // 2, "
-    "cols // 2), in the field that it really has; a channel's best stimuli are one patch per photograph."
+    "Departures: layers 3 and 7 are read before their last ReLU; the center neuron is at (rows // 2, cols // 2), "
+    "in the field that it really has; a channel's best stimuli are one patch per photograph."
 )
 
 CONCLUSION = (
@@ -141,19 +141,42 @@ def measure_tuning(study: Study) -> None:
         site, what = places.get(PLACES[0][0]), f"orientation selective and double opponent units, {title}"
         said = "ResNet has orientation selective neurons and double opponent color neurons"
         try:
-            found = tuning(network, record, sites=site or [], progress=study.tell)
+            found = tuning(network, record, sites=site or [], null=UNTRAINED, progress=study.tell)
         except BadInput as error:
             study.claim(what, said, str(error), "cannot be told", "abstract")
             continue
-        here = {name: table[table["site"] == site] for name, table in found.items()}
-        selective = int((here["orientation"]["orientation_selectivity"] >= SELECTIVE).sum())
-        double = int((here["color"]["opponency"] == "double").sum()) if "color" in here else 0
+        own = counts({name: table[table["site"] == site] for name, table in found.items()})
+        others = [counts(one) for one in untrained_tables(record, list(found), seeds=UNTRAINED)]
+        beside = [" to ".join(f"{end(one[i] for one in others)}" for end in (min, max)) for i in (0, 1)]
         told = (
-            f"{site}: of {len(here['orientation'])} units {selective} orientation selective (1 less circular variance "
-            f"is {SELECTIVE} or more), {double} double opponent"
+            f"{site}: of {record.sites[str(site)].channels} units {own[0]} orientation selective (1 less circular "
+            f"variance is {SELECTIVE} or more; untrained copies: {beside[0]}), {own[1]} double opponent (untrained "
+            f"copies: {beside[1]})"
         )
-        verdict = "as the paper says" if selective and double else "in part" if selective or double else "not found"
-        study.claim(what, said, told, verdict, "abstract, section 3.3")
+        study.claim(what, said, told, verdict_of(own, others), "abstract")
+
+
+def counts(tables: Mapping[str, pandas.DataFrame]) -> tuple[int, int]:
+    """How many units are orientation selective, and how many double opponent."""
+    selective = int((tables["orientation"]["orientation_selectivity"] >= SELECTIVE).sum())
+    return selective, int((tables["color"]["opponency"] == "double").sum()) if "color" in tables else 0
+
+
+def untrained_tables(record: Record, names: Sequence[str], *, seeds: int) -> list[dict[str, pandas.DataFrame]]:
+    """The measures of tuning of each untrained copy, by name."""
+    import pandas
+
+    tables = {name: pandas.read_parquet(record.path / "tuning" / f"null-{name}.parquet") for name in names}
+    return [{name: table[table["seed"] == seed] for name, table in tables.items()} for seed in range(seeds)]
+
+
+def verdict_of(own: tuple[int, int], others: Sequence[tuple[int, int]]) -> str:
+    """For both kinds of units: none, more than in every untrained copy, or no more."""
+    said = []
+    for kind, count, beside in zip(("orientation", "double opponency"), own, zip(*others, strict=True), strict=True):
+        how = "more than in untrained copies" if count > max(beside) else "no more than in untrained copies"
+        said.append(f"{kind}: {how if count else 'none'}")
+    return "; ".join(said)
 
 
 def show_filters(study: Study) -> None:

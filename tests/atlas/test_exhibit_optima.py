@@ -49,13 +49,13 @@ def shown(shelf: Shelf, folder: Path) -> list[dict]:
 def test_sets_and_places_are_groups_with_a_tile_for_each_channel_and_seed(shelf: Shelf, tmp_path: Path) -> None:
     groups = shown(shelf, tmp_path)
     assert [(one["set"], one["at"], one["pole"]) for one in groups] == [
-        ("contrast-antipreferred", "center", "antipreferred"),
-        ("contrast-antipreferred", "0,0", "antipreferred"),
         ("contrast-preferred", "center", "preferred"),
         ("contrast-preferred", "0,0", "preferred"),
         ("kobayashi2020-preferred", "all", "preferred"),
+        ("contrast-antipreferred", "center", "antipreferred"),
+        ("contrast-antipreferred", "0,0", "antipreferred"),
     ]
-    center = groups[2]
+    center = groups[0]
     channels = shelf.record.sites["conv1"].channels
     assert center["pictures"]["missing"] == list(range(2, 2 * channels))
     assert center["responses"][0] == pytest.approx(shelf.record.optima("conv1:0").responses[0], rel=1e-3)
@@ -67,15 +67,15 @@ def test_sets_and_places_are_groups_with_a_tile_for_each_channel_and_seed(shelf:
 def test_a_sheet_shows_an_optimum_only_beside_a_natural_patch(shelf: Shelf, tmp_path: Path) -> None:
     groups = shown(shelf, tmp_path)
     channels = shelf.record.sites["conv1"].channels
-    assert groups[2]["pairs"]["missing"] == list(range(1, channels))
-    assert groups[0]["pairs"]["missing"] == list(range(channels))  # no antipreferred patch was cut
-    height, width = groups[2]["pairs"]["tile"]
+    assert groups[0]["pairs"]["missing"] == list(range(1, channels))
+    assert groups[3]["pairs"]["missing"] == list(range(channels))  # no antipreferred patch was cut
+    height, width = groups[0]["pairs"]["tile"]
     assert width == 2 * height + optima.GAP
 
 
 def test_pictures_lie_in_their_fields_and_what_hangs_over_the_edge_is_transparent(shelf: Shelf, tmp_path: Path) -> None:
     groups = shown(shelf, tmp_path)
-    corner = groups[3]["pictures"]
+    corner = groups[1]["pictures"]
     with Image.open(tmp_path / corner["files"][0]) as opened:
         sheet = np.asarray(opened.convert("RGBA"))
     height, width = corner["tile"]
@@ -87,12 +87,12 @@ def test_pictures_lie_in_their_fields_and_what_hangs_over_the_edge_is_transparen
 
 def test_scores_stand_with_the_best_seed_and_the_first_page_counts_who_is_ahead(shelf: Shelf, tmp_path: Path) -> None:
     groups = shown(shelf, tmp_path)
-    found = groups[2]["scores"][0]
+    found = groups[0]["scores"][0]
     table = shelf.record.optima("conv1:0", name="contrast-preferred").scores
-    own = table[table["seed"] == groups[2]["best"][0]].iloc[0]
+    own = table[table["seed"] == groups[0]["best"][0]].iloc[0]
     assert found["response"] == pytest.approx(own["response"], rel=1e-3)
     assert found["natural"] == pytest.approx(own["natural"], rel=1e-3)
-    assert groups[3]["scores"][1] is None
+    assert groups[1]["scores"][1] is None
     (section,) = optima.overview(shelf, tmp_path) or []
     assert "1 of 1" in section.body
     assert "not scored" in section.body

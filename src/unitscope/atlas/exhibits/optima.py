@@ -14,7 +14,7 @@ from PIL import Image
 from unitscope.atlas import figures, sprites
 from unitscope.atlas.exhibition import Overview
 from unitscope.atlas.scripts import rounded
-from unitscope.optima import Optimum, read_optima, sets_of
+from unitscope.optima import Optimum, read_optima, read_recipe, sets_of
 from unitscope.vocabulary import Box
 
 if TYPE_CHECKING:
@@ -73,9 +73,13 @@ def show(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
 
 
 def groups_of(shelf: Shelf, site: SiteFacts) -> Iterator[Group]:
-    """The optima of a site's single units, set by set: neurons first, then what is tiled."""
+    """The optima of a site's single units, set by set, preferred ones first: neurons, then what is tiled."""
     home = shelf.record.path / "optima"
-    for name in sets_of(home):
+
+    def rank(name: str) -> tuple[bool, str]:
+        return (read_recipe(home / name) or {}).get("pole") != "preferred", name
+
+    for name in sorted(sets_of(home), key=rank):
         optima = read_optima(home / name, site=site.name)
         if optima.facts["network"]["fingerprint"] != shelf.record.facts["network"]["fingerprint"]:
             continue

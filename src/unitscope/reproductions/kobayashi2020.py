@@ -147,13 +147,18 @@ def measure_tuning(study: Study) -> None:
             continue
         own = counts({name: table[table["site"] == site] for name, table in found.items()})
         others = [counts(one) for one in untrained_tables(record, list(found), seeds=UNTRAINED)]
-        beside = [" to ".join(f"{end(one[i] for one in others)}" for end in (min, max)) for i in (0, 1)]
+        beside = [spread([one[i] for one in others]) for i in (0, 1)]
         told = (
             f"{site}: of {record.sites[str(site)].channels} units {own[0]} orientation selective (1 less circular "
             f"variance is {SELECTIVE} or more; untrained copies: {beside[0]}), {own[1]} double opponent (untrained "
             f"copies: {beside[1]})"
         )
         study.claim(what, said, told, verdict_of(own, others), "abstract")
+
+
+def spread(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def counts(tables: Mapping[str, pandas.DataFrame]) -> tuple[int, int]:

@@ -227,6 +227,26 @@ def test_nothing_is_proven_behind_a_decision_by_values() -> None:
     assert np.isnan(found["sub"].highest_possible).all()
 
 
+def test_bounds_are_computed_in_full_precision_whatever_the_network_is_shown_in() -> None:
+    seen = []
+
+    def deed(x: Tensor) -> Tensor:
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled))
+        return torch.relu(x)
+
+    network = Network(OneOperation(deed), size=4, mean=(0,) * 3, std=(1,) * 3)
+    found = sites(network)
+    seen.clear()
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled
+    torch.set_float32_matmul_precision("medium")
+    try:
+        certify(network, found)
+        assert seen == [("highest", False)]
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled) == ("medium", before[1])
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+
+
 @needs("torchvision")
 @pytest.mark.parametrize("model", ["resnet18", "torchvision:squeezenet1_1", "torchvision:shufflenet_v2_x0_5"])
 def test_real_architectures_are_proven_through_and_left_as_they_were(model: str) -> None:

@@ -12,7 +12,8 @@ convolutions by way of a transform (Winograd, FFT).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -84,11 +85,23 @@ def certify(network: Network, sites: Mapping[str, Site]) -> dict[str, Certificat
 
     extremes = bounding.begin(extreme_pictures(network))
     try:
-        with torch.no_grad(), listening(network.module, heard), bounding:
+        with torch.no_grad(), full_precision(), listening(network.module, heard), bounding:
             network.module(extremes)
     except (Undecided, RuntimeError, ValueError, IndexError):
         pass  # nothing is proven of what would have come
     return {name: found.get(name) or unknown(site.channels) for name, site in sites.items()}
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 as it is: neither TF32 nor bfloat16 within products, and no convolution by way of a transform."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def extreme_pictures(network: Network) -> Float[Tensor, "2 color height width"]:

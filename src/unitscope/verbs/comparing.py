@@ -53,7 +53,7 @@ def sharing(
             network, shown, record=record, sites=sites, baselines=untrained, batch=batch, workers=workers,
             progress=lambda done, total: tell(network.name, done, total),
         )  # fmt: skip
-    print(sharing_table(compare_records(record, means=False), width=columns()))
+    print(sharing_table(compare_records(record, means=False, permutations=1000), width=columns()))
     print(f"\nThe record {record} keeps it. Next: unitscope compare {record} OTHER --to comparison")
 
 

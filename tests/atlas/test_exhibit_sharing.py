@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.analysis.test_sharing import small
+from tests.analysis.test_sharing import small, write_waves
 from tests.browser import launched, page_of
 from tests.conftest import needs
-from tests.recording.pictures import write_many
 
 from unitscope.analysis.sharing import compare
 from unitscope.atlas.exhibits import sharing as exhibit
@@ -29,7 +28,7 @@ from unitscope.untrained import untrained
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """A residual network with responses, also of an untrained copy; its plain twin; and an untrained copy's record."""
     home = tmp_path_factory.mktemp("records")
-    images = write_many(home, 40)
+    images = write_waves(home / "images", 40)
     made = [
         survey(small(), images, to=home / "resnet", sites=["maxpool", "layer1.*.add"], top=2, resize=32),
         survey(small(plain=True), images, to=home / "plain", sites=["maxpool", "layer1.*.bn2"], top=2, resize=32),
@@ -102,7 +101,9 @@ def test_a_matrix_is_clear_where_nothing_is_similar(tmp_path: Path) -> None:
 @needs("chromium")
 def test_both_networks_stand_one_above_the_other_on_a_unit_page(atlas: Path) -> None:
     with launched() as chromium, page_of(chromium) as page:
-        page.goto(f"{atlas.parent.as_uri()}/resnet/layer1.1.add.html#2")
+        known = data_of(atlas, "resnet", "layer1.1.add")["steps"][0][0]["same"]
+        channel = next(number for number, same in enumerate(known) if same is not None)
+        page.goto(f"{atlas.parent.as_uri()}/resnet/layer1.1.add.html#{channel}")
         page.wait_for_selector(".stage-row")
         rows = page.locator(".stage-row")
         assert rows.locator("h4").all_inner_texts() == ["resnet", "plain"]
@@ -112,7 +113,7 @@ def test_both_networks_stand_one_above_the_other_on_a_unit_page(atlas: Path) -> 
         box, other = rows.nth(0).bounding_box(), rows.nth(1).bounding_box()
         assert other["y"] >= box["y"] + box["height"]
         rows.nth(1).locator(".place a").first.click()
-        page.wait_for_url("**/plain/*.html#2")
+        page.wait_for_url(f"**/plain/*.html#{channel}")
         page.goto(atlas.as_uri())
         assert page.locator(".matrix img").count() > 5
         shown = "document.querySelectorAll('details[open] .matrix img')"

@@ -62,8 +62,8 @@ def test_a_site_is_shown_with_its_stage_and_the_files_of_the_others_are_there(at
         assert "best" in site["sprites"]
         for sprite in site["sprites"].values():
             for file in sprite["files"]:
-                shown = Image.open(atlas.parent / "resnet" / "sprites" / file)
-                assert shown.size == (6 * (exhibit.SIDE + 2), exhibit.SIDE + 2)
+                with Image.open(atlas.parent / "resnet" / "sprites" / file) as shown:
+                    assert shown.size == (6 * (exhibit.SIDE + 2), exhibit.SIDE + 2)
 
 
 def test_a_site_by_itself_has_no_row(tmp_path: Path) -> None:

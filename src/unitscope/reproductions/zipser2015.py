@@ -47,8 +47,9 @@ def reproduce(
     to: Path,
     progress: Progress | None = None,
     effort: Effort = DEFAULT,
+    control: bool = True,
 ) -> tuple[Report, Path]:
-    """Study units with small and large fields of each network, and of an untrained twin of the first.
+    """Study units with small and large fields of each network, and, as a `control`, of an untrained twin of the first.
 
     Photographs only tell which units respond at all, and the twin's batch normalizations what there is to see. Leaves
     the optima, tables of units and of pairs of positions, figures, and a page. Raises BadInput for networks without
@@ -60,7 +61,7 @@ def reproduce(
     except OSError as error:
         raise Failure(f"the study cannot be written to {to}: {error.strerror or error}.") from error
     found: list[Studied] = []
-    for network in [*networks, *twin_of(networks[0], opened)]:
+    for network in [*networks, *(twin_of(networks[0], opened) if control else [])]:
         folder = to / network.name.replace(":", "-").replace(", ", "-").replace("/", "-")
         found += studies_of(network, opened, effort, folder, tell)
     if not found:

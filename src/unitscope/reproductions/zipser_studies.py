@@ -150,7 +150,7 @@ def strangers(studies: Sequence[PositionStudy]) -> float:
     if len(studies) < 2:
         return float("nan")
     found = []
-    views = [views_of(study.outcomes, study.boxes, study.picture) for study in studies]
+    views = [views_of(study.outcomes, study.boxes, study.picture, rest=study.rest) for study in studies]
     for same_place in zip(*views, strict=True):
         frame = same_place[0].frame
         cut = np.concatenate([view.cut(frame) for view in same_place])

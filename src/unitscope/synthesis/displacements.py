@@ -71,7 +71,14 @@ def carried(
 
 
 def by_features(
-    subject: Subject, unit: Unit, site: Site, shown: Site, seen: ReceptiveField, places: Sequence[Size]
+    subject: Subject,
+    unit: Unit,
+    site: Site,
+    shown: Site,
+    seen: ReceptiveField,
+    places: Sequence[Size],
+    *,
+    rest: Sequence[float],
 ) -> Alike:
     """The cosine of what the units of the site `shown`, but the unit itself, add to their answers to the blank picture.
 
@@ -79,7 +86,7 @@ def by_features(
     the border it answers to all that are compared.
     """
     network = subject.network
-    std = np.asarray(network.std, np.float32)[:, None, None]
+    std, mean, gray = (np.asarray(n, np.float32)[:, None, None] for n in (network.std, network.mean, rest))
     kept = [channel for channel in range(shown.channels) if shown is not site or channel != unit.channel]
 
     @torch.no_grad()
@@ -87,7 +94,7 @@ def by_features(
         row, col = ((2 * p + 1) * b // (2 * a) for p, a, b in zip(place, site.lattice, shown.lattice, strict=True))
         heard = prepare(subject, neuron(Unit(shown.name, 0), at=(row, col)), after=True, half=False)
         x = torch.zeros(len(pictures) + 1, pictures.shape[1], heard.box.height, heard.box.width)
-        x[:-1] = laid(torch.from_numpy(pictures / std), box, heard.box)
+        x[:-1] = laid(torch.from_numpy((pictures + (gray - mean)) / std), box, heard.box)
         at = (0, 0) if isinstance(heard.places[0], str) else heard.places[0][0]
         answers = heard.maps.hear(x.to(network.device))[0][:, kept, at[0], at[1]].double()
         found: np.ndarray = (answers[:-1] - answers[-1:]).cpu().numpy()

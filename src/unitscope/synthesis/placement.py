@@ -24,13 +24,13 @@ LEAST = 1 / 16
 """Positions are not compared where the rectangle they share is a smaller part of what either sees than this."""
 
 
-SAME = 1e-3
-"""Outcomes as alike as 1 less this are the same; what differs between them is rounding."""
+SAME = 0.05
+"""Outcomes more alike than 1 less this count as the same: the index is not divided by less."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The outcomes of one position: contrast pictures (RGB less the mean color) of `box`, with what is `seen` of it.
+    """The outcomes of one position: contrast pictures (RGB less the color of rest) of `box`, with what is `seen` of it.
 
     `origin` is where the pixel (0, 0) of the field without borders would be; boxes of other positions are compared
     relative to it. `seen` is the part of the field that lies on the network's picture.

@@ -15,13 +15,14 @@ from unitscope.errors import BadInput, unknown_name
 from unitscope.networks import Network
 from unitscope.optima import Optima, Optimum
 from unitscope.synthesis import placement
+from unitscope.synthesis.canvases import Dots
 from unitscope.synthesis.displacements import by_features, carried, gram
 from unitscope.synthesis.maximize import maximize
 from unitscope.synthesis.objectives import check, neuron
 from unitscope.synthesis.objectives import unit as everywhere
 from unitscope.synthesis.placement import Specificity, View, shared
 from unitscope.synthesis.preparations import subject_of
-from unitscope.synthesis.recipes import Recipe
+from unitscope.synthesis.recipes import Recipe, recipe_of
 from unitscope.vocabulary import Box, ReceptiveField, Site, Size, Unit
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class PositionStudy:
     carried: Float64[np.ndarray, "position other_position seed"]
     features: Float64[np.ndarray, "position seed other_position other_seed"]
     gram: Float64[np.ndarray, "seed other_seed"] | None = None
+    rest: tuple[float, ...] = ()
+    "The color, in the module's order of channels, at which pictures begin; what is left of it says nothing."
     _known: dict[str, np.ndarray] = held(default_factory=dict)
 
     # --- the facts of the positions
@@ -101,7 +104,7 @@ class PositionStudy:
         if kind not in self._known:
             alike = placement.SIMILARITIES[kind]
             self._known[kind] = placement.similarities(
-                views_of(self.outcomes, self.boxes, self.picture),
+                views_of(self.outcomes, self.boxes, self.picture, rest=self.rest),
                 lambda pictures, _frame, _positions: alike(pictures, self.field.stride),
             )
         return self._known[kind]
@@ -270,16 +273,18 @@ def positions(
         network, [*asked, everywhere(unit)] if tiled else asked, recipe=recipe, pole=pole, seeds=seeds, seed=seed,
         after=after, batch=batch, to=to, name=name, progress=progress,
     )  # fmt: skip
+    rest = rest_of(recipe_of(recipe, size=network.size), network)
     outcomes = found[: len(asked)]
     whole = found[len(asked)] if tiled else None
     return PositionStudy(
         unit, site.lattice, seen, network.size, places, outcomes, whole,
         carried=carried(subject, asked, outcomes, seen, places, after=after),
         features=placement.similarities(
-            views_of(outcomes, [seen.box(*place) for place in places], network.size),
-            by_features(subject, unit, site, shown, seen, places),
+            views_of(outcomes, [seen.box(*place) for place in places], network.size, rest=rest),
+            by_features(subject, unit, site, shown, seen, places, rest=rest),
         ),
         gram=None if whole is None else gram(subject, shown, whole),
+        rest=rest,
     )  # fmt: skip
 
 
@@ -321,10 +326,16 @@ def _moving_field(site: Site, channel: int) -> ReceptiveField:
     return seen
 
 
-def views_of(outcomes: Iterable[Optimum], boxes: Sequence[Box], picture: Size) -> list[View]:
-    """Outcomes as they are compared: contrast, and what of their fields lies on the picture."""
+def rest_of(recipe: Recipe, network: Network) -> tuple[float, ...]:
+    """The color at which pictures begin: middle gray for random dots, else the mean color."""
+    return (0.5,) * len(network.mean) if isinstance(recipe.start, Dots) else tuple(network.mean)
+
+
+def views_of(outcomes: Iterable[Optimum], boxes: Sequence[Box], picture: Size, *, rest: Sequence[float]) -> list[View]:
+    """Outcomes as they are compared: contrast to the color of rest, and what of their fields lies on the picture."""
     views = []
     for box, one in zip(boxes, outcomes, strict=True):
-        std = np.asarray(one.light.std, np.float32)[:, None, None]
-        views.append(View(one.whitened * std, one.box, shared(box.clip(picture), one.box), (box.top, box.left)))
+        std, mean, gray = (np.asarray(n, np.float32)[:, None, None] for n in (one.light.std, one.light.mean, rest))
+        contrast = one.whitened * std + (mean - gray)
+        views.append(View(contrast, one.box, shared(box.clip(picture), one.box), (box.top, box.left)))
     return views

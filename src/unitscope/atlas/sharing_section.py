@@ -151,13 +151,14 @@ def _advantages(told: Sequence[Told], networks: Sequence[str]) -> markupsafe.Mar
     """A row per pair of layers, a mark per network with its interval; untrained copies hollow."""
     rows = list(dict.fromkeys(map(_place, told)))
     lines = markupsafe.Markup("").join(_row(place, name) for place, name in enumerate(rows))
-    marks = markupsafe.Markup("").join(_mark(one, rows.index(_place(one)), networks) for one in told)
+    low = float(min(0.0, *(np.floor(4 * one.found.ci_low) / 4 for one in told)))
+    marks = markupsafe.Markup("").join(_mark(one, rows.index(_place(one)), networks, low) for one in told)
     height = ROW * len(rows)
     ticks = markupsafe.Markup("").join(
         markupsafe.Markup(
             '<path class="grid" d="M{x:.1f} 0V{h}"/><text x="{x:.1f}" y="{y}" text-anchor="middle">{v:g}</text>'
-        ).format(x=_x(value), h=height, y=height + 12, v=value)
-        for value in (0, 0.25, 0.5, 0.75, 1)
+        ).format(x=_x(value, low), h=height, y=height + 12, v=value)
+        for value in np.arange(low, 1.01, 0.25)
     )  # fmt: skip
     keys = markupsafe.Markup("").join(
         markupsafe.Markup('<span class="key network-{}">{}</span>').format(min(place, 3), name)
@@ -178,21 +179,26 @@ def _row(place: int, name: tuple[str, str]) -> markupsafe.Markup:
     )
 
 
-def _mark(one: Told, row: int, networks: Sequence[str]) -> markupsafe.Markup:
+def _mark(one: Told, row: int, networks: Sequence[str], low: float) -> markupsafe.Markup:
     place = networks.index(one.network)
     y = ROW * row + 7.5 + 3 * (place - (len(networks) - 1) / 2)
     kind = f"network-{min(place, 3)}"
     said = f"{one.pair.network}: {one.found.advantage:.2f} ({one.found.ci_low:.2f} to {one.found.ci_high:.2f})"
     interval = markupsafe.Markup('<path d="M{:.1f} {y:.1f}H{:.1f}"/>').format(
-        _x(one.found.ci_low), _x(one.found.ci_high), y=y
+        _x(one.found.ci_low, low), _x(one.found.ci_high, low), y=y
     )
     return markupsafe.Markup('<g class="{}"><title>{}</title>{}<circle cx="{:.1f}" cy="{:.1f}" r="2.6"/></g>').format(
-        kind if one.trained else f"{kind} hollow", said, interval if one.trained else "", _x(one.found.advantage), y
+        kind if one.trained else f"{kind} hollow",
+        said,
+        interval if one.trained else "",
+        _x(one.found.advantage, low),
+        y,
     )
 
 
-def _x(value: float) -> float:
-    return LEFT + WIDTH * float(np.clip(value, -0.15, 1))
+def _x(value: float, low: float) -> float:
+    """Where a value stands on an axis from `low` to 1."""
+    return LEFT + WIDTH * float(np.clip((value - low) / (1 - low), 0, 1))
 
 
 def _place(one: Told) -> tuple[str, str]:

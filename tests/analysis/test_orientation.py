@@ -9,8 +9,11 @@ from pandas import DataFrame
 
 from tests.analysis.laboratory import session_of
 from tests.wiring import dead_network, gabor, gabor_network, wired
-from unitscope.analysis.orientation import hinge, naka_rushton, orientation_table
+from unitscope.analysis.orientation import hinge, naka_rushton, orientation_table, power
 from unitscope.analysis.tuning import harmonics
+from unitscope.anatomy.sites import sites
+from unitscope.networks import Network
+from unitscope.stimuli.gratings import draw, product
 
 ANGLES = [15.0 * number + 3.7 for number in range(12)]
 
@@ -137,3 +140,71 @@ def test_every_number_has_an_interval_that_holds_it(bank: DataFrame) -> None:
         assert (value - 0.02 <= high).all(), name
         assert np.isfinite(low).all(), name
     assert bank["simple_agreement"].to_numpy() == pytest.approx(1)
+
+
+class Energy(torch.nn.Module):
+    """The sum of the squares of two Gabor units a quarter of a cycle apart: the energy model of a complex cell."""
+
+    def __init__(self, orientation: float) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, 2, 15, bias=False, padding=7)
+        pair = [gabor(orientation, phase=phase) for phase in (0.0, 90.0)]
+        self.conv1.weight.data.copy_(torch.stack(pair))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.conv1(pictures).square().sum(1, keepdim=True)
+
+
+def test_an_energy_unit_is_complex_and_has_no_direction() -> None:
+    network = Network(Energy(50.0), size=32, mean=(0, 0, 0), std=(1, 1, 1), name="energy")
+    session = session_of(network, "sum")
+    found = orientation_table([session])
+    assert float(found["f1_f0"][0]) < 0.02
+    assert not found["simple"][0]
+    assert float(found["preferred_orientation"][0]) == pytest.approx(50.0, abs=0.5)
+    assert not found["contrast_saturates"][0]  # it accelerates
+    rates = session.gratings.rates
+    forth, back = harmonics(rates), harmonics(rates[:, :, ::-1])
+    assert forth.f0 == pytest.approx(back.f0)
+    assert forth.f1 == pytest.approx(back.f1)
+
+
+class Surround(torch.nn.Module):
+    """An energy unit less half of the mean of eight like it, six pixels away on all sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = Energy(60.0)
+        self.pool = torch.nn.Conv2d(1, 1, 3, dilation=6, padding=6, bias=False)
+        weights = torch.full((3, 3), -0.5 / 8)
+        weights[1, 1] = 1.0
+        self.pool.weight.data.copy_(weights)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.energy(pictures)).relu()
+
+
+def test_a_planted_surround_is_measured_as_full_pictures_say() -> None:
+    network = Network(Surround(), size=48, mean=(0, 0, 0), std=(1, 1, 1), name="surround")
+    session = session_of(network, "relu")
+    found = orientation_table([session])
+    (orientation,), (frequency,) = session.best_pairs
+    diameters = session.grid("size", "pair", "diameter", "phase").values["diameter"]
+    phases = np.arange(16) * 22.5
+    patches = product("s", orientation=orientation, frequency=frequency, diameter=diameters, phase=phases)
+    center = sites(network)["relu"].box(24, 24)
+    middle = ((center.top + center.bottom - 1) / 2, (center.left + center.right - 1) / 2)
+    with torch.no_grad():
+        shown = network.module(draw(patches, (48, 48), center=middle))[:, 0, 24, 24]
+    expected = shown.reshape(len(diameters), -1).mean(1).numpy()
+    suppression = float(1 - expected[-1] / expected.max())
+    assert suppression > 0.3
+    assert float(found["suppression"][0]) == pytest.approx(suppression, abs=1e-3)
+    assert float(found["preferred_size"][0]) == diameters[(expected >= 0.95 * expected.max()).argmax()]
+
+
+def test_a_curve_that_accelerates_is_no_saturating_one() -> None:
+    contrasts = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.65, 0.8, 1.0])
+    curves = np.stack([contrasts**2, contrasts**2 / (contrasts**2 + 0.3**2)], axis=1)
+    assert float(power(contrasts, curves)[0]) == pytest.approx(1)
+    assert float(power(contrasts, curves)[1]) < float(naka_rushton(contrasts, curves)[2][1]) - 1e-2

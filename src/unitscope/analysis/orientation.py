@@ -189,7 +189,7 @@ def _of_contrast(session: Session) -> dict[str, np.ndarray]:
     contrasts, curve = contrast_curves(session)
     half, exponent, explained = naka_rushton(contrasts, curve)
     straight = hinge(contrasts, curve)
-    saturates = explained > straight + 1e-3
+    saturates = explained > np.maximum(straight, power(contrasts, curve)) + 1e-3
     return {
         "contrast_saturates": saturates,
         "contrast_half": np.where(saturates, half, np.nan),
@@ -215,9 +215,17 @@ def naka_rushton(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"
 def hinge(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"]) -> np.ndarray:
     """Share of variance explained by max(0, k (c - c0)), the curve of a rectified linear unit, [unit]."""
     thresholds = np.linspace(0, 0.9, 181)
-    shape: np.ndarray = np.maximum(contrasts[None, :] - thresholds[:, None], 0)
-    scale = shape @ curve / (shape**2).sum(1)[:, None]
-    left = (curve**2).sum(0) - scale**2 * (shape**2).sum(1)[:, None]
+    return _best_of(np.maximum(contrasts[None, :] - thresholds[:, None], 0), curve)
+
+
+def power(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"]) -> np.ndarray:
+    """Share of variance explained by k c^n, which accelerates where n > 1, [unit]."""
+    return _best_of(contrasts[None, :] ** np.linspace(1, 5, 81)[:, None], curve)
+
+
+def _best_of(shapes: Float[np.ndarray, "shape contrast"], curve: Float[np.ndarray, "contrast unit"]) -> np.ndarray:
+    scale = shapes @ curve / (shapes**2).sum(1)[:, None]
+    left = (curve**2).sum(0) - scale**2 * (shapes**2).sum(1)[:, None]
     return _explained(left.min(0), curve)
 
 
@@ -353,7 +361,7 @@ ORIENTATION = Table(
         *ends_of("suppression", (0, 1), "none", "silenced"),
         Measure(
             "contrast_saturates",
-            "a saturating curve fits its contrast response better than a rectified line",
+            "a saturating curve fits its contrast response better than a rectified line or a power",
             None,
             "not so",
             "so",

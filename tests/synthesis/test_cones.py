@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.conftest import needs
 from tests.synthesis.networks import Gated, lively, plain, small_resnet
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import read
 from unitscope.synthesis.circuits import circuit_of
-from unitscope.synthesis.cones import Cone, plan_of
+from unitscope.synthesis.cones import Cone, plan_of, unshuffled
 from unitscope.synthesis.objectives import neuron
 from unitscope.synthesis.preparations import prepare, subject_of
 from unitscope.vocabulary import Box, Site
@@ -110,3 +111,15 @@ def test_one_channel_is_taken_after_a_mask_that_all_channels_share() -> None:
     x = torch.rand(3, 3, made.box.height, made.box.width, generator=torch.Generator().manual_seed(2))
     channels, weights = torch.tensor([[3], [0], [2]]), torch.ones(3, 1)
     torch.testing.assert_close(made.ear(channels, weights)(x), made.hear(x, channels, weights))
+
+
+@pytest.mark.parametrize("taps", [(1, 1), (2, 3), (3, 3), (4, 2), (7, 7), (11, 11)])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_a_strided_convolution_on_blocks_of_pixels_is_the_convolution(taps: tuple[int, int], stride: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(5, 3, *taps, generator=generator), torch.randn(5, generator=generator)
+    for height, width in ((23, 24), (25, 26)):
+        x = torch.randn(2, 3, height, width, generator=generator)
+        answer = unshuffled(weight, bias, lambda values: values[0], stride=stride, pads=[1, 0, 2, 3])([x])
+        expected = F.conv2d(F.pad(x, (1, 0, 2, 3)), weight, bias, stride)
+        torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)

@@ -4,8 +4,12 @@ overflow.
 
 from __future__ import annotations
 
+import os
+import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from unitscope.errors import Failure
 from unitscope.networks import Network, load
 from unitscope.record import open_record
 from unitscope.recording.survey import survey
+from unitscope.terminal import survey_table
 
 SURVEY = """
 import os, random, resource, signal, sys, time, torch
@@ -142,6 +147,55 @@ def test_images_that_vanish_meanwhile_are_noted(folder, tmp_path):
     record = survey(network, images, to=tmp_path / "r", sites=["bn1"])
     assert record.images().status.tolist() == ["ok", "unreadable"]
     assert record.units().images.tolist() == [1] * 4
+
+
+def everything_odd(folder: Path) -> dict[str, str]:
+    """A folder of odd images; by name what the record should say of them ("" where they are shown)."""
+    noise = Image.effect_noise((40, 40), 60)
+    noise.convert("RGB").save(folder / "good.png")
+    whole = (folder / "good.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("not a picture")
+    header = struct.pack(">II5B", 30_000, 30_000, 8, 2, 0, 0, 0)
+    (folder / "huge.png").write_bytes(
+        whole[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + whole[33:]
+    )
+    noise.convert("CMYK").save(folder / "cmyk.jpg")
+    noise.convert("I;16").save(folder / "sixteen.png")
+    noise.convert("P").save(folder / "palette.png")
+    noise.convert("RGBA").save(folder / "alpha.png")
+    noise.save(folder / "gray.png")
+    noise.save(folder / "animated.gif", save_all=True, append_images=[noise.rotate(90)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise.convert("RGB").save(folder / "rotated.jpg", exif=exif)
+    Image.new("RGB", (1, 1)).save(folder / "one_pixel.png")
+    (folder / ("long" * 60 + ".png")).write_bytes(whole)
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe.png")).write_bytes(whole)
+    (folder / "dangling.png").symlink_to("nowhere.png")
+    (folder / "looping.png").symlink_to("looping.png")
+    return {
+        "truncated.png": "truncated|broken|cut", "empty.jpg": "empty|no bytes|0 bytes", "text.jpg": "not|no image",
+        "huge.png": "at most 100 million", "dangling.png": "", "looping.png": "",
+    }  # fmt: skip
+
+
+def test_each_odd_image_is_shown_or_noted_with_its_reason_and_strict_stops_at_the_first(tmp_path):
+    (tmp_path / "images").mkdir()
+    refused = everything_odd(tmp_path / "images")
+    network = load("resnet18", width=4, classes=2, size=32, seed=1)
+    table = survey(network, tmp_path / "images", to=tmp_path / "r", sites=["bn1"]).images()
+    unreadable = table[table.status == "unreadable"].set_index("uri")
+    assert set(unreadable.index) == set(refused)
+    assert len(table) == len(refused) + 11
+    for name, reason in refused.items():
+        assert re.search(reason, unreadable.error[name]), (name, unreadable.error[name])
+        assert unreadable.error[name]
+    assert (table[table.status == "ok"].error.isna()).all()
+    with pytest.raises(Failure, match=r"cannot be read: .*\. Without --strict it is noted and skipped\."):
+        survey(network, tmp_path / "images", to=tmp_path / "s", sites=["bn1"], strict=True)
+    assert "11 images (6 more could not be read)" in " ".join(survey_table(open_record(tmp_path / "r")).split())
 
 
 def test_responses_that_are_not_finite_are_counted_and_enter_nothing(tmp_path):

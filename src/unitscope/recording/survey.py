@@ -22,6 +22,7 @@ from unitscope.record import Record, read_facts
 from unitscope.recording.block import Hearing
 from unitscope.recording.cluster import show_on_cluster
 from unitscope.recording.electrode import Electrodes, choose, place
+from unitscope.recording.memory import give_back_what_is_free, keep_what_is_freed
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
@@ -114,6 +115,7 @@ def survey(
             show_blocks(
                 network, images, plan, session, workers=workers, strict=strict, put_aside=aside, progress=progress
             )
+        give_back_what_is_free()
         session.kernels = first_kernels(network, plan.facts["kernels"])
         session.certificate = joined(certify(network, plan.sites))
         finish(folder, session, plan.facts, images_table(session, images))
@@ -231,6 +233,8 @@ def show_blocks(
     labels = np.array([code.get(item.label, -1) for item in images.items[first:last]], dtype=np.int64)
     heard, facts, cuts = session.hearings(network.device), list[Shown](), list[dict[View, np.ndarray]]()
     placed = place(network, plan.sites)
+    if network.device.type == "cpu":
+        keep_what_is_freed()
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
             refuse_unreadable(part, images)

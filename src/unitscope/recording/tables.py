@@ -5,6 +5,7 @@ record.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,20 @@ def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Tab
         save(session, folder / "part.safetensors")
         write_facts(folder, facts)
     else:
-        write_results(folder, session)
+        with shared_memory():
+            write_results(folder, session)
         write_facts(folder, facts | {"complete": True})
+
+
+@contextmanager
+def shared_memory() -> Iterator[None]:
+    """Tables in the memory that everything else is in, and not in a reserve of their own beside it."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def write_results(folder: Path, session: Session) -> None:

@@ -37,7 +37,7 @@ SHOWN = 32
 @dataclass(frozen=True)
 class Effort:
     """How much is computed: units of each site, outcomes of each position; steps at most, of what size; where chance
-    begins. With these defaults almost all pixels that matter come to their bounds.
+    begins.
     """
 
     units: int = 3

@@ -181,7 +181,7 @@
           figure(
             curve(curves.contrast, axes.contrast, { ticks: [0.1, 0.5, 1], label: "response by contrast", log: false }),
             "contrast",
-            orientation.contrast_saturates ? "saturates" : "a rectified line",
+            orientation.contrast_saturates ? "saturates" : "does not saturate",
           ),
         );
     }

@@ -168,8 +168,9 @@ def _advantages(told: Sequence[Told], networks: Sequence[str]) -> markupsafe.Mar
         markupsafe.Markup('<span class="key hollow">untrained</span>') if any(not one.trained for one in told) else ""
     )
     return markupsafe.Markup(
-        '<p class="caption keys">advantage of the same channel {}{}</p><svg class="advantages" viewBox="0 -4 {} {}" '
-        'role="img" aria-label="advantage of the same channel, pair by pair">{}{}{}</svg>'
+        '<p class="caption keys">advantage of the same channel {}{}</p><div class="scrolls">'
+        '<svg class="advantages" viewBox="0 -4 {} {}" '
+        'role="img" aria-label="advantage of the same channel, pair by pair">{}{}{}</svg></div>'
     ).format(keys, hollow, LEFT + WIDTH + 12, height + 20, ticks, lines, marks)
 
 

@@ -196,6 +196,12 @@ def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
         assert words.strip() in done.stdout
 
 
+def test_every_name_at_the_top_has_its_place_in_the_docs() -> None:
+    page = (PROJECT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\.\. auto\w+:: unitscope\.(\S+)", page, flags=re.MULTILINE)
+    assert not set(unitscope._HOMES.values()) - set(described)
+
+
 def test_the_readme_names_files_that_exist() -> None:
     page = (PROJECT / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", page):

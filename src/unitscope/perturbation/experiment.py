@@ -77,7 +77,7 @@ def perturb(
 ) -> pandas.DataFrame:
     """What the network loses when some units are disturbed: a row per condition.
 
-    The units are `units` ("maxpool:18", "maxpool:3-7", "maxpool:*"), or those that `record` found inactive at `site`
+    The units are `units` (`maxpool:18`, `maxpool:3-7`, `maxpool:*`), or those that `record` found inactive at `site`
     (by default its first max-pooling). Conditions are all combinations of `what`, `which`, `path`, `dose` and `target`
     (see `Condition`), or "protocol": everything that tells whether a change means anything. The images (labeled; of
     them `count`, drawn at random) are shown in an order drawn from `seed`, in batches of `batch`; random conditions are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 
 from tests.recording.pictures import write_many
 from tests.wiring import write_folder
+from unitscope.analysis.couplings import couplings
+from unitscope.analysis.sharing import compare
 from unitscope.anatomy.filters import pair
 from unitscope.cli import main
 from unitscope.networks import Network, resnet
@@ -59,11 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def less() -> Iterator[None]:
-    """Fewer channels in figures, and one untrained copy, so that the tests are quick."""
+    """Fewer channels in figures, one untrained copy, fewer permutations: so that the tests are quick."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kobayashi2020_study, "SHOWN", 2)
         for module in (kobayashi2020, kobayashi2020_layers):
             patch.setattr(module, "UNTRAINED", 1)
+        patch.setattr(kobayashi2020, "couplings", partial(couplings, permutations=200))
+        patch.setattr(kobayashi2020_layers, "compare", partial(compare, permutations=200))
         yield
 
 

@@ -22,7 +22,7 @@ from unitscope.anatomy.filters import pair
 from unitscope.cli import main
 from unitscope.networks import Network, resnet
 from unitscope.record import open_record
-from unitscope.reproductions import kobayashi2020, kobayashi2020_layers, kobayashi2020_study
+from unitscope.reproductions import kobayashi2020, kobayashi2020_inactive, kobayashi2020_layers, kobayashi2020_study
 from unitscope.reproductions.kobayashi2020 import centers, reproduce, windows
 from unitscope.reproductions.kobayashi2020 import verdict_of as verdict_of_tuning
 from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive, least_active
@@ -62,9 +62,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def less() -> Iterator[None]:
-    """Fewer channels in figures, one untrained copy, fewer permutations: so that the tests are quick."""
+    """Fewer channels in figures, one untrained copy, less noise, fewer permutations: so that the tests are quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kobayashi2020_study, "SHOWN", 2)
+        patch.setattr(kobayashi2020_study, "SHOWN", 1)
+        patch.setattr(kobayashi2020_inactive, "SEEDS", 4)
         for module in (kobayashi2020, kobayashi2020_layers):
             patch.setattr(module, "UNTRAINED", 1)
         patch.setattr(kobayashi2020, "couplings", partial(couplings, permutations=200))
@@ -200,7 +201,7 @@ def test_a_network_without_such_layers_says_what_does_not_apply(folder, tmp_path
     module = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = Network(module, size=48, mean=(0.5,) * 3, std=(0.25,) * 3, name="shallow")
     report, _ = reproduce([network, network], folder, to=tmp_path)
-    assert [claim.verdict for claim in report.claims].count("does not apply") == 5
+    assert [claim.verdict for claim in report.claims].count("does not apply") == 7
     assert next(claim for claim in report.claims if claim.what == "shared channels").verdict == "does not apply"
     assert list(report.figures) == []
 

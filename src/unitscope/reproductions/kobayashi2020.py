@@ -117,7 +117,8 @@ def compare_fields(study: Study) -> None:
         study.claim(
             f"center of the field of neuron 0, pixels from the edge, {study.titles[0]}",
             "not in print; the published code halves all padding, which moves fields to the lower right",
-            "; ".join(found).replace("-", "\N{MINUS SIGN}"), "sizes agree, places do not", "published code",
+            "; ".join(found).replace("-", "\N{MINUS SIGN}"),
+            "the places differ" if any(ours != theirs for _, ours, theirs in rows) else "as here", "published code",
         )  # fmt: skip
 
 
@@ -140,8 +141,11 @@ def measure_tuning(study: Study) -> None:
     for network, record, title, places in zip(study.networks, study.records, study.titles, study.places, strict=True):
         site, what = places.get(PLACES[0][0]), f"orientation selective and double opponent units, {title}"
         said = "ResNet has orientation selective neurons and double opponent color neurons"
+        if site is None:
+            study.claim(what, said, "no max-pooling", "does not apply", "abstract")
+            continue
         try:
-            found = tuning(network, record, sites=site or [], null=UNTRAINED, progress=study.tell)
+            found = tuning(network, record, sites=site, null=UNTRAINED, progress=study.tell)
         except BadInput as error:
             study.claim(what, said, str(error), "cannot be told", "abstract")
             continue
@@ -149,7 +153,7 @@ def measure_tuning(study: Study) -> None:
         others = [counts(one) for one in untrained_tables(record, list(found), seeds=UNTRAINED)]
         beside = [spread([one[i] for one in others]) for i in (0, 1)]
         told = (
-            f"{site}: of {record.sites[str(site)].channels} units {own[0]} orientation selective (1 less circular "
+            f"{site}: of {record.sites[site].channels} units {own[0]} orientation selective (1 less circular "
             f"variance is {SELECTIVE} or more; untrained copies: {beside[0]}), {own[1]} double opponent (untrained "
             f"copies: {beside[1]})"
         )

@@ -118,8 +118,8 @@ def test_inactive_units_are_counted_and_disturbed(study, claims) -> None:
         rows = list(csv.DictReader(file))
     own = [row for row in rows if row["network"] == "residual" and row["target"] == "chosen"]
     assert [(row["which"], row["units"], row["seeds"]) for row in own] == [
-        ("all", "2", "20"),
-        ("one per batch", "1", "20"),
+        ("all", "2", "4"),
+        ("one per batch", "1", "4"),
     ]
     assert own[0]["channels"] == str(list(DEAD))
     assert {row["units"] for row in rows if row["network"] == "plain" and row["which"] == "all"} == {"2"}

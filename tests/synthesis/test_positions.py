@@ -15,7 +15,7 @@ from tests.wiring import gabor, opponent_network
 from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network
 from unitscope.synthesis.position_figures import OFF, framed
-from unitscope.synthesis.positions import positions
+from unitscope.synthesis.positions import positions, views_of
 from unitscope.synthesis.recipes import Recipe, zipser2015
 from unitscope.vocabulary import Box
 
@@ -166,6 +166,17 @@ def test_features_are_compared_of_the_same_part_at_the_same_position() -> None:
         answers = unitscope.read(network, shown, [site])[site][:, 1:, place[0], place[1]]
         found.append(torch.nn.functional.cosine_similarity(*(answers[n] - answers[4] for n in (0, 3)), dim=0))
     assert study.similarity("features")[0, 0, 1, 1] == pytest.approx(float(sum(found)) / 2, abs=1e-4)
+
+
+def test_contrast_is_beside_the_gray_at_which_dots_begin_and_not_the_mean_color() -> None:
+    module = nn.Conv2d(3, 1, 5, padding=2)
+    network = Network(module, size=16, mean=(0.3, 0.5, 0.7), std=(0.25,) * 3, name="wired", weights="by hand")
+    still = replace(zipser2015(), ascent=replace(zipser2015().ascent, size=0.0, steps=1))
+    site = next(iter(unitscope.sites(network)))
+    study = positions(network, f"{site}:0", (2, 2), border=False, recipe=still, tiled=False)
+    assert study.rest == (0.5, 0.5, 0.5)
+    views = views_of(study.outcomes, study.boxes, study.picture, rest=study.rest)
+    assert max(np.abs(view.contrast).max() for view in views) < 8.1 / 255
 
 
 def test_tiled_outcomes_drive_all_positions_and_resemble_each_other_in_style() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from unitscope.anatomy.effective_fields import effective_field
 from unitscope.anatomy.sites import sites
 from unitscope.errors import BadInput, UnknownName
-from unitscope.residual import resnet
+from unitscope.networks import load
 
 
 def uniform(depth: int) -> SimpleNamespace:
@@ -36,7 +36,7 @@ def test_stacked_uniform_convolutions_spread_as_the_root_of_their_number(depth: 
 
 
 def test_many_units_at_once_equal_each_alone_and_stay_in_their_field():
-    network = SimpleNamespace(module=resnet("resnet18", width=4).eval(), size=(64, 64), inputs=3)
+    network = load("resnet18", width=4, size=64, seed=0)
     found = sites(network)
     pictures = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     both = effective_field(network, pictures, sites=found, site="layer1.0.add", channels=[0, 3])

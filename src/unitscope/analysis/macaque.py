@@ -16,7 +16,7 @@ STRONG = 0.1
 @dataclass(frozen=True)
 class Comparison:
     """A number per site: `says` what, `macaque` what V1 has in words, `value` the same there as a number, and how it is
-    had from our tables (only units that respond). `share` is true for shares, false for medians.
+    had from a column of our tables (only units that respond). `share` is true for shares, false for medians.
     """
 
     name: str
@@ -24,25 +24,26 @@ class Comparison:
     macaque: str
     value: float | None
     source: str
-    of: Callable[[pandas.DataFrame], pandas.Series]
+    column: str
+    of: Callable[[pandas.Series], pandas.Series]
     share: bool = True
 
 
 COMPARISONS = (
     Comparison("1 − CV", "median orientation selectivity, 1 − circular variance", "about 0.4", 0.4,
-               "ringach2002", lambda t: t["orientation_selectivity"], share=False),
+               "ringach2002", "orientation_selectivity", lambda values: values, share=False),
     Comparison("bandwidth", "median half width at 71 %, degrees", "about 24°", 24.0, "ringach2002",
-               lambda t: t["bandwidth"], share=False),
+               "bandwidth", lambda values: values, share=False),
     Comparison("simple", "units with F1 above the rise of F0", "", None, "skottun1991",
-               lambda t: t["simple"].astype("float")),
+               "simple", lambda values: values.astype("float")),
     Comparison("band-pass", "units with both cut-offs in spatial frequency", "84 % (73 of 87)", 73 / 87, "marques2021",
-               lambda t: t["frequency_octaves"].notna().astype("float")),
+               "frequency_octaves", lambda values: values.notna().astype("float")),
     Comparison("suppressed", "units that lose a tenth or more from the best to the largest patch", "78 % (148 of 190)",
-               148 / 190, "marques2021", lambda t: (t["suppression"] >= STRONG).astype("float")),
+               148 / 190, "marques2021", "suppression", lambda values: (values >= STRONG).astype("float")),
     Comparison("color", "units that prefer color, response ratio above 2", "about 11 %", 0.11, "johnson2001",
-               lambda t: (t["color_class"] == "color").astype("float")),
+               "color_class", lambda values: (values == "color").astype("float")),
     Comparison("both", "units for color and luminance alike, ratio 0.5 to 2", "about 29 %", 0.29, "johnson2001",
-               lambda t: (t["color_class"] == "color-luminance").astype("float")),
+               "color_class", lambda values: (values == "color-luminance").astype("float")),
 )  # fmt: skip
 
 ORIENTATION_COUNTS = {0: 110, 45: 83, 90: 100, 135: 92}

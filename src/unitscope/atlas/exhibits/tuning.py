@@ -154,7 +154,7 @@ def _said(text: str) -> str:
 
 
 def _known(table: pandas.DataFrame) -> list[Comparison]:
-    return [c for c in COMPARISONS if "color_class" in table or c.source != "johnson2001"]
+    return [c for c in COMPARISONS if c.column in table]
 
 
 def _sources(table: pandas.DataFrame) -> str:
@@ -170,6 +170,8 @@ def joined_table(shelf: Shelf) -> pandas.DataFrame | None:
     if not (path / "orientation.parquet").exists():
         return None
     table = shelf.record.measures("orientation")
+    if not {"responsive", "preferred_orientation", "orientation_selectivity"} <= set(table):
+        return None  # of that name, but of another origin
     if (path / "color.parquet").exists():
         color = shelf.record.measures("color").drop(columns=["site", "channel"])
         table = table.merge(color, on="unit", how="left", suffixes=("", "_color"))
@@ -205,7 +207,7 @@ def _row(shelf: Shelf, name: str, table: pandas.DataFrame, null: pandas.DataFram
 
 
 def _in_short(comparison: Comparison, answers: pandas.DataFrame) -> str:
-    values = comparison.of(answers).dropna()
+    values = comparison.of(answers[comparison.column]).dropna()
     if not len(values):
         return "–"
     return f"{100 * values.mean():.0f} %" if comparison.share else f"{values.median():.3g}"

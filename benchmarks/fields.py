@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
+from survey import allow_torchvision
 
 import unitscope
 from unitscope.anatomy.sites import sites
@@ -41,6 +42,7 @@ def line(model: str) -> str:
 
 
 def main() -> None:
+    allow_torchvision()
     models = sys.argv[1:] or ["resnet18", "resnet34", "resnet152"]
     print(f"{'model':<40}{'forward':>9}{'fields':>9}{'ratio':>8}  " + "  ".join(f"{status:>11}" for status in STATUSES))
     for model in models:

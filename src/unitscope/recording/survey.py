@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 """Where the images are shown: here, or on the Ray cluster that is there."""
 
-BATCH = {"cpu": 8, "cuda": 64}
+BATCH = {"cpu": 16, "cuda": 64}
 """Images shown at once unless told otherwise: on a CPU so few that their response maps stay near the processor."""
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}

@@ -17,6 +17,8 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell, on whatever machine
+nb_execution_in_temp = True  # each page in a folder of its own
 
 autodoc_typehints = "none"  # they stand in the signature
 autodoc_member_order = "bysource"

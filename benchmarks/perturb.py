@@ -6,10 +6,9 @@ python benchmarks/perturb.py shipped:resnet34 maxpool layer2.0.relu_1 layer4.2.r
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 
 import torch
+from fields import fastest
 from survey import allow_torchvision
 
 import unitscope
@@ -20,16 +19,6 @@ from unitscope.recording.tape import record_tape
 IMAGES = 32
 CHANNELS = range(4)
 CONDITIONS = 20
-
-
-def fastest(what: Callable[[], object], *, times: int = 5) -> float:
-    """Seconds of the fastest of several runs."""
-    durations = []
-    for _ in range(times):
-        start = time.perf_counter()
-        what()
-        durations.append(time.perf_counter() - start)
-    return min(durations)
 
 
 def line(network: unitscope.Network, name: str) -> str:
@@ -45,10 +34,10 @@ def line(network: unitscope.Network, name: str) -> str:
 
     tape = record_tape(network, x, site)
     with torch.no_grad():
-        forward = fastest(lambda: network.module(x))
-        full = fastest(disturbed)
-        taped = fastest(lambda: record_tape(network, x, site))
-        played = fastest(lambda: tape.play(noise))
+        forward = fastest(lambda: network.module(x), times=5)
+        full = fastest(disturbed, times=5)
+        taped = fastest(lambda: record_tape(network, x, site), times=5)
+        played = fastest(lambda: tape.play(noise), times=5)
     per_condition = taped / CONDITIONS + played
     cells = "".join(f"{1000 * seconds / IMAGES:>10.2f}" for seconds in (forward, full, taped, played, per_condition))
     return f"{name:<30}{cells}{played / forward:>10.2f}{per_condition / forward:>10.2f}"

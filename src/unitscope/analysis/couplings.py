@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unitscope.analysis.enrichment import false_discovery
 from unitscope.errors import BadInput
 from unitscope.record import Record, open_record, write_table
 
@@ -142,7 +143,7 @@ def coupling_tests(
         value, under = _under_chance(statistic, pairs, orders)
         defined = np.isfinite(value)
         p, z = _against(value, under)
-        q = _adjusted(p)
+        q = false_discovery(p)
         each.append(pandas.DataFrame({"channel": np.arange(len(value)), "test": test, "value": value,
                                       "chance": under.mean(1), "z": z, "p": p, "q": q}))  # fmt: skip
         whole = np.array([value[defined].mean()]) if defined.any() else np.array([np.nan])
@@ -249,17 +250,6 @@ def _against(value: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarr
     spread = under.std(1)
     z = np.divide(value - under.mean(1), spread, out=np.full(len(value), np.nan), where=spread > 1e-12)
     return np.where(np.isfinite(value), (1 + reached) / (1 + under.shape[1]), np.nan), z
-
-
-def _adjusted(p: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's adjusted p, null where p is."""
-    from scipy.stats import false_discovery_control
-
-    q = np.full(len(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        q[known] = false_discovery_control(p[known])
-    return q
 
 
 def couplings(

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from unitscope.anatomy.calls import flat
+from unitscope.anatomy.watching import written
 
 ROUNDING = 2**-21
 """Eight times the unit roundoff of float32, relative to the magnitude of what is rounded."""
@@ -78,7 +79,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def poisoned(operation: Operation) -> Any:
     """The result of an operation without a rule: NaN everywhere, in what it writes to as well."""
-    targets = [tensor for tensor in flat(operation.arguments.values()) if writes_to(operation, tensor)]
+    targets = written(operation.function, operation.arguments)
     for target in targets:
         if target.is_floating_point():
             target.fill_(torch.nan)
@@ -94,12 +95,6 @@ def poisoned(operation: Operation) -> Any:
 
 def unproven(value: Tensor) -> Tensor:
     return torch.full_like(value, torch.nan) if value.is_floating_point() else value
-
-
-def writes_to(operation: Operation, tensor: Tensor) -> bool:
-    arguments = operation.function._schema.arguments
-    names = [a.name for a in arguments if a.alias_info is not None and a.alias_info.is_write]
-    return any(tensor is operation.get(name) for name in names)
 
 
 def widened(bounds: Tensor, by: Tensor) -> Tensor:

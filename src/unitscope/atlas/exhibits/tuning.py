@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +129,8 @@ def overview(shelf: Shelf, home: Path) -> list[Overview] | None:  # noqa: ARG001
 
     null = null_table(shelf)
     known = _known(joined)
-    head = "".join(f'<th scope="col" class="number" title="{_said(c.says)}">{_said(c.name)}</th>' for c in known)
-    first = "".join(f'<td class="number">{_said(c.macaque) or "–"}</td>' for c in known)
+    head = "".join(f'<th scope="col" class="number" title="{escape(c.says)}">{escape(c.name)}</th>' for c in known)
+    first = "".join(f'<td class="number">{escape(c.macaque) or "–"}</td>' for c in known)
     cells = rose(np.array(list(ORIENTATION_COUNTS.values())))
     opponency = "opponent in cones: single, double"
     rows = [_row(shelf, name, table, null) for name, table in joined.groupby("site", sort=False)]
@@ -145,12 +146,6 @@ def overview(shelf: Shelf, home: Path) -> list[Overview] | None:  # noqa: ARG001
         f'<p class="caption">{_sources(joined)}</p>'
     )
     return [Overview("Tuning, beside macaque V1", Markup(body))]
-
-
-def _said(text: str) -> str:
-    import html
-
-    return html.escape(text)
 
 
 def _known(table: pandas.DataFrame) -> list[Comparison]:
@@ -199,7 +194,7 @@ def _row(shelf: Shelf, name: str, table: pandas.DataFrame, null: pandas.DataFram
     counts = np.bincount(((answers["preferred_orientation"].dropna() + 22.5) % 180 // 45).astype(int), minlength=4)
     href = f"{shelf.slug}/{shelf.site_slugs[name]}.html"
     return (
-        f'<tr><th scope="row"><a href="{_said(href)}">{_said(name)}</a></th>'
+        f'<tr><th scope="row"><a href="{escape(href)}">{escape(name)}</a></th>'
         f'<td class="number">{len(answers)} of {len(table)}</td>'
         f"<td>{histogram(answers['orientation_selectivity'].dropna().to_numpy(), chance)}{rose(counts)}</td>"
         f'{cells}<td class="number">{opponent}</td></tr>'

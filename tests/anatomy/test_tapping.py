@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from tests.conftest import needs
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.anatomy.tapping import tapping, taps_of
+from unitscope.anatomy.tapping import Rectifier, tapping, taps_of
 from unitscope.errors import BadInput
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import choose, place
+from unitscope.vocabulary import Site
 
 
 class Reused(nn.Module):
@@ -110,3 +111,75 @@ def test_a_network_that_takes_another_path_is_refused():
     with pytest.raises(BadInput, match="did not pass"), torch.no_grad():
         electrodes.show(torch.rand(1, 3, 16, 16), lambda site, value: None)
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+def test_sites_are_tapped_where_their_rectifiers_are_given_them():
+    network = load("resnet18", width=4, classes=3, size=64)
+    electrodes = place(network, choose(sites_of(network), None))
+    assert electrodes.taps is not None
+    by_site = {tap.site: tap for tap in electrodes.taps}
+    for name in ("bn1", "layer1.0.bn1", "layer1.0.add"):
+        assert isinstance(by_site[name].module, nn.ReLU), name
+        assert by_site[name].given, name
+
+
+class Rectifying(nn.Module):
+    """A sum that is rectified, in place or not, and read once more."""
+
+    def __init__(self, rectifier: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.rectifier = rectifier
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sums = self.conv(x) + x
+        return self.pool(self.rectifier(sums) + sums)
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.Hardtanh])
+def test_a_rectifiers_work_can_be_taken_over(kind, inplace):
+    network = network_of(Rectifying(kind(inplace=inplace)))
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    seen: list[Rectifier] = []
+
+    def rectify(_site: Site, value: Tensor, rectifier: Rectifier) -> Tensor | None:
+        seen.append(rectifier)
+        gives = value if rectifier.inplace else value.clone()
+        return gives.clamp_(rectifier.low, rectifier.high).add_(1)
+
+    electrodes = place(network, {"add": sites_of(network)["add"], "pool": sites_of(network)["pool"]})
+    heard: dict[str, Tensor] = {}
+
+    def keep(site: Site, value: Tensor) -> None:
+        heard[site.name] = value.clone()
+
+    with torch.no_grad():
+        electrodes.show(x, keep)
+        plain = heard["pool"]
+        electrodes.show(x, keep, lambda *_: None)
+        assert torch.equal(heard["pool"], plain)
+        electrodes.show(x, keep, rectify)
+    torch.testing.assert_close(heard["pool"], plain + (2 if inplace else 1))
+    assert seen == [Rectifier(*{nn.ReLU: (0, torch.inf), nn.ReLU6: (0, 6), nn.Hardtanh: (-1, 1)}[kind], inplace)]
+    assert "forward" not in vars(network.module.rectifier)
+
+
+def test_what_may_be_no_mere_rectifier_keeps_its_work():
+    class Odd(nn.ReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 1
+
+    assert Rectifier.of(Odd()) is None
+    assert Rectifier.of(nn.LeakyReLU()) is None
+    network = network_of(Rectifying(nn.ReLU()))
+    network.module.rectifier.forward = lambda x: x - 1  # a user's own
+    heard: dict[str, Tensor] = {}
+    with torch.no_grad():
+        x = torch.randn(1, 3, 16, 16)
+        place(network, sites_of(network)).show(
+            x, lambda site, value: heard.update({site.name: value.clone()}), lambda _site, value, _kind: value
+        )
+        assert torch.equal(network.module.pool((heard["add"] - 1) + heard["add"]), heard["pool"])
+    assert "forward" in vars(network.module.rectifier)

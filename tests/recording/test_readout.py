@@ -15,10 +15,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.anatomy.tapping import Rectifier
 from unitscope.networks import Network, load
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.readout import cache_folder, library, shrink
@@ -99,6 +101,55 @@ def test_a_session_is_the_same_to_the_bit_with_and_without_it(seed, units, latti
     for name, array in quick.items():
         assert (array.dtype, array.shape) == (plain[name].dtype, plain[name].shape), name
         assert np.ascontiguousarray(array).tobytes() == np.ascontiguousarray(plain[name]).tobytes(), name
+
+
+@needs_library
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 99),
+    units=st.sampled_from([1, 5, 12, 24, 37, 64, 150]),
+    lattice=st.sampled_from([(1, 1), (3, 3), (7, 7), (17, 16), (33, 33)]),
+    module=st.sampled_from([nn.ReLU, nn.ReLU6, nn.Hardtanh]),
+    inplace=st.booleans(),
+    last=st.booleans(),
+)
+def test_a_rectifiers_work_is_done_to_the_bit_while_reading(seed, units, lattice, module, inplace, last):
+    kind = torch.channels_last if last else torch.contiguous_format
+    maps = torch.from_numpy(awkward(seed, (5, units, *lattice))).contiguous(memory_format=kind)
+    readable = torch.tensor([True, True, False, True, True])
+    floors = {sign: np.full((units, 3), -np.inf, dtype=np.float32) for sign in (1, -1)}
+    blocks = []
+    for rectifier in (None, Rectifier.of(module(inplace=inplace))):
+        own = maps.clone(memory_format=torch.preserve_format)
+        ear = QuickHearing(units, lattice, (0, 0), size=5, positions=[])
+        ear.begin(floors)
+        gives = ear.hear(own, torch.arange(5), readable, None, rectifier)
+        blocks.append(ear.close(0, readable.numpy(), np.full(5, -1), {}))
+        if rectifier is None:
+            assert gives is None
+            continue
+        assert gives is not None
+        assert gives.stride() == own.stride()
+        assert (gives.data_ptr() == own.data_ptr()) is inplace
+        expected = module()(maps)
+        assert np.array_equal(gives.view(torch.int32).numpy(), expected.view(torch.int32).numpy())
+        if not inplace:
+            assert torch.equal(own.view(torch.int32), maps.view(torch.int32))
+    for name in ("peak", "trough", "mean", "positive_positions", "center", "counted", "response_sum"):
+        np.testing.assert_array_equal(*(getattr(block, name) for block in blocks))
+    for sign in (1, -1):
+        np.testing.assert_array_equal(*(block.places[sign] for block in blocks))
+
+
+@needs_library
+def test_means_over_positions_are_taken_before_anything_is_rectified(tmp_path):
+    (tmp_path / "images").mkdir()
+    images = write_many(tmp_path / "images", 20)
+    network = load("resnet18", width=4, classes=2, size=48, seed=1)
+    for name, means in (("few", []), ("more", ["all"])):
+        survey(network, images, to=tmp_path / name, sites=["bn1", "maxpool"], means=means)
+    few, more = (contents(tmp_path / name) for name in ("few", "more"))
+    assert few["units.parquet"] == more["units.parquet"]
 
 
 @needs_library

@@ -6,10 +6,12 @@ module of torch.nn is given or gives, a hook on that module alone hears it too, 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +22,28 @@ from unitscope.anatomy.names import is_leaf
 from unitscope.errors import BadInput
 
 Heard = Callable[[str, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """What a rectifying module of torch.nn does: it clips between `low` and `high`, `inplace` or into a new tensor."""
+
+    low: float
+    high: float
+    inplace: bool
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Rectifier | None:
+        """None where the module is none, or may do something else beside."""
+        if type(module) is nn.ReLU:
+            return cls(0.0, math.inf, module.inplace)
+        if isinstance(module, nn.Hardtanh) and type(module) in (nn.Hardtanh, nn.ReLU6):
+            return cls(float(module.min_val), float(module.max_val), module.inplace)
+        return None
+
+
+Rectify = Callable[[str, Tensor, Rectifier], Tensor | None]
+"""Hears a site's value and does the work of the rectifier to which it is given next; None: it has only heard it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +74,10 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
     def seen(part: nn.Module, value: Any, *, given: bool) -> None:
         name, known, version = values.get(id(value), ("", None, -1))
         if known is not None and name in sites and value._version == version:
-            found.setdefault(name, (part, given, calls[part]))
+            if given and Rectifier.of(part) is not None:  # a place where hearing may take the module's work over
+                found[name] = (part, given, calls[part])
+            else:
+                found.setdefault(name, (part, given, calls[part]))
 
     def before(part: nn.Module, given: tuple[Any, ...]) -> None:
         if len(given) > 0:
@@ -71,8 +98,9 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
 
 
 @contextmanager
-def tapping(taps: Sequence[Tap], heard: Heard) -> Iterator[None]:
-    """While open, `heard(site, value)` is called for each tap, under the conditions of `listening`.
+def tapping(taps: Sequence[Tap], heard: Heard, rectify: Rectify | None = None) -> Iterator[None]:
+    """While open, `heard(site, value)` is called for each tap, under the conditions of `listening`; at a rectifier
+    `rectify`, if there is one, in its stead.
 
     Raises BadInput where a module is called more often than when the taps were found.
     """
@@ -81,19 +109,35 @@ def tapping(taps: Sequence[Tap], heard: Heard) -> Iterator[None]:
         at.setdefault((tap.module, tap.given), {})[tap.call] = tap
     with ExitStack() as stack:
         for (part, given), of_part in at.items():
-            stack.callback(hook(part, of_part, heard, given=given))
+            kind = Rectifier.of(part) if given and rectify is not None and "forward" not in vars(part) else None
+            if kind is None:
+                stack.callback(hook(part, of_part, heard, given=given))
+            else:
+                assert rectify is not None
+                stack.callback(stand_in(part, of_part, rectify, kind))
         yield
 
 
-def hook(part: nn.Module, taps: Mapping[int, Tap], heard: Heard, *, given: bool) -> Callable[[], None]:
-    """Put a hook on a module; returns what takes it away."""
+def next_of(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], Tap | None]:
+    """A function that tells, each time the module is called, which tap it is."""
     most, call = next(iter(taps.values())).calls, 0
 
-    def pass_on(value: Tensor) -> None:
+    def following() -> Tap | None:
         nonlocal call
         tap, call = taps.get(call), call + 1
         if call > most:
             raise BadInput(f"{type(part).__name__} ran more often than before: the network's path depends on pictures.")
+        return tap
+
+    return following
+
+
+def hook(part: nn.Module, taps: Mapping[int, Tap], heard: Heard, *, given: bool) -> Callable[[], None]:
+    """Put a hook on a module; returns what takes it away."""
+    following = next_of(taps, part)
+
+    def pass_on(value: Tensor) -> None:
+        tap = following()
         if tap is not None:
             with torch._C.DisableTorchFunction():
                 heard(tap.site, value)
@@ -101,3 +145,19 @@ def hook(part: nn.Module, taps: Mapping[int, Tap], heard: Heard, *, given: bool)
     if given:
         return part.register_forward_pre_hook(lambda _, values: pass_on(values[0])).remove
     return part.register_forward_hook(lambda _module, _given, value: pass_on(value)).remove
+
+
+def stand_in(part: nn.Module, taps: Mapping[int, Tap], rectify: Rectify, kind: Rectifier) -> Callable[[], None]:
+    """Let `rectify` do the module's work where it can; returns what gives it back to the module."""
+    following, own = next_of(taps, part), part.forward
+
+    def forward(value: Tensor) -> Tensor:
+        tap = following()
+        if tap is None:
+            return own(value)
+        with torch._C.DisableTorchFunction():
+            rectified = rectify(tap.site, value, kind)
+        return own(value) if rectified is None else rectified
+
+    part.forward = forward
+    return partial(delattr, part, "forward")

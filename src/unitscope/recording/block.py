@@ -71,7 +71,7 @@ class Hearing:
     positions: list[PositionSums] = field(default_factory=list)
     rows: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in ROWS})
     candidates: dict[int, list[tuple[Tensor, ...]]] = field(default_factory=lambda: {1: [], -1: []})
-    response_sum: Tensor | None = None
+    response_sums: Tensor | None = None
     axes: tuple[int, int, int] = (1, 2, 3)
 
     def hear(
@@ -94,7 +94,9 @@ class Hearing:
             found["trough"].append(part.amin((2, 3)) + 0.0)
             found["mean"].append(mean_over_positions(part))
             found["positive_positions"].append(positions_above_zero(part))
-            self._add(part, weights[i : i + step])
+        half = (len(responses) + 1) // 2
+        for number, stimuli in enumerate((slice(0, half), slice(half, None))):
+            self._add(number, responses[stimuli], weights[stimuli])
         found["center"].append(responses[:, :, self.center[0], self.center[1]] > 0)
         batch = {name: torch.cat(parts) for name, parts in found.items()}
         for name, row in batch.items():
@@ -108,19 +110,21 @@ class Hearing:
         for sign, extreme in ((1, batch["peak"]), (-1, batch["trough"])):
             self._consider(responses, torch.where(finite, extreme, -sign * torch.inf), images, sign)
 
-    def _add(self, responses: Tensor, weights: Tensor) -> None:
-        """Add up responses per lattice position, in the memory's own order, stimulus after stimulus."""
-        if self.response_sum is None:
+    def _add(self, half: int, responses: Tensor, weights: Tensor) -> None:
+        """Add up the responses of half a batch per lattice position, in the memory's own order, stimulus after
+        stimulus.
+        """
+        if self.response_sums is None:
             channels_last = responses.is_contiguous(memory_format=torch.channels_last) and not responses.is_contiguous()
             self.axes = (2, 3, 1) if channels_last else (1, 2, 3)
             shape = [responses.shape[axis] for axis in self.axes]
-            self.response_sum = torch.zeros(shape, dtype=responses.dtype, device=responses.device)
-        flat = responses.permute(0, *self.axes).reshape(len(responses), -1)
+            self.response_sums = torch.zeros((2, *shape), dtype=responses.dtype, device=responses.device)
+        flat, sums = responses.permute(0, *self.axes).flatten(1), self.response_sums[half].view(-1)
         if responses.is_cpu:
             for i in weights.nonzero()[:, 0].tolist():
-                self.response_sum.view(-1).add_(flat[i])
+                sums.add_(flat[i])
         else:  # the processor's own order, as a product with a row of ones
-            self.response_sum.view(-1).addmv_(flat.T, weights)
+            sums.addmv_(flat.T, weights)
 
     def _consider(self, responses: Tensor, extreme: Tensor, images: Tensor, sign: int) -> None:
         """Look up the positions of those responses that are among the k best so far."""
@@ -138,13 +142,16 @@ class Hearing:
     def close(self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]) -> Block:
         """The block, heard to its end."""
         rows = {name: torch.cat(parts).cpu().numpy() for name, parts in self.rows.items()}
-        assert self.response_sum is not None
+        assert self.response_sums is not None
         return Block(
             number=number,
             counted=np.isfinite([rows[name] for name in ("peak", "trough", "mean")]).all(0) & readable[:, None],
             readable=readable,
             labels=labels,
-            response_sum=self.response_sum.permute(*(self.axes.index(axis) for axis in (1, 2, 3))).cpu().numpy(),
+            response_sum=self.response_sums.sum(0)
+            .permute(*(self.axes.index(axis) for axis in (1, 2, 3)))
+            .cpu()
+            .numpy(),
             candidates={sign: flat(kept) for sign, kept in self.candidates.items()},
             patches=patches,
             **rows,  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitscope.errors import Failure
+from unitscope.recording.memory import keeping_what_is_freed
 from unitscope.recording.session import BLOCK, Session, resume, save
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def show_span(
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     own = replace(plan, first=wanted[0], last=wanted[1])
     session = Session.begin(own.sites, own.settings, first=own.first)
-    show_blocks(network, images, own, session, workers=workers, strict=strict)
+    with keeping_what_is_freed():
+        show_blocks(network, images, own, session, workers=workers, strict=strict)
     save(session, part_of(Path(parts), wanted))
 
 

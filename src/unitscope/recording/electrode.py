@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.anatomy.tapping import Tap, tapping, taps_of
+from unitscope.anatomy.tapping import Rectifier, Tap, tapping, taps_of
 from unitscope.errors import BadInput, few, unknown_name
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def read(
 Keep = Callable[["Site", Tensor], None]
 """Takes a site and its responses [stimulus unit row col]."""
 
+Rectify = Callable[["Site", Tensor, Rectifier], Tensor | None]
+"""As `Keep`, and does the work of the rectifier to which the responses are given next; None: it has only kept them."""
+
 
 def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> None:
     """Show prepared pictures to the network, and hand the responses [stimulus unit row col] of each site to `keep` as
@@ -72,8 +75,10 @@ class Electrodes:
     sites: dict[str, Site]
     taps: tuple[Tap, ...] | None
 
-    def show(self, x: Tensor, keep: Keep) -> None:
-        """As the function `show`."""
+    def show(self, x: Tensor, keep: Keep, rectify: Rectify | None = None) -> None:
+        """As the function `show`. Where responses are tapped on their way into a rectifier, and are what the network
+        itself has in memory, `rectify` is called in place of `keep`.
+        """
         waiting = set(self.sites)
 
         def heard(name: str, value: Tensor) -> None:
@@ -83,8 +88,20 @@ class Electrodes:
                 if not waiting:
                     raise _Enough
 
+        def rectified(name: str, value: Tensor, kind: Rectifier) -> Tensor | None:
+            site = self.sites[name]
+            if rectify is None or name not in waiting or value.ndim != 4 or site.channel_axis != 1:
+                heard(name, value)
+                return None
+            waiting.discard(name)
+            gives = rectify(site, value, kind)
+            if not waiting:
+                raise _Enough
+            return gives
+
+        own = rectified if rectify is not None else None
         module = self.network.module
-        with _until_enough(), listening(module, heard) if self.taps is None else tapping(self.taps, heard):
+        with _until_enough(), listening(module, heard) if self.taps is None else tapping(self.taps, heard, own):
             module(x)
         if waiting:
             raise BadInput(

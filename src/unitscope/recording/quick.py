@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
 
+from unitscope.anatomy.tapping import Rectifier
 from unitscope.recording.block import RENEWED, Block
 from unitscope.recording.positions import PositionSums
 from unitscope.recording.readout import Ear, library
@@ -33,7 +34,7 @@ class QuickHearing:
     ) -> None:
         self.units, self.lattice, self.positions = units, lattice, positions
         self.lines: dict[str, np.ndarray] = {name: np.empty((size, units), dtype=kind) for name, kind in LINES.items()}
-        self.map = np.zeros((units, lattice[0] * lattice[1]), dtype=np.float32)
+        self.map = np.zeros((2, units, lattice[0] * lattice[1]), dtype=np.float32)
         self.scratch = np.empty(0, dtype=np.float32)
         self.ear = Ear(units=units, positions=lattice[0] * lattice[1], center=center[0] * lattice[1] + center[1])
         for name, line in self.lines.items():
@@ -50,8 +51,9 @@ class QuickHearing:
         self.ear.k = k if self.ear.renewed else 1
         kept = [floors[sign] if self.ear.renewed else floors[sign][:, -1:] for sign in (1, -1)]
         self.floors = [np.array(floor, dtype=np.float32, order="C") for floor in kept]
-        for i, floor in enumerate(self.floors):
-            self.ear.floors[i] = floor.ctypes.data
+        self.bars = [floor[:, -1].copy() for floor in self.floors]
+        for i in range(2):
+            self.ear.floors[i], self.ear.bars[i] = self.floors[i].ctypes.data, self.bars[i].ctypes.data
         self.map[:] = 0
         self.heard = 0
 
@@ -61,23 +63,34 @@ class QuickHearing:
         images: Int[Tensor, " stimulus"],
         readable: Bool[Tensor, " stimulus"],
         pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
-    ) -> None:
-        """Take in a batch. Stimuli that are not `readable` are not counted."""
+        rectifier: Rectifier | None = None,
+    ) -> Float[Tensor, "stimulus unit row col"] | None:
+        """Take in a batch. Stimuli that are not `readable` are not counted.
+
+        Where a `rectifier` is given the responses next, its work is done in the same pass over memory, and what it
+        gives is returned, bit for bit; None where that could not be.
+        """
         found = library()
         assert found is not None
         if self.format is None:
             last = responses.is_contiguous(memory_format=torch.channels_last)
             self.format = torch.channels_last if last else torch.contiguous_format
-        responses = responses.contiguous(memory_format=self.format)
+        own = responses
+        responses = responses.float().contiguous(memory_format=self.format)
+        rectified, low, high = None, 0.0, 0.0
+        if rectifier is not None and responses is own and not self.positions:
+            rectified = responses if rectifier.inplace else torch.empty_like(responses)
+            low, high = rectifier.low, rectifier.high
         count = len(images)
         if not self.heard:
             self.first = int(images[0])
-        needed = 4 * count * self.units * -(-self.ear.positions // 256)
+        needed = 6 * count * self.units * -(-self.ear.positions // 256)
         if len(self.scratch) < needed:
             self.scratch = np.empty(needed, dtype=np.float32)
             self.ear.scratch = self.scratch.ctypes.data
         last = self.format is torch.channels_last
-        found.hear(self.place, responses.data_ptr(), self.heard, count, last, readable.data_ptr())
+        where = None if rectified is None else rectified.data_ptr()
+        found.hear(self.place, responses.data_ptr(), self.heard, count, last, readable.data_ptr(), where, low, high)
         if self.positions:
             counted = torch.from_numpy(self.lines["counted"][self.heard : self.heard + count])
             for sums in self.positions:
@@ -85,14 +98,16 @@ class QuickHearing:
                 of_field = torch.from_numpy(sums.channels)
                 sums.add(responses[:, of_field], pictures, counted[:, of_field])
         self.heard += count
+        return rectified
 
     def close(self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]) -> Block:
         """The block, heard to its end. Its arrays are overwritten by the next one."""
         lines = {name: line[: self.heard] for name, line in self.lines.items()}
+        sums = torch.from_numpy(self.map).sum(0).numpy()
         if self.format is torch.channels_last:
-            sums = self.map.reshape(*self.lattice, self.units).transpose(2, 0, 1)
+            sums = sums.reshape(*self.lattice, self.units).transpose(2, 0, 1)
         else:
-            sums = self.map.reshape(self.units, *self.lattice)
+            sums = sums.reshape(self.units, *self.lattice)
         return Block(
             number=number,
             peak=lines["peak"],

@@ -6,13 +6,18 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace {
 
+#define HERE __attribute__((always_inline)) inline
+
 constexpr long CHUNK = 256;  // positions that are summed up together
 constexpr long ROWS = 8;     // a chunk is seen as up to 8 rows of up to 32 positions
-constexpr long GROUP = 64;   // units that a thread takes at a time
-constexpr long STEPS = 8;    // positions of each row that are taken of all stimuli in turn, while their map is at hand
+constexpr long GROUP = 128;  // units that a thread takes at a time
+constexpr long TILE = 8192;  // neurons of a map that are taken of some stimuli in turn, while their sums are at hand
+constexpr long STACK = 8;    // stimuli whose chunks are near the processor together
+constexpr long FEW = 64;     // units whose maps, once read, a thread sums up at a time
 
 #if defined(__AVX512F__)
 constexpr long WIDE = 16, ABREAST = 4;  // lanes of a register, and how many of them there are room for side by side
@@ -22,7 +27,16 @@ constexpr long WIDE = 8, ABREAST = 1;
 constexpr long WIDE = 4, ABREAST = 1;
 #endif
 typedef float Wide __attribute__((vector_size(4 * WIDE)));
+typedef float Eight __attribute__((vector_size(32)));
 typedef float Four __attribute__((vector_size(16)));
+
+template <class T> struct Places_of {
+    typedef decltype(T{} == T{}) type;
+};
+template <> struct Places_of<float> {
+    typedef int32_t type;
+};
+template <class T> using Whole = typename Places_of<T>::type;  // as many integers
 
 template <class T> inline T load(const float *from)
 {
@@ -34,8 +48,30 @@ template <class T> inline void store(float *to, T value) { std::memcpy(to, &valu
 template <class T> inline T more(T a, T b) { return a > b ? a : b; }
 template <class T> inline T less(T a, T b) { return a < b ? a : b; }
 
+template <class T> inline bool any(T truths)
+{
+    if constexpr (std::is_arithmetic_v<T>) return truths;
+    else {
+        auto all = truths[0];
+        for (unsigned i = 1; i < sizeof(T) / sizeof(all); i++) all |= truths[i];
+        return all;
+    }
+}
+
+// What a rectifier makes of responses: NaN stays NaN, and zero keeps its sign.
+struct Limits {
+    float low, high;
+    template <class T> inline T clip(T a) const
+    {
+        const T bottom = T{} + low, top = T{} + high;
+        const T lifted = a < bottom ? bottom : a;
+        return lifted > top ? top : lifted;
+    }
+};
+
 struct Places {
     float *high, *low, *sum, *above;
+    int32_t *highest, *lowest;  // positions, where an extreme may enter the lists
 };
 
 // What is known of some lanes (units or positions) of a chunk: extremes, sum, how many were above zero.
@@ -52,25 +88,24 @@ template <class T> struct Reading {
     }
 
     // One position of all rows, for as many rows as have one. They are also added to the response map.
-    template <int rows> inline void take(const float *x, float *map, long apart, long apart_on_map)
+    // `ahead` lies what is taken next.
+    template <int rows> HERE void take(const float *x, float *map, long apart, long apart_on_map, long ahead = 0)
     {
-        T a[ROWS]{};
+        T a[8]{};
         for (int i = 0; i < rows; i++) a[i] = load<T>(x + i * apart);
-        T up = a[0], down = a[0];
-        for (int i = 1; i < rows; i++) up = more(a[i], up), down = less(a[i], down);
-        high = more(up, high);
-        low = less(down, low);
-        T one[ROWS]{};
-        for (int i = 0; i < rows; i++) one[i] = a[i] > 0 ? T{} + 1.0f : T{};
-        above += ((one[0] + one[1]) + (one[2] + one[3])) + ((one[4] + one[5]) + (one[6] + one[7]));  // exact to 2^24
+        for (int i = 0; ahead && i < rows; i++) __builtin_prefetch(x + ahead + i * apart, 0, 2);
         for (int i = 0; i < rows; i++) {
-            float *sum_here = map + i * apart_on_map;
-            store<T>(sum_here, load<T>(sum_here) + a[i]);
+            float *const here = map + i * apart_on_map;
+            store<T>(here, load<T>(here) + a[i]);
         }
         sum += ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
+        for (int i = 0; i < rows; i++) above = a[i] > 0 ? above + 1.0f : above;  // exact up to 2^24
+        for (int i = rows; i < 8; i++) a[i] = a[0];
+        high = more(more(more(a[0], a[1]), more(a[2], a[3])), more(more(more(a[4], a[5]), more(a[6], a[7])), high));
+        low = less(less(less(a[0], a[1]), less(a[2], a[3])), less(less(less(a[4], a[5]), less(a[6], a[7])), low));
     }
 
-    template <int rows> inline void run(long from, long to, const float *x, float *map, long step, long apart)
+    template <int rows> HERE void run(long from, long to, const float *x, float *map, long step, long apart)
     {
         for (long p = from; p < to; p++) take<rows>(x + p * step, map + p * step, apart, apart);
     }
@@ -99,65 +134,121 @@ struct Shape {
     }
 };
 
-// Channels lie side by side: a lane is a unit. `abreast` neighbors are read together, so that memory comes in order.
-template <class T, int abreast, int rows>
-inline void steps_of_units(Reading<T> (&of)[abreast], long steps, const float *x, float *map, long units, long apart)
+// Some stimuli's maps of some units in a chunk, `stimulus` floats apart, and what is known of them, `answer` apart.
+struct Stack {
+    const float *x;
+    float *rectified, *map;
+    long count, width, stimulus, units, answer;
+    const uint8_t *readable;
+    const float *bars[2];
+    Limits limits;
+};
+
+// The first of a chunk's positions that has this value.
+template <class T> inline void find(const float *x, long length, long step, T value, int32_t *to)
 {
-    constexpr long lanes = sizeof(T) / 4, width = abreast * lanes;
-    for (long p = 0; p < steps; p++)
-#pragma GCC unroll 4
-        for (int i = 0; i < abreast; i++)
-            of[i].template take<rows>(x + p * units + i * lanes, map + p * ROWS * width + i * lanes, apart, width);
+    Whole<T> place{};
+    for (long p = length; p-- > 0;) place = load<T>(x + p * step) == value ? Whole<T>{} + int32_t(p) : place;
+    std::memcpy(to, &place, sizeof(place));
 }
 
-template <class T, int abreast>
-inline void steps_of_units(Reading<T> (&of)[abreast], long rows, long steps, const float *x, float *map, long units,
-                           long apart)
+// Look up where extremes lie that may enter the lists.
+template <class T> inline void look_up(const float *x, long length, long step, Places at, long i, const float *const *bars)
 {
-    switch (rows) {
-    case 8: return steps_of_units<T, abreast, 8>(of, steps, x, map, units, apart);
-    case 7: return steps_of_units<T, abreast, 7>(of, steps, x, map, units, apart);
-    case 6: return steps_of_units<T, abreast, 6>(of, steps, x, map, units, apart);
-    case 5: return steps_of_units<T, abreast, 5>(of, steps, x, map, units, apart);
-    case 4: return steps_of_units<T, abreast, 4>(of, steps, x, map, units, apart);
-    case 3: return steps_of_units<T, abreast, 3>(of, steps, x, map, units, apart);
-    case 2: return steps_of_units<T, abreast, 2>(of, steps, x, map, units, apart);
-    case 1: return steps_of_units<T, abreast, 1>(of, steps, x, map, units, apart);
+    const T high = load<T>(at.high + i), low = load<T>(at.low + i);
+    if (any(high > load<T>(bars[0]))) find<T>(x, length, step, high, at.highest + i);
+    if (any(T{} - low > load<T>(bars[1]))) find<T>(x, length, step, low, at.lowest + i);
+}
+
+// Channels lie side by side: a lane is a unit. `abreast` neighbors are read together, so that memory comes in order.
+struct Tile {
+    const float *x;
+    float *map;  // [step ROWS unit], for the units of the stack
+    long from, steps, row, units, width, ahead;
+    Places to;
+    long at;
+};
+
+template <class T, int abreast, int rows> inline long read_units(const Tile of, long u)
+{
+    constexpr long lanes = sizeof(T) / 4;
+    Reading<T> here[abreast];
+    for (int i = 0; of.from && i < abreast; i++) here[i].resume(of.to, of.at + u + i * lanes);
+    for (long p = 0; p < of.steps; p++)
+#pragma GCC unroll 4
+        for (int i = 0; i < abreast; i++)
+            here[i].template take<rows>(of.x + p * of.units + u + i * lanes, of.map + p * ROWS * of.width + u + i * lanes,
+                                        of.row * of.units, of.width, of.ahead);
+    for (int i = 0; i < abreast; i++) here[i].leave(of.to, of.at + u + i * lanes);
+    return abreast * lanes;
+}
+
+template <int rows> inline void read_units(const Tile of)
+{
+    for (long u = 0; u < of.width;) {
+        const long left = of.width - u, abreast = left / WIDE < ABREAST ? left / WIDE : ABREAST;
+        u += abreast == 4   ? read_units<Wide, 4, rows>(of, u)
+             : abreast == 3 ? read_units<Wide, 3, rows>(of, u)
+             : abreast == 2 ? read_units<Wide, 2, rows>(of, u)
+             : abreast == 1 ? read_units<Wide, 1, rows>(of, u)
+             : left >= 8    ? read_units<Eight, 1, rows>(of, u)
+             : left >= 4    ? read_units<Four, 1, rows>(of, u)
+                            : read_units<float, 1, rows>(of, u);
     }
 }
 
-// A chunk of some stimuli's maps, `stimulus` floats apart, for units of the first `at`; answers lie `answer` apart.
-struct Stack {
-    const float *x;
-    float *map;
-    long count, stimulus, units, answer;
-    const uint8_t *readable;
-};
-
-template <class T, int abreast> inline void chunk_of_units(const Stack &of, Shape chunk, Places to, long at)
+inline void read_units(const Tile &of, long rows)
 {
-    constexpr long lanes = sizeof(T) / 4, width = abreast * lanes;
-    alignas(64) float map[STEPS * ROWS * width];  // on the map itself, rows may lie at distances that share a cache line
-    for (long from = 0; from < chunk.row; ) {
-        const long whole = from < chunk.full ? chunk.full : chunk.row, end = whole < from + STEPS ? whole : from + STEPS;
+    switch (rows) {
+    case 8: return read_units<8>(of);
+    case 7: return read_units<7>(of);
+    case 6: return read_units<6>(of);
+    case 5: return read_units<5>(of);
+    case 4: return read_units<4>(of);
+    case 3: return read_units<3>(of);
+    case 2: return read_units<2>(of);
+    case 1: return read_units<1>(of);
+    }
+}
+
+inline void chunk_of_units(const Stack &of, long length, Places to, long at)
+{
+    const Shape chunk(length);
+    const long steps = TILE / (ROWS * of.width) ? TILE / (ROWS * of.width) : 1;
+    alignas(64) float map[TILE];  // on the map itself, rows may lie at distances that share a cache line
+    for (long from = 0; from < chunk.row;) {
+        const long whole = from < chunk.full ? chunk.full : chunk.row, end = whole < from + steps ? whole : from + steps;
         const long rows = chunk.rows - (from >= chunk.full);
-        for (long p = from; p < end; p++)
-            for (long i = 0; i < rows; i++)
-                std::memcpy(map + ((p - from) * ROWS + i) * width, of.map + (i * chunk.row + p) * of.units, 4 * width);
-        for (long n = 0; n < of.count; n++) {
-            if (!of.readable[n]) continue;
-            Reading<T> here[abreast];
-            const long place = at + n * of.answer;
-            if (from)
-                for (int i = 0; i < abreast; i++) here[i].resume(to, place + i * lanes);
-            steps_of_units<T, abreast>(here, rows, end - from, of.x + n * of.stimulus + from * of.units, map, of.units,
-                                       chunk.row * of.units);
-            for (int i = 0; i < abreast; i++) here[i].leave(to, place + i * lanes);
-        }
-        for (long p = from; p < end; p++)
-            for (long i = 0; i < rows; i++)
-                std::memcpy(of.map + (i * chunk.row + p) * of.units, map + ((p - from) * ROWS + i) * width, 4 * width);
+        const auto each = [&](auto act) {
+            for (long p = from; p < end; p++)
+                for (long i = 0; i < rows; i++)
+                    act(map + ((p - from) * ROWS + i) * of.width, of.map + (i * chunk.row + p) * of.units);
+        };
+        each([&](float *here, const float *there) { for (long u = 0; u < of.width; u++) here[u] = there[u]; });
+        for (long n = 0; n < of.count; n++)
+            if (of.readable[n])
+                read_units(Tile{of.x + n * of.stimulus + from * of.units, map, from, end - from, chunk.row, of.units,
+                                of.width, n + 1 < of.count ? of.stimulus : (end - from) * of.units - n * of.stimulus, to,
+                                at + n * of.answer},
+                           rows);
+        each([&](const float *here, float *there) { for (long u = 0; u < of.width; u++) there[u] = here[u]; });
         from = end;
+    }
+    for (long n = 0; n < of.count; n++) {
+        const float *const x = of.x + n * of.stimulus;
+        for (long u = 0; of.readable[n] && u < of.width;) {
+            const float *const bars[2] = {of.bars[0] + u, of.bars[1] + u};
+            const long i = at + n * of.answer + u, left = of.width - u;
+            if (left >= WIDE)
+                look_up<Wide>(x + u, length, of.units, to, i, bars), u += WIDE;
+            else
+                look_up<float>(x + u, length, of.units, to, i, bars), u++;
+        }
+        if (!of.rectified) continue;
+        float *const y = of.rectified + n * of.stimulus;
+        const long lines = of.width < of.units ? length : 1, line = of.width < of.units ? of.width : length * of.units;
+        for (long p = 0; p < lines; p++)
+            for (long i = p * of.units; i < p * of.units + line; i++) y[i] = of.limits.clip(x[i]);
     }
 }
 
@@ -172,10 +263,11 @@ template <class T> inline long lanes(long p, long to, long rows, long row, const
     return p;
 }
 
-inline void chunk_of_positions(const float *x, float *map, Shape chunk, Places to, long at)
+inline void read_positions(const float *x, float *map, long length, Places to, long at)
 {
+    const Shape chunk(length);
     float high[32], low[32], sum[32], above[32];
-    Places kept{high, low, sum, above};
+    Places kept{high, low, sum, above, nullptr, nullptr};
     for (int part = 0; part < 2; part++) {
         long p = part ? chunk.full : 0, end = part ? chunk.row : chunk.full;
         p = lanes<Wide>(p, end, chunk.rows - part, chunk.row, x, map, kept);
@@ -189,107 +281,139 @@ inline void chunk_of_positions(const float *x, float *map, Shape chunk, Places t
         whole.sum += sum[p];
         whole.above += above[p];
     }
-    to.high[at] = whole.high, to.low[at] = whole.low, to.sum[at] = whole.sum, to.above[at] = whole.above;
+    whole.leave(to, at);
+}
+
+inline void chunk_of_positions(const Stack &of, long length, Places to, long at)
+{
+    for (long n = 0; n < of.count; n++) {
+        const float *const x = of.x + n * of.stimulus;
+        if (of.readable[n]) {
+            read_positions(x, of.map, length, to, at + n * of.answer);
+            look_up<float>(x, length, 1, to, at + n * of.answer, of.bars);
+        }
+        if (!of.rectified) continue;
+        float *const y = of.rectified + n * of.stimulus;
+        for (long p = 0; p < length; p++) y[p] = of.limits.clip(x[p]);
+    }
+}
+
+// One site's ear: where its answers to a block go, [stimulus unit] each.
+struct Ear {
+    long units, positions, center, k, renewed;
+    float *map;                              // sums per half batch, unit and position, in the order of the responses
+    float *peak, *trough, *mean, *above;     // above: positive positions
+    uint8_t *centered, *counted;             // positive at the center; finite
+    int32_t *highest, *lowest;               // position of the peak and the trough, where they enter the lists; else -1
+    float *floors[2];                        // [unit k] the best values so far, highest first, of each sign
+    float *bars[2];                          // [unit] the k-th of them
+    float *scratch;                          // 6 x stimuli x chunks x units
+};
+
+inline bool enters(const Ear &ear, int pole, long unit, float value)
+{
+    float *const floor = ear.floors[pole] + unit * ear.k, *const bar = ear.bars[pole] + unit;
+    if (!(value > *bar)) return false;
+    if (!ear.renewed) return true;
+    long at = ear.k - 1;
+    for (; at > 0 && value > floor[at - 1]; at--) floor[at] = floor[at - 1];
+    floor[at] = value;
+    *bar = floor[ear.k - 1];
+    return true;
+}
+
+// One stimulus's maps of some units from number `unit` on, read in chunks.
+struct Maps {
+    const float *x;
+    Places parts;
+    long n, unit, units, positions, chunks, at, to, last;
+};
+
+// Note what is known of as many units as there are lanes. Returns how many.
+template <class T> inline long sum_up(const Ear &ear, const Maps &of)
+{
+    constexpr long lanes = sizeof(T) / 4;
+    Reading<T> whole;
+    for (long q = 0, at = of.at; q < of.chunks; q++, at += of.units) {
+        whole.high = more(load<T>(of.parts.high + at), whole.high);
+        whole.low = less(load<T>(of.parts.low + at), whole.low);
+        whole.sum += load<T>(of.parts.sum + at);
+        whole.above += load<T>(of.parts.above + at);
+    }
+    const T zero{}, mean = whole.sum / (zero + float(of.positions));
+    const auto counted = (whole.high - whole.high == zero) & (whole.low - whole.low == zero) & (mean - mean == zero);
+    const T peak = counted ? whole.high + zero : zero, trough = counted ? whole.low + zero : zero;  // no zero below zero
+    store(ear.peak + of.to, peak), store(ear.trough + of.to, trough);
+    store(ear.mean + of.to, counted ? mean : zero), store(ear.above + of.to, counted ? whole.above : zero);
+    float high[lanes], low[lanes], peaks[lanes], troughs[lanes];
+    Whole<T> truth = counted;
+    int32_t finite[lanes];
+    std::memcpy(finite, &truth, sizeof(finite));
+    const float *const center = of.x + (of.last ? (of.n * of.positions + ear.center) * of.units + of.unit
+                                                : (of.n * of.units + of.unit) * of.positions + ear.center);
+    for (long i = 0; i < lanes; i++) {
+        ear.counted[of.to + i] = finite[i] != 0;
+        ear.centered[of.to + i] = finite[i] != 0 && center[of.last ? i : i * of.positions] > 0;
+        ear.highest[of.to + i] = ear.lowest[of.to + i] = -1;
+    }
+    if (!any((peak > load<T>(ear.bars[0] + of.unit)) | (zero - trough > load<T>(ear.bars[1] + of.unit)))) return lanes;
+    store(high, whole.high), store(low, whole.low), store(peaks, peak), store(troughs, trough);
+    const auto place = [&](const float *of_chunks, const int32_t *places, long i, float value) {
+        long q = 0, at = of.at + i;
+        for (; of_chunks[at] != value; at += of.units) q++;
+        return int32_t(q * CHUNK + places[at]);
+    };
+    for (long i = 0; i < lanes; i++) {
+        if (!finite[i]) continue;
+        if (enters(ear, 0, of.unit + i, peaks[i])) ear.highest[of.to + i] = place(of.parts.high, of.parts.highest, i, high[i]);
+        if (enters(ear, 1, of.unit + i, 0 - troughs[i])) ear.lowest[of.to + i] = place(of.parts.low, of.parts.lowest, i, low[i]);
+    }
+    return lanes;
 }
 
 }  // namespace
 
 extern "C" {
 
-// One site's ear: where its answers to a block go, [stimulus unit] each.
-struct Ear {
-    long units, positions, center, k, renewed;
-    float *map;                              // sums per unit and position, in the order of the responses' memory
-    float *peak, *trough, *mean, *above;     // above: positive positions
-    uint8_t *centered, *counted;             // positive at the center; finite
-    int32_t *highest, *lowest;               // position of the peak and the trough, where they enter the lists; else -1
-    float *floors[2];                        // [unit k] the best values so far, highest first, of each sign
-    float *scratch;                          // 4 x stimuli x chunks x units
-};
-
-static inline bool enters(float value, float *floor, long k, bool renewed)
-{
-    if (!(value > floor[k - 1])) return false;
-    if (!renewed) return true;
-    long at = k - 1;
-    for (; at > 0 && value > floor[at - 1]; at--) floor[at] = floor[at - 1];
-    floor[at] = value;
-    return true;
-}
-
-// Take in `count` stimuli, the first of which is number `first` of the block. `last`: channels lie side by side.
-void hear(const Ear *ear, const float *x, long first, long count, long last, const uint8_t *readable)
+// Take in `count` stimuli, the first of which is number `first` of the block. `last`: channels lie side by side. Where
+// `rectified` is given (it may be `x`), the responses are written there between the limits `low` and `high`.
+void hear(const Ear *ear, const float *x, long first, long count, long last, const uint8_t *readable, float *rectified,
+          float low, float high)
 {
     const long units = ear->units, positions = ear->positions;
     const long chunks = (positions + CHUNK - 1) / CHUNK, groups = (units + GROUP - 1) / GROUP;
     const long size = count * chunks * units;
-    const Places parts{ear->scratch, ear->scratch + size, ear->scratch + 2 * size, ear->scratch + 3 * size};
-#pragma omp parallel for schedule(static) collapse(2)
-    for (long q = 0; q < chunks; q++)
-        for (long g = 0; g < groups; g++) {
-            const long from = q * CHUNK, length = positions - from < CHUNK ? positions - from : CHUNK;
-            const long end = units < (g + 1) * GROUP ? units : (g + 1) * GROUP;
-            const Shape chunk(length);
-            long u = g * GROUP;
-            const auto stack = [=](long unit) {
-                return Stack{x + from * units + unit, ear->map + from * units + unit, count, positions * units, units,
-                             chunks * units, readable};
-            };
-            if (last) {
-                for (; u + ABREAST * WIDE <= end; u += ABREAST * WIDE)
-                    chunk_of_units<Wide, ABREAST>(stack(u), chunk, parts, q * units + u);
-                for (; u + WIDE <= end; u += WIDE) chunk_of_units<Wide, 1>(stack(u), chunk, parts, q * units + u);
-                for (; u + 4 <= end; u += 4) chunk_of_units<Four, 1>(stack(u), chunk, parts, q * units + u);
-                for (; u < end; u++) chunk_of_units<float, 1>(stack(u), chunk, parts, q * units + u);
-                continue;
+    float *const scratch = ear->scratch;
+    int32_t *const places = reinterpret_cast<int32_t *>(scratch + 4 * size);
+    const Places parts{scratch, scratch + size, scratch + 2 * size, scratch + 3 * size, places, places + size};
+    // Each half of the batch is a thread's, as in PyTorch's own operations: its memory is near that thread's processor.
+#pragma omp parallel for schedule(static) collapse(3)
+    for (long half = 0; half < 2; half++)
+        for (long q = 0; q < chunks; q++)
+            for (long g = 0; g < groups; g++) {
+                const long begin = half ? (count + 1) / 2 : 0, stop = half ? count : (count + 1) / 2;
+                const long from = q * CHUNK, length = positions - from < CHUNK ? positions - from : CHUNK;
+                const auto begin_of = [=](long g) { return g < groups ? g * (units / WIDE) / groups * WIDE : units; };
+                for (long n = begin; n < stop; n += STACK)
+                    for (long u = begin_of(g), width; u < begin_of(g + 1); u += width) {
+                        width = last ? begin_of(g + 1) - u : 1;
+                        const long at = last ? (n * positions + from) * units + u : (n * units + u) * positions + from;
+                        const long on_map = last ? from * units + u : u * positions + from;
+                        const Stack stack{x + at, rectified ? rectified + at : nullptr,
+                                          ear->map + half * units * positions + on_map,
+                                          stop - n < STACK ? stop - n : STACK, width, positions * units, units,
+                                          chunks * units, readable + n, {ear->bars[0] + u, ear->bars[1] + u}, {low, high}};
+                        (last ? chunk_of_units : chunk_of_positions)(stack, length, parts, (n * chunks + q) * units + u);
+                    }
             }
-            for (; u < end; u++)
-                for (long n = 0; n < count; n++)
-                    if (readable[n])
-                        chunk_of_positions(x + (n * units + u) * positions + from, ear->map + u * positions + from, chunk,
-                                           parts, (n * chunks + q) * units + u);
-        }
 #pragma omp parallel for schedule(static)
-    for (long g = 0; g < groups; g++) {
-        const long end = units < (g + 1) * GROUP ? units : (g + 1) * GROUP;
+    for (long g = 0; g < (units + FEW - 1) / FEW; g++)
         for (long n = 0; n < count; n++)
-            for (long u = g * GROUP; u < end; u++) {
-                const long to = (first + n) * units + u;
-                ear->highest[to] = ear->lowest[to] = -1;
-                ear->counted[to] = ear->centered[to] = 0;
-                ear->peak[to] = ear->trough[to] = ear->mean[to] = ear->above[to] = 0;
-                if (!readable[n]) continue;
-                Reading<float> whole;
-                long high = 0, low = 0;
-                for (long q = 0; q < chunks; q++) {
-                    const long at = (n * chunks + q) * units + u;
-                    if (parts.high[at] > whole.high) whole.high = parts.high[at], high = q;
-                    if (parts.low[at] < whole.low) whole.low = parts.low[at], low = q;
-                    whole.sum += parts.sum[at];
-                    whole.above += parts.above[at];
-                }
-                const float mean = whole.sum / float(positions);
-                if (!(std::isfinite(whole.high) && std::isfinite(whole.low) && std::isfinite(mean))) continue;
-                const long step = last ? units : 1;
-                const float *map = x + (last ? n * positions * units + u : (n * units + u) * positions);
-                ear->counted[to] = 1;
-                ear->peak[to] = whole.high + 0.0f;  // no zero below zero
-                ear->trough[to] = whole.low + 0.0f;
-                ear->mean[to] = mean;
-                ear->above[to] = whole.above;
-                ear->centered[to] = map[ear->center * step] > 0;
-                if (enters(ear->peak[to], ear->floors[0] + u * ear->k, ear->k, ear->renewed)) {
-                    long p = high * CHUNK;
-                    while (map[p * step] != whole.high) p++;
-                    ear->highest[to] = int32_t(p);
-                }
-                if (enters(0.0f - ear->trough[to], ear->floors[1] + u * ear->k, ear->k, ear->renewed)) {
-                    long p = low * CHUNK;
-                    while (map[p * step] != whole.low) p++;
-                    ear->lowest[to] = int32_t(p);
-                }
+            for (long u = g * FEW, end = u + FEW < units ? u + FEW : units; u < end;) {
+                const long chunk = readable[n] ? chunks : 0, left = end - u;
+                const Maps map{x, parts, n, u, units, positions, chunk, n * chunks * units + u, (first + n) * units + u, last};
+                u += left >= WIDE ? sum_up<Wide>(*ear, map) : left >= 4 ? sum_up<Four>(*ear, map) : sum_up<float>(*ear, map);
             }
-    }
 }
 
 // Let the responses of a block, whose images are later than all that are held, contend for the k places of each unit.
@@ -441,13 +565,18 @@ void shrink(const uint8_t *pictures, long stimuli, long height, long width, long
                 const uint8_t *line = pictures + ((n * height + top + r) * width + left) * colors;
                 for (long j = 0; j < wide * colors; j++) sums[j] += line[j];
             }
+            uint64_t area = 0, reciprocal = 0;  // so that a product gives the quotient: exact for areas below 2^17
             for (long j = 0; j < cols; j++) {
                 const long west = j * wide / cols, east = ((j + 1) * wide + cols - 1) / cols;
-                const uint32_t area = uint32_t((to - from) * (east - west));
+                if (area != uint64_t((to - from) * (east - west))) {
+                    area = (to - from) * (east - west);
+                    reciprocal = ((uint64_t(1) << 44) + 2 * area - 1) / (2 * area);
+                }
                 for (long color = 0; color < colors; color++) {
-                    uint32_t sum = 0;
+                    uint64_t sum = 0;
                     for (long c = west; c < east; c++) sum += sums[c * colors + color];
-                    small[((n * colors + color) * rows + i) * cols + j] = uint8_t((2 * sum + area) / (2 * area));
+                    small[((n * colors + color) * rows + i) * cols + j] =
+                        uint8_t(area < 1 << 17 ? (2 * sum + area) * reciprocal >> 44 : (2 * sum + area) / (2 * area));
                 }
             }
         }

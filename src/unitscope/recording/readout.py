@@ -114,13 +114,14 @@ class Ear(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("map", "peak", "trough", "mean", "above", "centered", "counted")),
         *((name, ctypes.c_void_p) for name in ("highest", "lowest")),
         ("floors", ctypes.c_void_p * 2),
+        ("bars", ctypes.c_void_p * 2),
         ("scratch", ctypes.c_void_p),
     ]
 
 
 def declared(found: ctypes.CDLL) -> ctypes.CDLL:
     whole, pointer = ctypes.c_long, ctypes.c_void_p
-    found.hear.argtypes = [pointer, pointer, whole, whole, whole, pointer]
+    found.hear.argtypes = [pointer, pointer, whole, whole, whole, pointer, pointer, ctypes.c_float, ctypes.c_float]
     found.insert.argtypes = [
         whole, whole, ctypes.c_float, *[pointer] * 4, whole, pointer, pointer, ctypes.c_int64, whole
     ]  # fmt: skip

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from unitscope.anatomy.certificates import certify, joined
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.anatomy.tapping import Rectifier
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.record import Record, read_facts
 from unitscope.recording.block import Hearing
 from unitscope.recording.cluster import show_on_cluster
 from unitscope.recording.electrode import Electrodes, choose, place
-from unitscope.recording.memory import give_back_what_is_free, keep_what_is_freed
+from unitscope.recording.memory import keeping_what_is_freed
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
@@ -112,10 +113,10 @@ def survey(
             session = Session.begin(plan.sites, plan.settings, first=plan.first)
             resume(session, parts / "session.safetensors")
             aside = Aside(session, parts / "session.safetensors", put_aside_every)
-            show_blocks(
-                network, images, plan, session, workers=workers, strict=strict, put_aside=aside, progress=progress
-            )
-        give_back_what_is_free()
+            with keeping_what_is_freed():
+                show_blocks(
+                    network, images, plan, session, workers=workers, strict=strict, put_aside=aside, progress=progress
+                )
         session.kernels = first_kernels(network, plan.facts["kernels"])
         session.certificate = joined(certify(network, plan.sites))
         finish(folder, session, plan.facts, images_table(session, images))
@@ -233,8 +234,6 @@ def show_blocks(
     labels = np.array([code.get(item.label, -1) for item in images.items[first:last]], dtype=np.int64)
     heard, facts, cuts = session.hearings(network.device), list[Shown](), list[dict[View, np.ndarray]]()
     placed = place(network, plan.sites)
-    if network.device.type == "cpu":
-        keep_what_is_freed()
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
             refuse_unreadable(part, images)
@@ -269,9 +268,16 @@ def listen(
     def keep(site: Site, responses: Tensor) -> None:
         heard[site.name].hear(responses.float(), images, readable, batch.pictures)
 
+    def rectify(site: Site, responses: Tensor, kind: Rectifier) -> Tensor | None:
+        ear = heard[site.name]
+        if isinstance(ear, QuickHearing):
+            return ear.hear(responses, images, readable, batch.pictures, kind)
+        keep(site, responses)
+        return None
+
     with torch.no_grad(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
         x = network.prepare(batch.pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
-        electrodes.show(x, keep)
+        electrodes.show(x, keep, rectify)
 
 
 def refuse_unreadable(batch: Batch, images: Images) -> None:

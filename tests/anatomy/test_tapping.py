@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from tests.conftest import needs
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.anatomy.tapping import Rectifier, tapping, taps_of
+from unitscope.anatomy.tapping import tapping, taps_of
 from unitscope.errors import BadInput
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import choose, place
@@ -183,3 +184,90 @@ def test_what_may_be_no_mere_rectifier_keeps_its_work():
         )
         assert torch.equal(network.module.pool((heard["add"] - 1) + heard["add"]), heard["pool"])
     assert "forward" in vars(network.module.rectifier)
+
+
+class Normalizing(nn.Module):
+    """A convolution, its normalization and rectification; `way` is what else is done."""
+
+    def __init__(self, way: str = "", *, inplace: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3 if way == "input" else 5)
+        self.relu = nn.ReLU(inplace=inplace)
+        self.pool = nn.MaxPool2d(2)
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = x if self.way == "input" else self.conv(x)
+        gives = self.norm(given)
+        if self.way == "between":
+            gives = gives + gives.mean()
+        rectified = self.relu(gives)
+        if self.way == "late":
+            rectified = rectified + given
+        if self.way == "elsewhere":
+            rectified = gives * 2
+        return self.pool(rectified)
+
+
+@pytest.mark.parametrize(
+    ("way", "inplace", "norm", "spare"),
+    [
+        ("", True, True, True),
+        ("", False, False, False),
+        ("late", True, True, False),
+        ("input", True, True, False),
+        ("between", True, False, False),
+    ],
+)
+def test_what_may_be_done_together_and_what_overwritten(way, inplace, norm, spare):
+    network = network_of(Normalizing(way, inplace=inplace))
+    taps = place(network, choose(sites_of(network), None)).taps
+    assert taps is not None
+    [tap] = [tap for tap in taps if isinstance(tap.module, nn.ReLU)]
+    assert (tap.norm is network.module.norm, tap.spare) == (norm, spare)
+
+
+def test_nothing_is_overwritten_that_somebody_listens_to():
+    network = network_of(Normalizing())
+    handle = network.module.conv.register_forward_hook(lambda *_: None)
+    taps = place(network, choose(sites_of(network), None)).taps
+    handle.remove()
+    assert taps is not None
+    assert all(tap.norm is None for tap in taps)
+    assert any(tap.norm is not None for tap in place(network, choose(sites_of(network), None)).taps or ())
+
+
+def normalize_and_rectify(_site: Site, given: Tensor, kind: Rectifier) -> Tensor:
+    gives = given if kind.norm is None else nn.BatchNorm2d.forward(kind.norm, given)
+    gives = gives.clamp(kind.low, kind.high)
+    return given.copy_(gives) if kind.inplace else gives
+
+
+@pytest.mark.parametrize("way", ["", "late", "input", "between"])
+def test_the_network_goes_on_as_it_would_have(way):
+    network = network_of(Normalizing(way))
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    electrodes = place(network, {name: sites_of(network)[name] for name in ("norm", "pool")})
+    heard: list[Tensor] = []
+
+    def keep(_site: Site, value: Tensor) -> None:
+        heard.append(value.clone())
+
+    with torch.no_grad():
+        weights = {name: value.clone() for name, value in network.module.state_dict().items()}
+        electrodes.show(x, keep)
+        plain = heard[-1]
+        electrodes.show(x, keep, normalize_and_rectify)
+    assert torch.equal(heard[-1], plain)
+    assert all(torch.equal(value, weights[name]) for name, value in network.module.state_dict().items())
+    assert not any("forward" in vars(part) for part in network.module.modules())
+
+
+def test_another_path_is_noticed_where_something_was_overwritten():
+    network = network_of(Normalizing())
+    electrodes = place(network, choose(sites_of(network), None))
+    x = torch.randn(2, 3, 16, 16)
+    network.module.way = "late"
+    with torch.no_grad(), pytest.raises(RuntimeError, match="size"):
+        electrodes.show(x, lambda *_: None, normalize_and_rectify)

@@ -6,50 +6,30 @@ module of torch.nn is given or gives, a hook on that module alone hears it too, 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from unitscope.anatomy.listening import is_scripted, listening
 from unitscope.anatomy.names import is_leaf
+from unitscope.anatomy.rectifiers import Rectifier, Rectify, StandIns, is_plain_norm
 from unitscope.errors import BadInput
 
 Heard = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Rectifier:
-    """What a rectifying module of torch.nn does: it clips between `low` and `high`, `inplace` or into a new tensor."""
-
-    low: float
-    high: float
-    inplace: bool
-
-    @classmethod
-    def of(cls, module: nn.Module) -> Rectifier | None:
-        """None where the module is none, or may do something else beside."""
-        if type(module) is nn.ReLU:
-            return cls(0.0, math.inf, module.inplace)
-        if isinstance(module, nn.Hardtanh) and type(module) in (nn.Hardtanh, nn.ReLU6):
-            return cls(float(module.min_val), float(module.max_val), module.inplace)
-        return None
-
-
-Rectify = Callable[[str, Tensor, Rectifier], Tensor | None]
-"""Hears a site's value and does the work of the rectifier to which it is given next; None: it has only heard it."""
-
-
-@dataclass(frozen=True)
 class Tap:
     """A site's value is what `module` gives (or, with `given`, is given) when it is called for the `call`-th time, of
-    `calls` in a pass.
+    `calls` in a pass. `norm`: what it is given there comes straight from this batch normalization, and nobody but
+    the module ever sees it; with `spare` nobody but the normalization ever reads what that is given, either.
     """
 
     site: str
@@ -57,6 +37,8 @@ class Tap:
     given: bool
     call: int
     calls: int
+    norm: nn.BatchNorm2d | None = None
+    spare: bool = False
 
 
 def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap, ...] | None:
@@ -65,69 +47,123 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
     if any(is_scripted(part) or hasattr(part, "_orig_mod") for part in module.modules()):
         return None
     values: dict[int, tuple[str, Tensor, int]] = {}  # what was heard, with its version: nothing may have changed it
-    found: dict[str, tuple[nn.Module, bool, int]] = {}
+    found: dict[str, Tap] = {}
     calls: Counter[nn.Module] = Counter()
+    norms = {part for part in parts if is_plain_norm(part)} if not has_hooks(module) else set()
+    inputs: dict[nn.Module, Any] = {}
+    operations = Operations()
+    normalized: tuple[nn.Module, Tensor, int] | None = None  # the last normalization: what it gave, and when
 
     def heard(name: str, value: Tensor) -> None:
         values[id(value)] = (name, value, value._version)
 
     def seen(part: nn.Module, value: Any, *, given: bool) -> None:
         name, known, version = values.get(id(value), ("", None, -1))
-        if known is not None and name in sites and value._version == version:
-            if given and Rectifier.of(part) is not None:  # a place where hearing may take the module's work over
-                found[name] = (part, given, calls[part])
-            else:
-                found.setdefault(name, (part, given, calls[part]))
+        if known is None or name not in sites or value._version != version:
+            return
+        kind = Rectifier.of(part) if given else None
+        if kind is None:
+            found.setdefault(name, Tap(name, part, given, calls[part], 0))
+            return
+        straight = normalized is not None and normalized[1] is value and normalized[2] == operations.count
+        norm = normalized[0] if normalized is not None and straight and kind.inplace else None
+        found[name] = Tap(name, part, given, calls[part], 0, norm if isinstance(norm, nn.BatchNorm2d) else None)
 
     def before(part: nn.Module, given: tuple[Any, ...]) -> None:
         if len(given) > 0:
+            inputs[part] = given[0]
             seen(part, given[0], given=True)
 
     def after(part: nn.Module, _: tuple[Any, ...], gives: Any) -> None:
+        nonlocal normalized
         seen(part, gives, given=False)
         calls[part] += 1
+        normalized = (part, gives, operations.count) if part in norms else None
 
-    with ExitStack() as stack, listening(module, heard):
+    with ExitStack() as stack, listening(module, heard), operations:
         for part in parts:
             stack.callback(part.register_forward_pre_hook(before).remove)
             stack.callback(part.register_forward_hook(after).remove)
         module(x)
     if set(found) != set(sites):
         return None
-    return tuple(Tap(name, part, given, call, calls[part]) for name, (part, given, call) in found.items())
+    once = {norm for norm in norms if calls[norm] == 1}
+    taps = (
+        replace(tap, calls=calls[tap.module], norm=tap.norm if tap.norm in once else None) for tap in found.values()
+    )
+    return tuple(replace(tap, spare=tap.norm is not None and operations.is_spare(inputs[tap.norm])) for tap in taps)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anybody listens to what the network's modules are given or give."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations on tensors while it is open, and how many of them read each piece of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.reads: Counter[int] = Counter()
+        self.made: set[int] = set()
+        self.kept: list[Any] = []  # so that no memory is used twice
+
+    def __torch_dispatch__(self, function: Any, _types: Any, arguments: Any = (), named: Any = None) -> Any:
+        self.count += 1
+        self.reads.update({*memory_of((arguments, named))})
+        gives = function(*arguments, **(named or {}))
+        self.made |= {place for place in memory_of(gives) if place not in self.reads}
+        self.kept.append(gives)
+        return gives
+
+    def is_spare(self, value: Tensor) -> bool:
+        """Whether a tensor's memory was made meanwhile, and has been read by one operation only."""
+        [place] = memory_of(value)
+        return place in self.made and self.reads[place] == 1
+
+
+def memory_of(values: Any) -> list[int]:
+    """The places in memory of all tensors among nested values."""
+    return [part.untyped_storage().data_ptr() for part in tree_leaves(values) if isinstance(part, Tensor)]
 
 
 @contextmanager
 def tapping(taps: Sequence[Tap], heard: Heard, rectify: Rectify | None = None) -> Iterator[None]:
     """While open, `heard(site, value)` is called for each tap, under the conditions of `listening`; at a rectifier
-    `rectify`, if there is one, in its stead.
+    `rectify`, if there is one, in its stead, where it can.
 
     Raises BadInput where a module is called more often than when the taps were found.
     """
     at: dict[tuple[nn.Module, bool], dict[int, Tap]] = {}
     for tap in taps:
         at.setdefault((tap.module, tap.given), {})[tap.call] = tap
+    stand_ins = StandIns(rectify, heard) if rectify is not None else None
     with ExitStack() as stack:
         for (part, given), of_part in at.items():
-            kind = Rectifier.of(part) if given and rectify is not None and "forward" not in vars(part) else None
-            if kind is None:
+            kind = Rectifier.of(part) if given else None
+            if stand_ins is None or kind is None:
                 stack.callback(hook(part, of_part, heard, given=given))
-            else:
-                assert rectify is not None
-                stack.callback(stand_in(part, of_part, rectify, kind))
+                continue
+            for tap in of_part.values():
+                if tap.norm is not None and is_plain_norm(tap.norm):
+                    stack.callback(stand_ins.at_norm(tap.site, tap.norm, kind, inplace=tap.spare))
+            stack.callback(stand_ins.at_rectifier(part, kind, next_of(of_part, part)))
         yield
+        if stand_ins is not None:
+            stand_ins.check()
 
 
-def next_of(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], Tap | None]:
-    """A function that tells, each time the module is called, which tap it is."""
+def next_of(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], str | None]:
+    """A function that tells, each time the module is called, which site is tapped there."""
     most, call = next(iter(taps.values())).calls, 0
 
-    def following() -> Tap | None:
+    def following() -> str | None:
         nonlocal call
         tap, call = taps.get(call), call + 1
         if call > most:
             raise BadInput(f"{type(part).__name__} ran more often than before: the network's path depends on pictures.")
-        return tap
+        return None if tap is None else tap.site
 
     return following
 
@@ -137,27 +173,11 @@ def hook(part: nn.Module, taps: Mapping[int, Tap], heard: Heard, *, given: bool)
     following = next_of(taps, part)
 
     def pass_on(value: Tensor) -> None:
-        tap = following()
-        if tap is not None:
+        site = following()
+        if site is not None:
             with torch._C.DisableTorchFunction():
-                heard(tap.site, value)
+                heard(site, value)
 
     if given:
         return part.register_forward_pre_hook(lambda _, values: pass_on(values[0])).remove
     return part.register_forward_hook(lambda _module, _given, value: pass_on(value)).remove
-
-
-def stand_in(part: nn.Module, taps: Mapping[int, Tap], rectify: Rectify, kind: Rectifier) -> Callable[[], None]:
-    """Let `rectify` do the module's work where it can; returns what gives it back to the module."""
-    following, own = next_of(taps, part), part.forward
-
-    def forward(value: Tensor) -> Tensor:
-        tap = following()
-        if tap is None:
-            return own(value)
-        with torch._C.DisableTorchFunction():
-            rectified = rectify(tap.site, value, kind)
-        return own(value) if rectified is None else rectified
-
-    part.forward = forward
-    return partial(delattr, part, "forward")

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.anatomy.tapping import Rectifier, Tap, tapping, taps_of
+from unitscope.anatomy.tapping import Tap, tapping, taps_of
 from unitscope.errors import BadInput, few, unknown_name
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ Keep = Callable[["Site", Tensor], None]
 """Takes a site and its responses [stimulus unit row col]."""
 
 Rectify = Callable[["Site", Tensor, Rectifier], Tensor | None]
-"""As `Keep`, and does the work of the rectifier to which the responses are given next; None: it has only kept them."""
+"""As `Keep`, and does the work of the rectifier to which the responses are given next. None: it has done neither."""
 
 
 def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> None:
@@ -76,8 +77,8 @@ class Electrodes:
     taps: tuple[Tap, ...] | None
 
     def show(self, x: Tensor, keep: Keep, rectify: Rectify | None = None) -> None:
-        """As the function `show`. Where responses are tapped on their way into a rectifier, and are what the network
-        itself has in memory, `rectify` is called in place of `keep`.
+        """As the function `show`. Where responses are tapped on their way into a rectifier, `rectify` is called first,
+        and `keep` where it can do nothing.
         """
         waiting = set(self.sites)
 
@@ -91,12 +92,12 @@ class Electrodes:
         def rectified(name: str, value: Tensor, kind: Rectifier) -> Tensor | None:
             site = self.sites[name]
             if rectify is None or name not in waiting or value.ndim != 4 or site.channel_axis != 1:
-                heard(name, value)
                 return None
-            waiting.discard(name)
             gives = rectify(site, value, kind)
-            if not waiting:
-                raise _Enough
+            if gives is not None:
+                waiting.discard(name)
+                if not waiting:
+                    raise _Enough
             return gives
 
         own = rectified if rectify is not None else None

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from unitscope.anatomy.tapping import Rectifier
+from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.recording.block import RENEWED, Block
+from unitscope.recording.normal import Normal
 from unitscope.recording.positions import PositionSums
 from unitscope.recording.readout import Ear, library
 from unitscope.recording.views import View
@@ -42,6 +43,7 @@ class QuickHearing:
         self.ear.map = self.map.ctypes.data
         self.place = ctypes.addressof(self.ear)
         self.format: torch.memory_format | None = None
+        self.normals: dict[nn.Module, Normal | None] = {}
         self.heard = self.first = 0
 
     def begin(self, floors: Mapping[int, Float32[np.ndarray, "unit rank"]]) -> None:
@@ -63,24 +65,62 @@ class QuickHearing:
         images: Int[Tensor, " stimulus"],
         readable: Bool[Tensor, " stimulus"],
         pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
-        rectifier: Rectifier | None = None,
-    ) -> Float[Tensor, "stimulus unit row col"] | None:
-        """Take in a batch. Stimuli that are not `readable` are not counted.
+    ) -> None:
+        """Take in a batch. Stimuli that are not `readable` are not counted."""
+        responses = responses.float().contiguous(memory_format=self.format_of(responses))
+        self.read(responses, images, readable)
+        counted = torch.from_numpy(self.lines["counted"][self.heard - len(images) : self.heard])
+        for sums in self.positions:
+            assert pictures is not None
+            of_field = torch.from_numpy(sums.channels)
+            sums.add(responses[:, of_field], pictures, counted[:, of_field])
 
-        Where a `rectifier` is given the responses next, its work is done in the same pass over memory, and what it
-        gives is returned, bit for bit; None where that could not be.
+    def rectify(
+        self,
+        given: Float[Tensor, "stimulus unit row col"],
+        images: Int[Tensor, " stimulus"],
+        readable: Bool[Tensor, " stimulus"],
+        kind: Rectifier,
+    ) -> Float[Tensor, "stimulus unit row col"] | None:
+        """As `hear`, and in the same pass over memory do the work of the rectifier that is given the responses next,
+        and of the batch normalization that they come from, bit for bit. None where this cannot be: then nothing was
+        taken in.
         """
-        found = library()
-        assert found is not None
+        kept = self.format_of(given)
+        if self.positions or given.dtype != torch.float32 or not given.is_contiguous(memory_format=kept):
+            return None
+        normal = None
+        if kind.norm is not None:
+            if kept is torch.contiguous_format or given.is_contiguous():
+                return None
+            if kind.norm not in self.normals:
+                self.normals[kind.norm] = Normal.of(kind.norm)
+            normal = self.normals[kind.norm]
+            if normal is None:
+                return None
+        rectified = given if kind.inplace else torch.empty_like(given)
+        self.read(given, images, readable, rectified, (kind.low, kind.high), normal)
+        return rectified
+
+    def format_of(self, responses: Tensor) -> torch.memory_format:
+        """The order in memory of the first responses, in which the site's sums are kept."""
         if self.format is None:
             last = responses.is_contiguous(memory_format=torch.channels_last)
             self.format = torch.channels_last if last else torch.contiguous_format
-        own = responses
-        responses = responses.float().contiguous(memory_format=self.format)
-        rectified, low, high = None, 0.0, 0.0
-        if rectifier is not None and responses is own and not self.positions:
-            rectified = responses if rectifier.inplace else torch.empty_like(responses)
-            low, high = rectifier.low, rectifier.high
+        return self.format
+
+    def read(
+        self,
+        given: Float32[Tensor, "stimulus unit row col"],
+        images: Int[Tensor, " stimulus"],
+        readable: Bool[Tensor, " stimulus"],
+        rectified: Float32[Tensor, "stimulus unit row col"] | None = None,
+        limits: tuple[float, float] = (0.0, 0.0),
+        normal: Normal | None = None,
+    ) -> None:
+        """Read responses, or what the normalization makes of what is given, and write down what is wanted of them."""
+        found = library()
+        assert found is not None
         count = len(images)
         if not self.heard:
             self.first = int(images[0])
@@ -89,16 +129,12 @@ class QuickHearing:
             self.scratch = np.empty(needed, dtype=np.float32)
             self.ear.scratch = self.scratch.ctypes.data
         last = self.format is torch.channels_last
-        where = None if rectified is None else rectified.data_ptr()
-        found.hear(self.place, responses.data_ptr(), self.heard, count, last, readable.data_ptr(), where, low, high)
-        if self.positions:
-            counted = torch.from_numpy(self.lines["counted"][self.heard : self.heard + count])
-            for sums in self.positions:
-                assert pictures is not None
-                of_field = torch.from_numpy(sums.channels)
-                sums.add(responses[:, of_field], pictures, counted[:, of_field])
+        written = None if rectified is None else rectified.data_ptr()
+        normalized = (None, None) if normal is None else normal.arguments
+        found.hear(
+            self.place, given.data_ptr(), self.heard, count, last, readable.data_ptr(), written, *limits, *normalized
+        )
         self.heard += count
-        return rectified
 
     def close(self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]) -> Block:
         """The block, heard to its end. Its arrays are overwritten by the next one."""

@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -69,6 +72,37 @@ struct Limits {
     }
 };
 
+template <class T> inline T multiply_and_add(T a, T b, T c)
+{
+#ifdef __AVX512F__
+    if constexpr (sizeof(T) == 64) return (T)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#endif
+#ifdef __FMA__
+    if constexpr (sizeof(T) == 32) return (T)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+    if constexpr (sizeof(T) == 16) return (T)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+#endif
+    if constexpr (sizeof(T) == 4)
+        return __builtin_fmaf(a, b, c);
+    else {
+        T sum{};
+        for (unsigned i = 0; i < sizeof(T) / 4; i++) sum[i] = __builtin_fmaf(a[i], b[i], c[i]);
+        return sum;
+    }
+}
+
+// Responses as they come: what lies in memory, or what batch normalization makes of it, which is times a scale of each
+// unit plus a shift, rounded once.
+struct AsIs {
+    template <class T> HERE T load(const float *x, long) const { return ::load<T>(x); }
+};
+struct Normalized {
+    const float *scale, *shift;
+    template <class T> HERE T load(const float *x, long unit) const
+    {
+        return multiply_and_add(::load<T>(x), ::load<T>(scale + unit), ::load<T>(shift + unit));
+    }
+};
+
 struct Places {
     float *high, *low, *sum, *above;
     int32_t *highest, *lowest;  // positions, where an extreme may enter the lists
@@ -88,40 +122,14 @@ template <class T> struct Reading {
     }
 
     // One position of all rows, for as many rows as have one. They are also added to the response map.
-    // `ahead` lies what is taken next.
-    template <int rows> HERE void take(const float *x, float *map, long apart, long apart_on_map, long ahead = 0)
+    template <int rows> HERE void take(T (&a)[ROWS], float *map, long apart)
     {
-        T a[8]{};
-        for (int i = 0; i < rows; i++) a[i] = load<T>(x + i * apart);
-        for (int i = 0; ahead && i < rows; i++) __builtin_prefetch(x + ahead + i * apart, 0, 2);
-        for (int i = 0; i < rows; i++) {
-            float *const here = map + i * apart_on_map;
-            store<T>(here, load<T>(here) + a[i]);
-        }
+        for (int i = 0; i < rows; i++) store<T>(map + i * apart, load<T>(map + i * apart) + a[i]);
         sum += ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
         for (int i = 0; i < rows; i++) above = a[i] > 0 ? above + 1.0f : above;  // exact up to 2^24
-        for (int i = rows; i < 8; i++) a[i] = a[0];
+        for (int i = rows; i < ROWS; i++) a[i] = a[0];
         high = more(more(more(a[0], a[1]), more(a[2], a[3])), more(more(more(a[4], a[5]), more(a[6], a[7])), high));
         low = less(less(less(a[0], a[1]), less(a[2], a[3])), less(less(less(a[4], a[5]), less(a[6], a[7])), low));
-    }
-
-    template <int rows> HERE void run(long from, long to, const float *x, float *map, long step, long apart)
-    {
-        for (long p = from; p < to; p++) take<rows>(x + p * step, map + p * step, apart, apart);
-    }
-
-    void steps(long rows, long from, long to, const float *x, float *map, long step, long apart)
-    {
-        switch (rows) {
-        case 8: return run<8>(from, to, x, map, step, apart);
-        case 7: return run<7>(from, to, x, map, step, apart);
-        case 6: return run<6>(from, to, x, map, step, apart);
-        case 5: return run<5>(from, to, x, map, step, apart);
-        case 4: return run<4>(from, to, x, map, step, apart);
-        case 3: return run<3>(from, to, x, map, step, apart);
-        case 2: return run<2>(from, to, x, map, step, apart);
-        case 1: return run<1>(from, to, x, map, step, apart);
-        }
     }
 };
 
@@ -137,30 +145,34 @@ struct Shape {
 // Some stimuli's maps of some units in a chunk, `stimulus` floats apart, and what is known of them, `answer` apart.
 struct Stack {
     const float *x;
-    float *rectified, *map;
+    float *map;
     long count, width, stimulus, units, answer;
     const uint8_t *readable;
     const float *bars[2];
-    Limits limits;
 };
 
 // The first of a chunk's positions that has this value.
-template <class T> inline void find(const float *x, long length, long step, T value, int32_t *to)
+template <class T, class Way>
+inline void find(const float *x, Way way, long unit, long length, long step, T value, int32_t *to)
 {
     Whole<T> place{};
-    for (long p = length; p-- > 0;) place = load<T>(x + p * step) == value ? Whole<T>{} + int32_t(p) : place;
+    for (long p = length; p-- > 0;)
+        place = way.template load<T>(x + p * step, unit) == value ? Whole<T>{} + int32_t(p) : place;
     std::memcpy(to, &place, sizeof(place));
 }
 
-// Look up where extremes lie that may enter the lists.
-template <class T> inline void look_up(const float *x, long length, long step, Places at, long i, const float *const *bars)
+// Look up where extremes lie that may enter the lists. Returns how many units were looked at.
+template <class T, class Way>
+inline long look_up(const Stack &of, Way way, long n, long unit, long length, long step, Places at, long i)
 {
+    const float *const x = of.x + n * of.stimulus + unit;
     const T high = load<T>(at.high + i), low = load<T>(at.low + i);
-    if (any(high > load<T>(bars[0]))) find<T>(x, length, step, high, at.highest + i);
-    if (any(T{} - low > load<T>(bars[1]))) find<T>(x, length, step, low, at.lowest + i);
+    if (any(high > load<T>(of.bars[0] + unit))) find<T>(x, way, unit, length, step, high, at.highest + i);
+    if (any(T{} - low > load<T>(of.bars[1] + unit))) find<T>(x, way, unit, length, step, low, at.lowest + i);
+    return sizeof(T) / 4;
 }
 
-// Channels lie side by side: a lane is a unit. `abreast` neighbors are read together, so that memory comes in order.
+// Channels lie side by side: a lane is a unit. Some steps of a chunk, from step `from` on, of one stimulus.
 struct Tile {
     const float *x;
     float *map;  // [step ROWS unit], for the units of the stack
@@ -169,52 +181,60 @@ struct Tile {
     long at;
 };
 
-template <class T, int abreast, int rows> inline long read_units(const Tile of, long u)
+// `abreast` neighbors are read together, so that memory comes in order; `ahead` lies what is read next.
+template <class T, int abreast, int rows, class Way> inline long read_units(const Tile of, const Way way, long u)
 {
     constexpr long lanes = sizeof(T) / 4;
     Reading<T> here[abreast];
     for (int i = 0; of.from && i < abreast; i++) here[i].resume(of.to, of.at + u + i * lanes);
     for (long p = 0; p < of.steps; p++)
 #pragma GCC unroll 4
-        for (int i = 0; i < abreast; i++)
-            here[i].template take<rows>(of.x + p * of.units + u + i * lanes, of.map + p * ROWS * of.width + u + i * lanes,
-                                        of.row * of.units, of.width, of.ahead);
+        for (int i = 0; i < abreast; i++) {
+            const long unit = u + i * lanes;
+            T a[ROWS]{};
+            for (long r = 0; r < rows; r++) {
+                const long at = (r * of.row + p) * of.units + unit;
+                a[r] = way.template load<T>(of.x + at, unit);
+                __builtin_prefetch(of.x + at + of.ahead, 0, 2);
+            }
+            here[i].template take<rows>(a, of.map + p * ROWS * of.width + unit, of.width);
+        }
     for (int i = 0; i < abreast; i++) here[i].leave(of.to, of.at + u + i * lanes);
     return abreast * lanes;
 }
 
-template <int rows> inline void read_units(const Tile of)
+template <int rows, class Way> inline void read_units(const Tile &of, const Way way)
 {
     for (long u = 0; u < of.width;) {
         const long left = of.width - u, abreast = left / WIDE < ABREAST ? left / WIDE : ABREAST;
-        u += abreast == 4   ? read_units<Wide, 4, rows>(of, u)
-             : abreast == 3 ? read_units<Wide, 3, rows>(of, u)
-             : abreast == 2 ? read_units<Wide, 2, rows>(of, u)
-             : abreast == 1 ? read_units<Wide, 1, rows>(of, u)
-             : left >= 8    ? read_units<Eight, 1, rows>(of, u)
-             : left >= 4    ? read_units<Four, 1, rows>(of, u)
-                            : read_units<float, 1, rows>(of, u);
+        u += abreast == 4   ? read_units<Wide, 4, rows>(of, way, u)
+             : abreast == 3 ? read_units<Wide, 3, rows>(of, way, u)
+             : abreast == 2 ? read_units<Wide, 2, rows>(of, way, u)
+             : abreast == 1 ? read_units<Wide, 1, rows>(of, way, u)
+             : left >= 8    ? read_units<Eight, 1, rows>(of, way, u)
+             : left >= 4    ? read_units<Four, 1, rows>(of, way, u)
+                            : read_units<float, 1, rows>(of, way, u);
     }
 }
 
-inline void read_units(const Tile &of, long rows)
+template <class Way> inline void read_units(const Tile &of, const Way way, long rows)
 {
     switch (rows) {
-    case 8: return read_units<8>(of);
-    case 7: return read_units<7>(of);
-    case 6: return read_units<6>(of);
-    case 5: return read_units<5>(of);
-    case 4: return read_units<4>(of);
-    case 3: return read_units<3>(of);
-    case 2: return read_units<2>(of);
-    case 1: return read_units<1>(of);
+    case 8: return read_units<8>(of, way);
+    case 7: return read_units<7>(of, way);
+    case 6: return read_units<6>(of, way);
+    case 5: return read_units<5>(of, way);
+    case 4: return read_units<4>(of, way);
+    case 3: return read_units<3>(of, way);
+    case 2: return read_units<2>(of, way);
+    case 1: return read_units<1>(of, way);
     }
 }
 
-inline void chunk_of_units(const Stack &of, long length, Places to, long at)
+template <class Way> inline void chunk_of_units(const Stack &of, const Way way, long length, Places to, long at)
 {
     const Shape chunk(length);
-    const long steps = TILE / (ROWS * of.width) ? TILE / (ROWS * of.width) : 1;
+    const long steps = TILE / (ROWS * of.width);
     alignas(64) float map[TILE];  // on the map itself, rows may lie at distances that share a cache line
     for (long from = 0; from < chunk.row;) {
         const long whole = from < chunk.full ? chunk.full : chunk.row, end = whole < from + steps ? whole : from + steps;
@@ -222,45 +242,61 @@ inline void chunk_of_units(const Stack &of, long length, Places to, long at)
         const auto each = [&](auto act) {
             for (long p = from; p < end; p++)
                 for (long i = 0; i < rows; i++)
-                    act(map + ((p - from) * ROWS + i) * of.width, of.map + (i * chunk.row + p) * of.units);
+                    for (long u = 0; u < of.width; u++)
+                        act(map[((p - from) * ROWS + i) * of.width + u], of.map[(i * chunk.row + p) * of.units + u]);
         };
-        each([&](float *here, const float *there) { for (long u = 0; u < of.width; u++) here[u] = there[u]; });
-        for (long n = 0; n < of.count; n++)
-            if (of.readable[n])
-                read_units(Tile{of.x + n * of.stimulus + from * of.units, map, from, end - from, chunk.row, of.units,
-                                of.width, n + 1 < of.count ? of.stimulus : (end - from) * of.units - n * of.stimulus, to,
-                                at + n * of.answer},
-                           rows);
-        each([&](const float *here, float *there) { for (long u = 0; u < of.width; u++) there[u] = here[u]; });
+        each([](float &here, float there) { here = there; });
+        for (long n = 0; n < of.count; n++) {
+            if (!of.readable[n]) continue;
+            const long there = n * of.stimulus + from * of.units;
+            const long next = n + 1 < of.count ? of.stimulus : (end - from) * of.units - n * of.stimulus;
+            const Tile tile{of.x + there, map, from, end - from, chunk.row, of.units, of.width, next, to, at + n * of.answer};
+            read_units(tile, way, rows);
+        }
+        each([](float here, float &there) { there = here; });
         from = end;
     }
     for (long n = 0; n < of.count; n++) {
-        const float *const x = of.x + n * of.stimulus;
         for (long u = 0; of.readable[n] && u < of.width;) {
-            const float *const bars[2] = {of.bars[0] + u, of.bars[1] + u};
-            const long i = at + n * of.answer + u, left = of.width - u;
-            if (left >= WIDE)
-                look_up<Wide>(x + u, length, of.units, to, i, bars), u += WIDE;
-            else
-                look_up<float>(x + u, length, of.units, to, i, bars), u++;
+            const long i = at + n * of.answer + u;
+            u += of.width - u >= WIDE ? look_up<Wide>(of, way, n, u, length, of.units, to, i)
+                                      : look_up<float>(of, way, n, u, length, of.units, to, i);
         }
-        if (!of.rectified) continue;
-        float *const y = of.rectified + n * of.stimulus;
-        const long lines = of.width < of.units ? length : 1, line = of.width < of.units ? of.width : length * of.units;
-        for (long p = 0; p < lines; p++)
-            for (long i = p * of.units; i < p * of.units + line; i++) y[i] = of.limits.clip(x[i]);
     }
 }
 
 // Positions lie side by side: a lane is a position, and the sums of a chunk's steps are added in their order.
-template <class T> inline long lanes(long p, long to, long rows, long row, const float *x, float *map, Places kept)
+template <class T, int rows> inline long lanes(long p, long to, long row, const float *x, float *map, Places kept)
 {
     for (; p + long(sizeof(T) / 4) <= to; p += sizeof(T) / 4) {
         Reading<T> reading;
-        reading.steps(rows, 0, 1, x + p, map + p, 0, row);
+        T a[ROWS]{};
+        for (long i = 0; i < rows; i++) a[i] = load<T>(x + i * row + p);
+        reading.template take<rows>(a, map + p, row);
         reading.leave(kept, p);
     }
     return p;
+}
+
+template <int rows> inline void lanes(long p, long to, long row, const float *x, float *map, Places kept)
+{
+    p = lanes<Wide, rows>(p, to, row, x, map, kept);
+    p = lanes<Four, rows>(p, to, row, x, map, kept);
+    lanes<float, rows>(p, to, row, x, map, kept);
+}
+
+inline void lanes(long rows, long p, long to, long row, const float *x, float *map, Places kept)
+{
+    switch (rows) {
+    case 8: return lanes<8>(p, to, row, x, map, kept);
+    case 7: return lanes<7>(p, to, row, x, map, kept);
+    case 6: return lanes<6>(p, to, row, x, map, kept);
+    case 5: return lanes<5>(p, to, row, x, map, kept);
+    case 4: return lanes<4>(p, to, row, x, map, kept);
+    case 3: return lanes<3>(p, to, row, x, map, kept);
+    case 2: return lanes<2>(p, to, row, x, map, kept);
+    case 1: return lanes<1>(p, to, row, x, map, kept);
+    }
 }
 
 inline void read_positions(const float *x, float *map, long length, Places to, long at)
@@ -268,12 +304,8 @@ inline void read_positions(const float *x, float *map, long length, Places to, l
     const Shape chunk(length);
     float high[32], low[32], sum[32], above[32];
     Places kept{high, low, sum, above, nullptr, nullptr};
-    for (int part = 0; part < 2; part++) {
-        long p = part ? chunk.full : 0, end = part ? chunk.row : chunk.full;
-        p = lanes<Wide>(p, end, chunk.rows - part, chunk.row, x, map, kept);
-        p = lanes<Four>(p, end, chunk.rows - part, chunk.row, x, map, kept);
-        lanes<float>(p, end, chunk.rows - part, chunk.row, x, map, kept);
-    }
+    lanes(chunk.rows, 0, chunk.full, chunk.row, x, map, kept);
+    lanes(chunk.rows - 1, chunk.full, chunk.row, chunk.row, x, map, kept);
     Reading<float> whole;
     for (long p = 0; p < chunk.row; p++) {
         whole.high = more(high[p], whole.high);
@@ -287,15 +319,22 @@ inline void read_positions(const float *x, float *map, long length, Places to, l
 inline void chunk_of_positions(const Stack &of, long length, Places to, long at)
 {
     for (long n = 0; n < of.count; n++) {
-        const float *const x = of.x + n * of.stimulus;
-        if (of.readable[n]) {
-            read_positions(x, of.map, length, to, at + n * of.answer);
-            look_up<float>(x, length, 1, to, at + n * of.answer, of.bars);
-        }
-        if (!of.rectified) continue;
-        float *const y = of.rectified + n * of.stimulus;
-        for (long p = 0; p < length; p++) y[p] = of.limits.clip(x[p]);
+        if (!of.readable[n]) continue;
+        read_positions(of.x + n * of.stimulus, of.map, length, to, at + n * of.answer);
+        look_up<float>(of, AsIs{}, n, 0, length, 1, to, at + n * of.answer);
     }
+}
+
+// Do a rectifier's work on some stimuli's maps of some units in a chunk, where channels lie side by side or not.
+template <class Way> inline void rectify(const Stack &of, const Way way, float *to, Limits limits, long length, bool last)
+{
+    const bool flat = !last || (of.width == of.units && std::is_same_v<Way, AsIs>);
+    const long lines = flat ? 1 : length, line = flat ? length * of.width : of.width;
+    for (long n = 0; n < of.count; n++)
+        for (long p = 0; p < lines; p++) {
+            const long at = n * of.stimulus + p * of.units;
+            for (long u = 0; u < line; u++) to[at + u] = limits.clip(way.template load<float>(of.x + at + u, u));
+        }
 }
 
 // One site's ear: where its answers to a block go, [stimulus unit] each.
@@ -376,9 +415,10 @@ template <class T> inline long sum_up(const Ear &ear, const Maps &of)
 extern "C" {
 
 // Take in `count` stimuli, the first of which is number `first` of the block. `last`: channels lie side by side. Where
-// `rectified` is given (it may be `x`), the responses are written there between the limits `low` and `high`.
+// `rectified` is wanted (it may be `x`), the responses are written there between the limits `low` and `high`. With a
+// `scale` the responses are what batch normalization makes of `x`.
 void hear(const Ear *ear, const float *x, long first, long count, long last, const uint8_t *readable, float *rectified,
-          float low, float high)
+          float low, float high, const float *scale, const float *shift)
 {
     const long units = ear->units, positions = ear->positions;
     const long chunks = (positions + CHUNK - 1) / CHUNK, groups = (units + GROUP - 1) / GROUP;
@@ -399,11 +439,22 @@ void hear(const Ear *ear, const float *x, long first, long count, long last, con
                         width = last ? begin_of(g + 1) - u : 1;
                         const long at = last ? (n * positions + from) * units + u : (n * units + u) * positions + from;
                         const long on_map = last ? from * units + u : u * positions + from;
-                        const Stack stack{x + at, rectified ? rectified + at : nullptr,
-                                          ear->map + half * units * positions + on_map,
+                        const Stack stack{x + at, ear->map + half * units * positions + on_map,
                                           stop - n < STACK ? stop - n : STACK, width, positions * units, units,
-                                          chunks * units, readable + n, {ear->bars[0] + u, ear->bars[1] + u}, {low, high}};
-                        (last ? chunk_of_units : chunk_of_positions)(stack, length, parts, (n * chunks + q) * units + u);
+                                          chunks * units, readable + n, {ear->bars[0] + u, ear->bars[1] + u}};
+                        const long to = (n * chunks + q) * units + u;
+                        const Limits limits{low, high};
+                        const Normalized normalized{scale + u, shift + u};
+                        if (!last)
+                            chunk_of_positions(stack, length, parts, to);
+                        else if (scale)
+                            chunk_of_units(stack, normalized, length, parts, to);
+                        else
+                            chunk_of_units(stack, AsIs{}, length, parts, to);
+                        if (rectified && scale)
+                            rectify(stack, normalized, rectified + at, limits, length, last);
+                        else if (rectified)
+                            rectify(stack, AsIs{}, rectified + at, limits, length, last);
                     }
             }
 #pragma omp parallel for schedule(static)
@@ -411,7 +462,7 @@ void hear(const Ear *ear, const float *x, long first, long count, long last, con
         for (long n = 0; n < count; n++)
             for (long u = g * FEW, end = u + FEW < units ? u + FEW : units; u < end;) {
                 const long chunk = readable[n] ? chunks : 0, left = end - u;
-                const Maps map{x, parts, n, u, units, positions, chunk, n * chunks * units + u, (first + n) * units + u, last};
+                const Maps map{scale ? rectified : x, parts, n, u, units, positions, chunk, n * chunks * units + u, (first + n) * units + u, last};
                 u += left >= WIDE ? sum_up<Wide>(*ear, map) : left >= 4 ? sum_up<Four>(*ear, map) : sum_up<float>(*ear, map);
             }
 }
@@ -582,6 +633,23 @@ void shrink(const uint8_t *pictures, long stimuli, long height, long width, long
         }
         delete[] sums;
     }
+}
+
+// What batch normalization makes of responses [position unit].
+void normalize(long positions, long units, const float *x, const float *scale, const float *shift, float *y)
+{
+    for (long p = 0; p < positions; p++)
+        for (long u = 0, i = p * units; u < units; u++, i++) y[i] = multiply_and_add(x[i], scale[u], shift[u]);
+}
+
+// What the network is given of each pixel [pixel color], by way of a table [level color]; in reverse order of colors
+// where it wants them so.
+void tint(long pixels, long colors, long reversed, const uint8_t *levels, const float *table, float *given)
+{
+#pragma omp parallel for schedule(static)
+    for (long p = 0; p < pixels; p++)
+        for (long c = 0; c < colors; c++)
+            given[p * colors + c] = table[levels[p * colors + (reversed ? colors - 1 - c : c)] * colors + c];
 }
 
 }  // extern "C"

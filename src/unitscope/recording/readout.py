@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
+from torch import Tensor
 
 from unitscope.vocabulary import Box, Size
 
@@ -33,6 +34,10 @@ SOURCE = Path(__file__).with_name("readout.cc")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=off", "-fPIC", "-Wno-psabi")
 
 OTHERWISE = "responses are read by PyTorch, with the same results, which takes longer."
+
+FUNCTIONS = (
+    "hear", "normalize", "insert", "moments", "histogram", "labels", "counts", "add_map", "add_pixels", "shrink", "tint"
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +126,10 @@ class Ear(ctypes.Structure):
 
 def declared(found: ctypes.CDLL) -> ctypes.CDLL:
     whole, pointer = ctypes.c_long, ctypes.c_void_p
-    found.hear.argtypes = [pointer, pointer, whole, whole, whole, pointer, pointer, ctypes.c_float, ctypes.c_float]
+    found.hear.argtypes = [
+        pointer, pointer, whole, whole, whole, pointer, pointer, *[ctypes.c_float] * 2, pointer, pointer
+    ]  # fmt: skip
+    found.normalize.argtypes = [*[whole] * 2, *[pointer] * 4]
     found.insert.argtypes = [
         whole, whole, ctypes.c_float, *[pointer] * 4, whole, pointer, pointer, ctypes.c_int64, whole
     ]  # fmt: skip
@@ -132,7 +140,8 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.add_map.argtypes = [whole, whole, whole, pointer, pointer]
     found.add_pixels.argtypes = [whole, whole, pointer, pointer, pointer]
     found.shrink.argtypes = [pointer, *[whole] * 10, pointer]
-    for name in ("hear", "insert", "moments", "histogram", "labels", "counts", "shrink", "add_map", "add_pixels"):
+    found.tint.argtypes = [*[whole] * 3, *[pointer] * 3]
+    for name in FUNCTIONS:
         getattr(found, name).restype = None
     return found
 
@@ -181,6 +190,20 @@ def moments(
     n, mean, m2 = np.empty(units, np.int64), np.empty(units), np.empty(units)
     called("moments", units, stimuli, reads=(values, counted), writes=(n, mean, m2))
     return n, mean, m2
+
+
+def tint(
+    pictures: UInt8[Tensor, "stimulus color height width"], table: Float32[Tensor, "level color"], *, reverse: bool
+) -> Float32[Tensor, "stimulus color height width"]:
+    """Each pixel's entry in `table`; with `reverse` the colors in reverse order. Channels lie side by side."""
+    found = library()
+    assert found is not None
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    given = torch.empty_like(pictures, dtype=torch.float32)
+    colors, table = pictures.shape[1], table.contiguous()
+    places = (pictures.data_ptr(), table.data_ptr(), given.data_ptr())
+    found.tint(pictures.numel() // colors, colors, reverse, *places)
+    return given
 
 
 def shrink(

@@ -7,14 +7,19 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from unitscope.recording.readout import library, tint
 from unitscope.stimuli.images import Images, Unreadable, digest
 from unitscope.stimuli.presentation import Presentation
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
 
 AHEAD = 3
 """How many batches are decoded before they are needed."""
@@ -48,6 +53,22 @@ def in_gray(batch: Batch) -> Batch:
     weights = torch.tensor([19595, 38470, 7471]).view(1, 3, 1, 1)
     luma = (batch.pictures.int() * weights).sum(1, keepdim=True).add_(0x8000) >> 16
     return replace(batch, pictures=luma.to(torch.uint8))
+
+
+def given_to(
+    network: Network, pictures: UInt8[Tensor, "stimulus color height width"]
+) -> Float[Tensor, "stimulus color height width"]:
+    """What the network's module is given of the pictures, channels side by side in memory.
+
+    On a CPU the 256 levels of each color are prepared, and looked up: the same numbers as by preparing each pixel.
+    """
+    device = network.device
+    if device.type == "cpu" and library() is not None:
+        levels = torch.arange(256).view(-1, 1, 1, 1).expand(-1, network.inputs, 1, 1)
+        table = network.prepare(levels.float().div_(255)).flatten(1)
+        if table.dtype == torch.float32:
+            return tint(pictures, table, reverse=network.order == "BGR")
+    return network.prepare(pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
 
 
 def batches(

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unitscope.anatomy.certificates import certify, joined
+from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.anatomy.tapping import Rectifier
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.record import Record, read_facts
 from unitscope.recording.block import Hearing
@@ -27,7 +27,7 @@ from unitscope.recording.memory import keeping_what_is_freed
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
-from unitscope.recording.showing import Batch, Shown, batches, default_workers, in_gray
+from unitscope.recording.showing import Batch, Shown, batches, default_workers, given_to, in_gray
 from unitscope.recording.tables import finish, images_table
 from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
@@ -268,16 +268,12 @@ def listen(
     def keep(site: Site, responses: Tensor) -> None:
         heard[site.name].hear(responses.float(), images, readable, batch.pictures)
 
-    def rectify(site: Site, responses: Tensor, kind: Rectifier) -> Tensor | None:
+    def rectify(site: Site, given: Tensor, kind: Rectifier) -> Tensor | None:
         ear = heard[site.name]
-        if isinstance(ear, QuickHearing):
-            return ear.hear(responses, images, readable, batch.pictures, kind)
-        keep(site, responses)
-        return None
+        return ear.rectify(given, images, readable, kind) if isinstance(ear, QuickHearing) else None
 
     with torch.no_grad(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
-        x = network.prepare(batch.pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
-        electrodes.show(x, keep, rectify)
+        electrodes.show(given_to(network, batch.pictures), keep, rectify)
 
 
 def refuse_unreadable(batch: Batch, images: Images) -> None:

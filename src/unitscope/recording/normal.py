@@ -1,0 +1,62 @@
+"""Batch normalization as the readout does it: with the bits of PyTorch's own, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import nn
+
+from unitscope.recording.readout import called
+
+SAMPLES = (4, 16, 16)
+"""Stimuli, rows and columns of what both ways of normalizing are tried on."""
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A response times `scale` plus `shift` of its unit, rounded once."""
+
+    scale: Float32[np.ndarray, " unit"]
+    shift: Float32[np.ndarray, " unit"]
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> Normal | None:
+        """What the module does, as found out by trying. None where it does something else: builds of PyTorch round in
+        different ways.
+
+        Each unit is tried on 1,024 random responses; numbers that are off by one bit do not pass.
+        """
+        variance, mean = norm.running_var, norm.running_mean
+        if variance is None or mean is None or variance.dtype != torch.float32 or not variance.is_cpu:
+            return None
+        units = len(variance)
+        with torch.no_grad():
+            scale = np.float32(1) / np.sqrt(variance.numpy() + np.float32(norm.eps))
+            scale = scale if norm.weight is None else scale * norm.weight.numpy()
+            chance = torch.Generator().manual_seed(0)
+            responses = torch.randn((SAMPLES[0], units, *SAMPLES[1:]), generator=chance)
+            responses *= 3 * variance.sqrt()[:, None, None]
+            responses += mean[:, None, None]
+            responses = responses.contiguous(memory_format=torch.channels_last)
+            shift = nn.BatchNorm2d.forward(norm, torch.zeros_like(responses[:1]))[0, :, 0, 0]
+            expected = nn.BatchNorm2d.forward(norm, responses)
+        normal = cls(scale, np.ascontiguousarray(shift.numpy()))
+        tried = normal.apply(responses.permute(0, 2, 3, 1).numpy())
+        return normal if np.array_equal(tried, expected.permute(0, 2, 3, 1).numpy()) else None
+
+    def apply(
+        self, responses: Float32[np.ndarray, "stimulus row col unit"]
+    ) -> Float32[np.ndarray, "stimulus row col unit"]:
+        """The normalized responses."""
+        gives = np.empty_like(responses)
+        sizes = (responses.size // len(self.scale), len(self.scale))
+        called("normalize", *sizes, reads=(responses, self.scale, self.shift), writes=(gives,))
+        return gives
+
+    @property
+    def arguments(self) -> tuple[int, int]:
+        """As the readout takes them."""
+        return self.scale.ctypes.data, self.shift.ctypes.data

@@ -410,6 +410,28 @@ template <class T> inline long sum_up(const Ear &ear, const Maps &of)
     return lanes;
 }
 
+// Windows of maps whose channels lie side by side, up to the maps' edges.
+struct Window {
+    const float *x;
+    long units, width, top, left, bottom, right, down, along;  // rows and columns of a window lie so far apart
+};
+
+// The largest of each window: NaN where there is one, and of zeros the first. Returns how many units were taken.
+template <class T, int abreast> inline long largest(const Window of, float *to, long unit)
+{
+    constexpr long lanes = sizeof(T) / 4;
+    T best[abreast];
+    for (int i = 0; i < abreast; i++) best[i] = T{} - INFINITY;
+    for (long row = of.top; row < of.bottom; row += of.down)
+        for (long col = of.left; col < of.right; col += of.along)
+            for (int i = 0; i < abreast; i++) {
+                const T value = load<T>(of.x + (row * of.width + col) * of.units + unit + i * lanes);
+                best[i] = (value > best[i]) | (value != value) ? value : best[i];
+            }
+    for (int i = 0; i < abreast; i++) store<T>(to + unit + i * lanes, best[i]);
+    return abreast * lanes;
+}
+
 }  // namespace
 
 extern "C" {
@@ -577,6 +599,35 @@ void counts(long units, long stimuli, const float *peak, const float *trough, co
                 positions[u] += int64_t(above[at]);
                 highest[u] = more(peak[at], highest[u]);
                 lowest[u] = less(trough[at], lowest[u]);
+            }
+}
+
+// Max-pooling of `maps` maps [map row col unit], height x width, to rows x cols, in windows of `side` pixels that lie
+// `apart`, a step of `stride` from the next, the first of which begins `before` the maps.
+void pool(const float *x, long maps, long height, long width, long units, long rows, long cols, const long *side,
+          const long *stride, const long *before, const long *apart, float *pooled)
+{
+#pragma omp parallel for schedule(static) collapse(2)
+    for (long n = 0; n < maps; n++)
+        for (long i = 0; i < rows; i++)
+            for (long j = 0; j < cols; j++) {
+                const long from[2] = {i * stride[0] - before[0], j * stride[1] - before[1]}, edge[2] = {height, width};
+                long begin[2], end[2];
+                for (int axis = 0; axis < 2; axis++) {
+                    const long last = from[axis] + (side[axis] - 1) * apart[axis] + 1;
+                    const long off = from[axis] < 0 ? (apart[axis] - 1 - from[axis]) / apart[axis] * apart[axis] : 0;
+                    begin[axis] = from[axis] + off, end[axis] = last < edge[axis] ? last : edge[axis];
+                }
+                const Window window{x + n * height * width * units, units, width, begin[0], begin[1], end[0], end[1],
+                                    apart[0], apart[1]};
+                float *const to = pooled + ((n * rows + i) * cols + j) * units;
+                for (long u = 0, left; u < units;) {
+                    left = units - u;
+                    u += left >= 4 * WIDE ? largest<Wide, 4>(window, to, u)
+                         : left >= WIDE   ? largest<Wide, 1>(window, to, u)
+                         : left >= 4      ? largest<Four, 1>(window, to, u)
+                                          : largest<float, 1>(window, to, u);
+                }
             }
 }
 

@@ -36,7 +36,8 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=off", "-fPIC", "-W
 OTHERWISE = "responses are read by PyTorch, with the same results, which takes longer."
 
 FUNCTIONS = (
-    "hear", "normalize", "insert", "moments", "histogram", "labels", "counts", "add_map", "add_pixels", "shrink", "tint"
+    "hear", "normalize", "pool", "tint", "insert", "moments", "histogram", "labels", "counts", "add_map", "add_pixels",
+    "shrink",
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,7 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.add_map.argtypes = [whole, whole, whole, pointer, pointer]
     found.add_pixels.argtypes = [whole, whole, pointer, pointer, pointer]
     found.shrink.argtypes = [pointer, *[whole] * 10, pointer]
+    found.pool.argtypes = [pointer, *[whole] * 6, *[pointer] * 5]
     found.tint.argtypes = [*[whole] * 3, *[pointer] * 3]
     for name in FUNCTIONS:
         getattr(found, name).restype = None

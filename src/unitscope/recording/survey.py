@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from unitscope.recording.cluster import show_on_cluster
 from unitscope.recording.electrode import Electrodes, choose, place
 from unitscope.recording.memory import keeping_what_is_freed
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
+from unitscope.recording.pooling import pooling
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
 from unitscope.recording.showing import Batch, Shown, batches, default_workers, given_to, in_gray
@@ -272,7 +274,8 @@ def listen(
         ear = heard[site.name]
         return ear.rectify(given, images, readable, kind) if isinstance(ear, QuickHearing) else None
 
-    with torch.no_grad(), torch.autocast(device.type, dtype=kind, enabled=kind is not None):
+    quickly = pooling(network.module) if electrodes.taps is not None else nullcontext()
+    with torch.no_grad(), torch.autocast(device.type, dtype=kind, enabled=kind is not None), quickly:
         electrodes.show(given_to(network, batch.pictures), keep, rectify)
 
 

@@ -1,0 +1,46 @@
+"""Max-pooling without noting where each maximum was: the same maxima as PyTorch's, in less time."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from unitscope.anatomy.rectifiers import stand_in
+from unitscope.recording.readout import library
+
+
+@contextmanager
+def pooling(module: nn.Module) -> Iterator[None]:
+    """While open, the network's max-poolings are done by the readout where they can be."""
+    with ExitStack() as stack:
+        for part in module.modules():
+            if type(part) is nn.MaxPool2d and not part.return_indices and "forward" not in vars(part):
+                stack.callback(stand_in(part, partial(pooled, part)))
+        yield
+
+
+def pooled(part: nn.MaxPool2d, x: Tensor) -> Tensor:
+    """What the module gives, bit for bit."""
+    found = library()
+    last = torch.channels_last
+    if found is None or not (
+        x.is_cpu and x.dtype == torch.float32 and x.ndim == 4 and x.is_contiguous(memory_format=last)
+    ):
+        return nn.MaxPool2d.forward(part, x)
+    shape = nn.MaxPool2d.forward(part, x.to("meta")).shape
+    given = torch.empty(shape, memory_format=last)
+    pairs = [pair(value) for value in (part.kernel_size, part.stride, part.padding, part.dilation)]
+    maps, units, height, width = x.shape
+    found.pool(x.data_ptr(), maps, height, width, units, *shape[2:], *pairs, given.data_ptr())
+    return given
+
+
+def pair(value: int | tuple[int, ...]) -> ctypes.Array[ctypes.c_long]:
+    """A number for rows and one for columns, as the readout takes them."""
+    both = (value, value) if isinstance(value, int) else value
+    return (ctypes.c_long * 2)(*both)

@@ -432,6 +432,48 @@ template <class T, int abreast> inline long largest(const Window of, float *to, 
     return abreast * lanes;
 }
 
+// A part of a picture [row col color], and the rows and columns that are made of it [color row col].
+struct Part {
+    const uint8_t *pixels;
+    long width, colors, tall, wide, rows, cols;
+
+    void copy(uint8_t *to) const
+    {
+        for (long color = 0; color < colors; color++)
+            for (long i = 0; i < rows; i++)
+                for (long j = 0; j < cols; j++)
+                    to[(color * rows + i) * cols + j] = pixels[(i * width + j) * colors + color];
+    }
+
+    // By averaging areas; `Sum` holds the sum of a column of one.
+    template <class Sum> void shrink(uint8_t *to) const
+    {
+        Sum *const sums = new Sum[wide * colors];
+        for (long i = 0; i < rows; i++) {
+            const long from = i * tall / rows, end = ((i + 1) * tall + rows - 1) / rows;
+            std::memset(sums, 0, wide * colors * sizeof(*sums));
+            for (long r = from; r < end; r++)
+                for (long j = 0; j < wide * colors; j++) sums[j] += pixels[r * width * colors + j];
+            uint64_t area = 0, reciprocal = 0;  // so that a product gives the quotient: exact for areas below 2^17
+            for (long j = 0; j < cols; j++) {
+                const long west = j * wide / cols, east = ((j + 1) * wide + cols - 1) / cols;
+                if (area != uint64_t((end - from) * (east - west))) {
+                    area = (end - from) * (east - west);
+                    reciprocal = ((uint64_t(1) << 44) + 2 * area - 1) / (2 * area);
+                }
+                for (long color = 0; color < colors; color++) {
+                    uint64_t sum = 0;
+                    for (long c = west; c < east; c++) sum += sums[c * colors + color];
+                    const uint64_t twice = 2 * sum + area;
+                    to[(color * rows + i) * cols + j] =
+                        uint8_t(area < 1 << 17 ? twice * reciprocal >> 44 : twice / (2 * area));
+                }
+            }
+        }
+        delete[] sums;
+    }
+};
+
 }  // namespace
 
 extern "C" {
@@ -659,30 +701,14 @@ void shrink(const uint8_t *pictures, long stimuli, long height, long width, long
     const long tall = bottom - top, wide = right - left;
 #pragma omp parallel for schedule(static)
     for (long n = 0; n < stimuli; n++) {
-        uint32_t *sums = new uint32_t[wide * colors];
-        for (long i = 0; i < rows; i++) {
-            const long from = i * tall / rows, to = ((i + 1) * tall + rows - 1) / rows;
-            std::memset(sums, 0, wide * colors * sizeof(*sums));
-            for (long r = from; r < to; r++) {
-                const uint8_t *line = pictures + ((n * height + top + r) * width + left) * colors;
-                for (long j = 0; j < wide * colors; j++) sums[j] += line[j];
-            }
-            uint64_t area = 0, reciprocal = 0;  // so that a product gives the quotient: exact for areas below 2^17
-            for (long j = 0; j < cols; j++) {
-                const long west = j * wide / cols, east = ((j + 1) * wide + cols - 1) / cols;
-                if (area != uint64_t((to - from) * (east - west))) {
-                    area = (to - from) * (east - west);
-                    reciprocal = ((uint64_t(1) << 44) + 2 * area - 1) / (2 * area);
-                }
-                for (long color = 0; color < colors; color++) {
-                    uint64_t sum = 0;
-                    for (long c = west; c < east; c++) sum += sums[c * colors + color];
-                    small[((n * colors + color) * rows + i) * cols + j] =
-                        uint8_t(area < 1 << 17 ? (2 * sum + area) * reciprocal >> 44 : (2 * sum + area) / (2 * area));
-                }
-            }
-        }
-        delete[] sums;
+        const Part part{pictures + ((n * height + top) * width + left) * colors, width, colors, tall, wide, rows, cols};
+        uint8_t *const to = small + n * colors * rows * cols;
+        if (tall == rows && wide == cols)
+            part.copy(to);
+        else if (tall / rows < 250)
+            part.shrink<uint16_t>(to);
+        else
+            part.shrink<uint32_t>(to);
     }
 }
 

@@ -63,7 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", default="builtin")
     parser.add_argument("--weights")
     parser.add_argument("--count", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--files", action="store_true")
     parser.add_argument("--means", nargs="*", default=[])

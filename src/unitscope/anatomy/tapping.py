@@ -119,13 +119,13 @@ class Operations(TorchDispatchMode):
 
     def is_spare(self, value: Tensor) -> bool:
         """Whether a tensor's memory was made meanwhile, and has been read by one operation only."""
-        [place] = memory_of(value)
-        return place in self.made and self.reads[place] == 1
+        return all(place in self.made and self.reads[place] == 1 for place in memory_of(value) or [-1])
 
 
 def memory_of(values: Any) -> list[int]:
-    """The places in memory of all tensors among nested values."""
-    return [part.untyped_storage().data_ptr() for part in tree_leaves(values) if isinstance(part, Tensor)]
+    """The places in memory of all tensors among nested values, where they have one."""
+    tensors = (part for part in tree_leaves(values) if isinstance(part, Tensor) and part.layout is torch.strided)
+    return [tensor.untyped_storage().data_ptr() for tensor in tensors]
 
 
 @contextmanager

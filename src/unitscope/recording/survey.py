@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 ENGINES = ("local", "ray")
 """Where the images are shown: here, or on the Ray cluster that is there."""
 
-BATCH = {"cpu": 16, "cuda": 64}
-"""Images shown at once unless told otherwise: on a CPU so few that their response maps stay near the processor."""
+BATCH = {"cpu": 32, "cuda": 64}
+"""Images shown at once unless told otherwise."""
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 """What the network computes in. What is read is summed up in float32 and wider either way."""
@@ -82,7 +82,7 @@ def survey(
     histograms, the mean response at each position and for each label, and the mean preferred stimulus of its center
     neuron (kobayashi2020, eq. 4 and 5). Memory does not grow with the number of images, unless with `responses` peak,
     trough and mean of every unit's response to every image are kept, 12 bytes each. `batch` images are shown at once,
-    by default 8, on a GPU 64. The session is put aside every `put_aside_every` seconds; the same call resumes it, and
+    by default 32, on a GPU 64. The session is put aside every `put_aside_every` seconds; the same call resumes it, and
     the record does not depend, bit for bit, on `workers`, shards or interruptions. An image that cannot be read is
     noted in `images.parquet` and skipped; with `strict` it ends the survey. With the `precision` "bfloat16" the
     network's convolutions and products are computed in 16 bits (torch.autocast): responses keep 8 significant bits, so

@@ -73,7 +73,7 @@ def survey(
         shard: Show one part of the images only, such as 2/8. `unitscope merge` makes a record of all parts.
         engine: Show them here, or on the Ray cluster that is there.
         resize: Shorter side in pixels before the center crop. By default 256/224 of the network's size.
-        batch: Images shown at once. By default 16, on a GPU 64.
+        batch: Images shown at once. By default 32, on a GPU 64.
         device: auto, cpu, cuda or cuda:1.
         precision: What the network computes in. bfloat16 keeps 8 significant bits of a response.
         workers: How many decode images. By default as many as suit the machine.

@@ -202,11 +202,9 @@ class Normalizing(nn.Module):
         gives = self.norm(given)
         if self.way == "between":
             gives = gives + gives.mean()
-        rectified = self.relu(gives)
+        rectified = gives * 2 if self.way == "elsewhere" else self.relu(gives)
         if self.way == "late":
             rectified = rectified + given
-        if self.way == "elsewhere":
-            rectified = gives * 2
         return self.pool(rectified)
 
 
@@ -271,3 +269,7 @@ def test_another_path_is_noticed_where_something_was_overwritten():
     network.module.way = "late"
     with torch.no_grad(), pytest.raises(RuntimeError, match="size"):
         electrodes.show(x, lambda *_: None, normalize_and_rectify)
+    network.module.way = "elsewhere"
+    with torch.no_grad(), pytest.raises(BadInput, match="elsewhere than before"):
+        electrodes.show(x, lambda *_: None, normalize_and_rectify)
+    assert not any("forward" in vars(part) for part in network.module.modules())

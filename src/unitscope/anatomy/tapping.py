@@ -133,7 +133,7 @@ def tapping(taps: Sequence[Tap], heard: Heard, rectify: Rectify | None = None) -
     """While open, `heard(site, value)` is called for each tap, under the conditions of `listening`; at a rectifier
     `rectify`, if there is one, in its stead, where it can.
 
-    Raises BadInput where a module is called more often than when the taps were found.
+    Raises BadInput where a module is called more often than when the taps were found, or what it gives goes elsewhere.
     """
     at: dict[tuple[nn.Module, bool], dict[int, Tap]] = {}
     for tap in taps:
@@ -149,9 +149,11 @@ def tapping(taps: Sequence[Tap], heard: Heard, rectify: Rectify | None = None) -
                 if tap.norm is not None and is_plain_norm(tap.norm):
                     stack.callback(stand_ins.at_norm(tap.site, tap.norm, kind, inplace=tap.spare))
             stack.callback(stand_ins.at_rectifier(part, kind, next_of(of_part, part)))
-        yield
-        if stand_ins is not None:
-            stand_ins.check()
+        try:
+            yield
+        finally:
+            if stand_ins is not None:
+                stand_ins.check()
 
 
 def next_of(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], str | None]:

@@ -25,7 +25,7 @@ constexpr long FEW = 64;     // units whose maps, once read, a thread sums up at
 #if defined(__AVX512F__)
 constexpr long WIDE = 16, ABREAST = 4;  // lanes of a register, and how many of them there are room for side by side
 #elif defined(__AVX__)
-constexpr long WIDE = 8, ABREAST = 1;
+constexpr long WIDE = 8, ABREAST = 2;
 #else
 constexpr long WIDE = 4, ABREAST = 1;
 #endif
@@ -33,13 +33,13 @@ typedef float Wide __attribute__((vector_size(4 * WIDE)));
 typedef float Eight __attribute__((vector_size(32)));
 typedef float Four __attribute__((vector_size(16)));
 
-template <class T> struct Places_of {
+template <class T> struct Same_size {
     typedef decltype(T{} == T{}) type;
 };
-template <> struct Places_of<float> {
+template <> struct Same_size<float> {
     typedef int32_t type;
 };
-template <class T> using Whole = typename Places_of<T>::type;  // as many integers
+template <class T> using Whole = typename Same_size<T>::type;  // as many integers
 
 template <class T> inline T load(const float *from)
 {
@@ -114,7 +114,8 @@ template <class T> struct Reading {
 
     void resume(Places at, long i)
     {
-        high = load<T>(at.high + i), low = load<T>(at.low + i), sum = load<T>(at.sum + i), above = load<T>(at.above + i);
+        high = load<T>(at.high + i), low = load<T>(at.low + i);
+        sum = load<T>(at.sum + i), above = load<T>(at.above + i);
     }
     void leave(Places at, long i) const
     {
@@ -237,7 +238,8 @@ template <class Way> inline void chunk_of_units(const Stack &of, const Way way, 
     const long steps = TILE / (ROWS * of.width);
     alignas(64) float map[TILE];  // on the map itself, rows may lie at distances that share a cache line
     for (long from = 0; from < chunk.row;) {
-        const long whole = from < chunk.full ? chunk.full : chunk.row, end = whole < from + steps ? whole : from + steps;
+        const long whole = from < chunk.full ? chunk.full : chunk.row;
+        const long end = whole < from + steps ? whole : from + steps;
         const long rows = chunk.rows - (from >= chunk.full);
         const auto each = [&](auto act) {
             for (long p = from; p < end; p++)
@@ -250,7 +252,8 @@ template <class Way> inline void chunk_of_units(const Stack &of, const Way way, 
             if (!of.readable[n]) continue;
             const long there = n * of.stimulus + from * of.units;
             const long next = n + 1 < of.count ? of.stimulus : (end - from) * of.units - n * of.stimulus;
-            const Tile tile{of.x + there, map, from, end - from, chunk.row, of.units, of.width, next, to, at + n * of.answer};
+            const Tile tile{of.x + there, map,  from, end - from,        chunk.row, of.units,
+                            of.width,     next, to,   at + n * of.answer};
             read_units(tile, way, rows);
         }
         each([](float here, float &there) { there = here; });
@@ -326,7 +329,8 @@ inline void chunk_of_positions(const Stack &of, long length, Places to, long at)
 }
 
 // Do a rectifier's work on some stimuli's maps of some units in a chunk, where channels lie side by side or not.
-template <class Way> inline void rectify(const Stack &of, const Way way, float *to, Limits limits, long length, bool last)
+template <class Way>
+inline void rectify(const Stack &of, const Way way, float *to, Limits limits, long length, bool last)
 {
     const bool flat = !last || (of.width == of.units && std::is_same_v<Way, AsIs>);
     const long lines = flat ? 1 : length, line = flat ? length * of.width : of.width;
@@ -381,7 +385,8 @@ template <class T> inline long sum_up(const Ear &ear, const Maps &of)
     }
     const T zero{}, mean = whole.sum / (zero + float(of.positions));
     const auto counted = (whole.high - whole.high == zero) & (whole.low - whole.low == zero) & (mean - mean == zero);
-    const T peak = counted ? whole.high + zero : zero, trough = counted ? whole.low + zero : zero;  // no zero below zero
+    const T peak = counted ? whole.high + zero : zero;  // no zero below zero
+    const T trough = counted ? whole.low + zero : zero;
     store(ear.peak + of.to, peak), store(ear.trough + of.to, trough);
     store(ear.mean + of.to, counted ? mean : zero), store(ear.above + of.to, counted ? whole.above : zero);
     float high[lanes], low[lanes], peaks[lanes], troughs[lanes];
@@ -397,15 +402,17 @@ template <class T> inline long sum_up(const Ear &ear, const Maps &of)
     }
     if (!any((peak > load<T>(ear.bars[0] + of.unit)) | (zero - trough > load<T>(ear.bars[1] + of.unit)))) return lanes;
     store(high, whole.high), store(low, whole.low), store(peaks, peak), store(troughs, trough);
-    const auto place = [&](const float *of_chunks, const int32_t *places, long i, float value) {
+    const Places in = of.parts;
+    const auto place = [&](const float *extremes, const int32_t *places, long i, float value) {
         long q = 0, at = of.at + i;
-        for (; of_chunks[at] != value; at += of.units) q++;
+        for (; extremes[at] != value; at += of.units) q++;
         return int32_t(q * CHUNK + places[at]);
     };
     for (long i = 0; i < lanes; i++) {
         if (!finite[i]) continue;
-        if (enters(ear, 0, of.unit + i, peaks[i])) ear.highest[of.to + i] = place(of.parts.high, of.parts.highest, i, high[i]);
-        if (enters(ear, 1, of.unit + i, 0 - troughs[i])) ear.lowest[of.to + i] = place(of.parts.low, of.parts.lowest, i, low[i]);
+        const long to = of.to + i;
+        if (enters(ear, 0, of.unit + i, peaks[i])) ear.highest[to] = place(in.high, in.highest, i, high[i]);
+        if (enters(ear, 1, of.unit + i, 0 - troughs[i])) ear.lowest[to] = place(in.low, in.lowest, i, low[i]);
     }
     return lanes;
 }
@@ -480,7 +487,7 @@ extern "C" {
 
 // Take in `count` stimuli, the first of which is number `first` of the block. `last`: channels lie side by side. Where
 // `rectified` is wanted (it may be `x`), the responses are written there between the limits `low` and `high`. With a
-// `scale` the responses are what batch normalization makes of `x`.
+// `scale` (then `last` and `rectified`, too) the responses are what batch normalization makes of `x`.
 void hear(const Ear *ear, const float *x, long first, long count, long last, const uint8_t *readable, float *rectified,
           float low, float high, const float *scale, const float *shift)
 {
@@ -508,26 +515,29 @@ void hear(const Ear *ear, const float *x, long first, long count, long last, con
                                           chunks * units, readable + n, {ear->bars[0] + u, ear->bars[1] + u}};
                         const long to = (n * chunks + q) * units + u;
                         const Limits limits{low, high};
-                        const Normalized normalized{scale + u, shift + u};
-                        if (!last)
-                            chunk_of_positions(stack, length, parts, to);
-                        else if (scale)
-                            chunk_of_units(stack, normalized, length, parts, to);
-                        else
+                        if (scale) {
+                            const Normalized way{scale + u, shift + u};
+                            chunk_of_units(stack, way, length, parts, to);
+                            rectify(stack, way, rectified + at, limits, length, last);
+                            continue;
+                        }
+                        if (last)
                             chunk_of_units(stack, AsIs{}, length, parts, to);
-                        if (rectified && scale)
-                            rectify(stack, normalized, rectified + at, limits, length, last);
-                        else if (rectified)
-                            rectify(stack, AsIs{}, rectified + at, limits, length, last);
+                        else
+                            chunk_of_positions(stack, length, parts, to);
+                        if (rectified) rectify(stack, AsIs{}, rectified + at, limits, length, last);
                     }
             }
 #pragma omp parallel for schedule(static)
     for (long g = 0; g < (units + FEW - 1) / FEW; g++)
         for (long n = 0; n < count; n++)
             for (long u = g * FEW, end = u + FEW < units ? u + FEW : units; u < end;) {
-                const long chunk = readable[n] ? chunks : 0, left = end - u;
-                const Maps map{scale ? rectified : x, parts, n, u, units, positions, chunk, n * chunks * units + u, (first + n) * units + u, last};
-                u += left >= WIDE ? sum_up<Wide>(*ear, map) : left >= 4 ? sum_up<Four>(*ear, map) : sum_up<float>(*ear, map);
+                const long left = end - u, at = n * chunks * units + u, to = (first + n) * units + u;
+                const Maps maps{scale ? rectified : x,    parts, n,  u,   units, positions,
+                                readable[n] ? chunks : 0, at,    to, last};
+                u += left >= WIDE ? sum_up<Wide>(*ear, maps)
+                     : left >= 4  ? sum_up<Four>(*ear, maps)
+                                  : sum_up<float>(*ear, maps);
             }
 }
 

@@ -36,9 +36,12 @@ def drawn_images(stimuli: StimulusSet, size: Size) -> Images:
 
 
 def parameters(stimuli: StimulusSet) -> list[dict[str, Any]]:
-    """Of each stimulus what is not as in gratings.COLUMNS."""
+    """Of each stimulus what is not as in gratings.COLUMNS, as Python's own numbers (how numpy's are written depends on
+    its print options).
+    """
+    columns = {name: np.asarray(values).tolist() for name, values in stimuli.columns.items()}
     return [
-        {name: value for name, values in stimuli.columns.items() if (value := values[number]) != COLUMNS[name]}
+        {name: value for name, values in columns.items() if (value := values[number]) != COLUMNS[name]}
         for number in range(len(stimuli))
     ]
 

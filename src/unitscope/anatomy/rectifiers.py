@@ -40,13 +40,18 @@ Rectify = Callable[[str, Tensor, Rectifier], Tensor | None]
 """Hears a site's value and does the work of the rectifier to which it is given next. None: it has done neither."""
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anybody listens to what a module, or one within, is given or gives."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
 def is_plain_norm(module: nn.Module) -> bool:
     """Whether a module does nothing but normalize by known means and variances, and nobody listens to it."""
     return (
         type(module) is nn.BatchNorm2d
         and not module.training
         and module.running_mean is not None
-        and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+        and not (has_hooks(module) or "forward" in vars(module))
     )
 
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from unitscope.anatomy.listening import is_scripted, listening
 from unitscope.anatomy.names import is_leaf
-from unitscope.anatomy.rectifiers import Rectifier, Rectify, StandIns, is_plain_norm
+from unitscope.anatomy.rectifiers import Rectifier, Rectify, StandIns, has_hooks, is_plain_norm
 from unitscope.errors import BadInput
 
 Heard = Callable[[str, Tensor], None]
@@ -52,7 +52,7 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
     norms = {part for part in parts if is_plain_norm(part)} if not has_hooks(module) else set()
     inputs: dict[nn.Module, Any] = {}
     operations = Operations()
-    normalized: tuple[nn.Module, Tensor, int] | None = None  # the last normalization: what it gave, and when
+    normalized: tuple[nn.BatchNorm2d | None, Any, int] = (None, None, 0)  # the last one, what it gave, and when
 
     def heard(name: str, value: Tensor) -> None:
         values[id(value)] = (name, value, value._version)
@@ -65,9 +65,9 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
         if kind is None:
             found.setdefault(name, Tap(name, part, given, calls[part], 0))
             return
-        straight = normalized is not None and normalized[1] is value and normalized[2] == operations.count
-        norm = normalized[0] if normalized is not None and straight and kind.inplace else None
-        found[name] = Tap(name, part, given, calls[part], 0, norm if isinstance(norm, nn.BatchNorm2d) else None)
+        norm, gave, when = normalized
+        straight = kind.inplace and gave is value and when == operations.count
+        found[name] = Tap(name, part, given, calls[part], 0, norm if straight else None)
 
     def before(part: nn.Module, given: tuple[Any, ...]) -> None:
         if len(given) > 0:
@@ -78,7 +78,8 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
         nonlocal normalized
         seen(part, gives, given=False)
         calls[part] += 1
-        normalized = (part, gives, operations.count) if part in norms else None
+        norm = part if isinstance(part, nn.BatchNorm2d) and part in norms else None
+        normalized = (norm, gives, operations.count)
 
     with ExitStack() as stack, listening(module, heard), operations:
         for part in parts:
@@ -92,11 +93,6 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
         replace(tap, calls=calls[tap.module], norm=tap.norm if tap.norm in once else None) for tap in found.values()
     )
     return tuple(replace(tap, spare=tap.norm is not None and operations.is_spare(inputs[tap.norm])) for tap in taps)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anybody listens to what the network's modules are given or give."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 class Operations(TorchDispatchMode):
@@ -119,7 +115,8 @@ class Operations(TorchDispatchMode):
 
     def is_spare(self, value: Tensor) -> bool:
         """Whether a tensor's memory was made meanwhile, and has been read by one operation only."""
-        return all(place in self.made and self.reads[place] == 1 for place in memory_of(value) or [-1])
+        places = memory_of(value)
+        return bool(places) and all(place in self.made and self.reads[place] == 1 for place in places)
 
 
 def memory_of(values: Any) -> list[int]:

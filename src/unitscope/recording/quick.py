@@ -67,7 +67,7 @@ class QuickHearing:
         pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
     ) -> None:
         """Take in a batch. Stimuli that are not `readable` are not counted."""
-        responses = responses.float().contiguous(memory_format=self.format_of(responses))
+        responses = responses.contiguous(memory_format=self.format_of(responses))
         self.read(responses, images, readable)
         counted = torch.from_numpy(self.lines["counted"][self.heard - len(images) : self.heard])
         for sums in self.positions:

@@ -143,6 +143,21 @@ struct Shape {
     }
 };
 
+// Call a function with a number of rows that the compiler knows.
+template <class Act> inline void with_rows(long rows, const Act act)
+{
+    switch (rows) {
+    case 8: return act(std::integral_constant<int, 8>{});
+    case 7: return act(std::integral_constant<int, 7>{});
+    case 6: return act(std::integral_constant<int, 6>{});
+    case 5: return act(std::integral_constant<int, 5>{});
+    case 4: return act(std::integral_constant<int, 4>{});
+    case 3: return act(std::integral_constant<int, 3>{});
+    case 2: return act(std::integral_constant<int, 2>{});
+    case 1: return act(std::integral_constant<int, 1>{});
+    }
+}
+
 // Some stimuli's maps of some units in a chunk, `stimulus` floats apart, and what is known of them, `answer` apart.
 struct Stack {
     const float *x;
@@ -218,20 +233,6 @@ template <int rows, class Way> inline void read_units(const Tile &of, const Way 
     }
 }
 
-template <class Way> inline void read_units(const Tile &of, const Way way, long rows)
-{
-    switch (rows) {
-    case 8: return read_units<8>(of, way);
-    case 7: return read_units<7>(of, way);
-    case 6: return read_units<6>(of, way);
-    case 5: return read_units<5>(of, way);
-    case 4: return read_units<4>(of, way);
-    case 3: return read_units<3>(of, way);
-    case 2: return read_units<2>(of, way);
-    case 1: return read_units<1>(of, way);
-    }
-}
-
 template <class Way> inline void chunk_of_units(const Stack &of, const Way way, long length, Places to, long at)
 {
     const Shape chunk(length);
@@ -254,7 +255,7 @@ template <class Way> inline void chunk_of_units(const Stack &of, const Way way, 
             const long next = n + 1 < of.count ? of.stimulus : (end - from) * of.units - n * of.stimulus;
             const Tile tile{of.x + there, map,  from, end - from,        chunk.row, of.units,
                             of.width,     next, to,   at + n * of.answer};
-            read_units(tile, way, rows);
+            with_rows(rows, [&](auto rows) { read_units<rows>(tile, way); });
         }
         each([](float here, float &there) { there = here; });
         from = end;
@@ -288,27 +289,13 @@ template <int rows> inline void lanes(long p, long to, long row, const float *x,
     lanes<float, rows>(p, to, row, x, map, kept);
 }
 
-inline void lanes(long rows, long p, long to, long row, const float *x, float *map, Places kept)
-{
-    switch (rows) {
-    case 8: return lanes<8>(p, to, row, x, map, kept);
-    case 7: return lanes<7>(p, to, row, x, map, kept);
-    case 6: return lanes<6>(p, to, row, x, map, kept);
-    case 5: return lanes<5>(p, to, row, x, map, kept);
-    case 4: return lanes<4>(p, to, row, x, map, kept);
-    case 3: return lanes<3>(p, to, row, x, map, kept);
-    case 2: return lanes<2>(p, to, row, x, map, kept);
-    case 1: return lanes<1>(p, to, row, x, map, kept);
-    }
-}
-
 inline void read_positions(const float *x, float *map, long length, Places to, long at)
 {
     const Shape chunk(length);
     float high[32], low[32], sum[32], above[32];
     Places kept{high, low, sum, above, nullptr, nullptr};
-    lanes(chunk.rows, 0, chunk.full, chunk.row, x, map, kept);
-    lanes(chunk.rows - 1, chunk.full, chunk.row, chunk.row, x, map, kept);
+    with_rows(chunk.rows, [&](auto rows) { lanes<rows>(0, chunk.full, chunk.row, x, map, kept); });
+    with_rows(chunk.rows - 1, [&](auto rows) { lanes<rows>(chunk.full, chunk.row, chunk.row, x, map, kept); });
     Reading<float> whole;
     for (long p = 0; p < chunk.row; p++) {
         whole.high = more(high[p], whole.high);

@@ -230,6 +230,8 @@ def shrunk(
     part: UInt8[np.ndarray, "stimulus height width color"], shape: Size
 ) -> UInt8[np.ndarray, "stimulus color row col"]:
     """`shrink` without the compiled readout, by way of the sums of all upper left corners."""
+    if part.shape[1:3] == shape:
+        return part.transpose(0, 3, 1, 2)
     corners = np.zeros((len(part), part.shape[1] + 1, part.shape[2] + 1, part.shape[3]), dtype=np.int64)
     corners[:, 1:, 1:] = part.cumsum(1, dtype=np.int64).cumsum(2)
     (top, bottom), (left, right) = (

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from unitscope.recording.readout import library, shrink
+from unitscope.recording.readout import shrink
 from unitscope.vocabulary import Box, Size
 
 EXACT = 64
@@ -49,12 +49,9 @@ class View:
     def cut(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> UInt8[Tensor, "stimulus color row col"]:
         """This part of each picture; zeros off the picture (see `defined`)."""
         seen = self.box.clip(self.picture)
-        part = pictures[:, :, seen.top : seen.bottom, seen.left : seen.right]
-        if self.shape == (seen.height, seen.width) and library() is None:
-            return part
         if self.shape == (self.box.height, self.box.width) and self.box != seen:
             whole = pictures.new_zeros((*pictures.shape[:2], *self.shape))
-            whole[:, :, *self._inside()] = part
+            whole[:, :, *self._inside()] = pictures[:, :, seen.top : seen.bottom, seen.left : seen.right]
             return whole
         return torch.from_numpy(shrink(pictures.permute(0, 2, 3, 1).contiguous().numpy(), seen, self.shape))
 

@@ -9,16 +9,19 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test test-all lint bench docs clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.for-demo  ## install what is needed, show the built-in photographs to both networks, leave an atlas
 	$(BIN)/unitscope demo --to unitscope-demo
 
 test: $(VENV)/.for-test  ## install what is needed, run all tests (WORKERS=2 processes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-all: $(VENV)/.for-test  ## all tests, and those that take minutes: simulations of every test, crashes at every point
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
 lint: $(VENV)/.for-test  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -31,6 +31,7 @@ LAYERS = (
     "record",
     "anatomy stimuli networks",
     "vocabulary",
+    "pristine",
     "errors",
 )
 HEIGHT = {chapter: height for height, row in enumerate(reversed(LAYERS)) for chapter in row.split()}

@@ -16,6 +16,7 @@ from torch import Tensor
 from unitscope.anatomy.maps import (
     Seen,
     hull,
+    labeled,
     reduced,
     spread_over,
     squeezed,
@@ -103,7 +104,7 @@ ELEMENTWISE = frozenset(
         "lift_fresh",
         "log_sigmoid_forward", "masked_fill", "nan_to_num", "_prelu_kernel", "prelu", "relu6", "rrelu_with_noise",
         "_to_copy", "to",
-        "where", "_conj", "real", "imag", "fake_quantize_per_tensor_affine",
+        "where", "_conj", "real", "imag", "complex", "polar", "angle", "fake_quantize_per_tensor_affine",
     ]
 )  # fmt: skip
 
@@ -134,12 +135,15 @@ def self_or_none(call: Call, value: Any) -> Seen | None:
     "grid_sampler_2d",
     "cudnn_grid_sampler",
     "gather",
-    "index_put",
-    "_index_put_impl",
-    "scatter",
     "scatter_add",
     "scatter_reduce",
-    "embedding",
+    "_embedding_bag",
+    "_embedding_bag_forward_only",
+    "index_add",
+    "index_reduce",
+    "masked_scatter",
+    "max_unpool2d",
+    "max_unpool3d",
     "col2im",
     "deform_conv2d",
 )
@@ -162,9 +166,7 @@ def coarse_like(seens: Sequence[Seen], result: Any, *, why: str) -> Any:
             return None
         shape = tuple(value.shape)
         known = next((seen.dims for seen in seens if len(seen.shape) == len(shape)), None)
-        dims = tuple(
-            tuple((name, shape[i]) for name, _ in factors[:1]) for i, factors in enumerate(known or ((),) * len(shape))
-        )
+        dims = labeled(known or ((),) * len(shape), shape)
         if shape and shape[0] == stimulus and not dims[0]:
             dims = ((("stimulus", shape[0]),), *dims[1:])
         return spread_over(whole, shape, dims)

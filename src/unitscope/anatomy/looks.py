@@ -84,8 +84,10 @@ def compares_with_itself(name: str, arguments: dict[str, Any]) -> bool:
 
 def masked(name: str, arguments: dict[str, Any], seeing: Sequence[Tensor]) -> bool:
     """`x[mask]` with a mask made of the picture."""
-    masks = [i for i in arguments.get("indices") or () if i is not None and i.dtype in (torch.bool, torch.uint8)]
-    return name == "index" and any(mask is tensor for mask in masks for tensor in seeing)
+    if name != "index":  # elsewhere `indices` are numbers: unpooling, embedding
+        return False
+    masks = [i for i in arguments["indices"] if i is not None and i.dtype in (torch.bool, torch.uint8)]
+    return any(mask is tensor for mask in masks for tensor in seeing)
 
 
 def first_choice(looks: Sequence[Look], fails: Callable[[int], bool]) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,14 @@ def resized(dims: tuple[Factors, ...], dim: int, size: int) -> tuple[Factors, ..
     """The meaning of the dimensions after one of them changed its length."""
     label = label_of(dims[dim])
     return (*dims[:dim], ((label, size),) if label else (), *dims[dim + 1 :])
+
+
+def labeled(dims: tuple[Factors, ...], shape: tuple[int, ...]) -> tuple[Factors, ...]:
+    """The meaning of dimensions that may have changed their lengths."""
+    for dim, size in enumerate(shape):
+        if dims[dim] and prod(length for _, length in dims[dim]) != size:
+            dims = resized(dims, dim, size)
+    return dims
 
 
 def relabeled(seen: Seen, dim: int, label: str) -> Seen:

@@ -36,10 +36,10 @@ from unitscope.anatomy.windows import (
 def multiplied(call: Call) -> Seen:
     """Elementwise; but what one number per channel, taken from the whole image, does to a map is called gating."""
     seens = call.all_seen
-    gate = next((seen for seen in seens if len(seens) == 2 and is_gate(seen)), None)
-    if gate is not None:
-        gated = next(seen for seen in seens if seen is not gate)
-        if not is_gate(gated) and any((rule != NO_RULE).all() for rule in gated.rules):
+    gates = [is_gate(seen) for seen in seens]
+    if len(seens) == 2 and gates[0] != gates[1]:
+        gated = seens[gates.index(False)]
+        if any((rule != NO_RULE).all() for rule in gated.rules):
             call.gates.met = True
             if not call.gates.count:
                 return hull([gated])

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from unitscope.anatomy.calls import (
     Call,
+    Constant,
     coarse,
     each_of,
+    flat,
     rule,
 )
 from unitscope.anatomy.maps import (
@@ -20,9 +23,14 @@ from unitscope.anatomy.maps import (
     Factors,
     Map,
     Seen,
+    common_doubts,
+    common_steps,
     condensed,
     each,
+    labeled,
     nothing,
+    reduced,
+    relabeled,
     resized,
     squeezed,
 )
@@ -231,25 +239,94 @@ def mirror_pad(call: Call) -> Seen:
 def moved(call: Call) -> Seen:
     """Any rearrangement: the operation itself is applied to the maps."""
     positions = [value for key, value in list(call.arguments.items())[1:] for value in flat_tensors(value)]
-    if any(call.seen(value) is not None for value in positions) or call.name in ("view_as_complex", "view_as_real"):
+    if any(call.seen(value) is not None for value in positions):
         return coarse(call)
     return through(call, call.maps)
+
+
+@rule("view_as_real")
+def real_and_imaginary(call: Call) -> Seen:
+    return expanded(unsqueezed(call.maps, len(call.maps.shape)), tuple(call.result.shape))
+
+
+@rule("view_as_complex")
+def real_with_imaginary(call: Call) -> Seen:
+    return squeezed(reduced(call.maps, [-1], keep=True, why=call.name), [-1])
+
+
+PASTED = ("src", "source", "values", "value")
+"""What operations call the tensor that they write into another."""
+
+
+@rule(
+    "index_put",
+    "_index_put_impl",
+    "_unsafe_index_put",
+    "index_copy",
+    "index_fill",
+    "put",
+    "scatter",
+    "select_scatter",
+    "slice_scatter",
+    "diagonal_scatter",
+    "as_strided_scatter",
+)
+def pasted(call: Call) -> Seen:
+    """One value written into another at known places: the operation itself is applied to the maps of both."""
+    name = next(name for name in PASTED if name in call.arguments)
+    others = [call[key] for key in list(call.arguments)[1:] if key != name]
+    if call.get("accumulate") or call.get("reduce") or any(call.seen(value) is not None for value in flat(others)):
+        return coarse(call)
+    into = call.seen(call.subject) or nothing(tuple(call.subject.shape))
+    written = call.seen(call[name]) or nothing(tuple(call[name].shape) if isinstance(call[name], Tensor) else ())
+
+    def change(mine: Map, theirs: Map) -> Map:
+        layers = []
+        for side in (0, 1):
+            value = written_out(call, theirs[side], written.shape)
+            instead = {name: value if isinstance(call[name], Tensor) else value.item()}
+            layers.append(applied(call, written_out(call, mine[side], into.shape), instead))
+        return condensed(np.stack(layers).astype(np.int32))
+
+    maps = (change(into.maps[0], written.maps[0]), change(into.maps[1], written.maps[1]))
+    rules = (change(into.rules[0], written.rules[0]), change(into.rules[1], written.rules[1]))
+    same_rank = len(written.shape) == len(into.shape)
+    dims = into.dims if any(into.dims) or not same_rank else labeled(written.dims, into.shape)
+    return Seen(into.shape, maps, rules, dims, common_steps([into, written]), *common_doubts([into, written]))
+
+
+@rule("embedding")
+def looked_up(call: Call) -> Seen:
+    """Rows of a table at places that the picture chose; each row is one vector of channels."""
+    if call.seen(call["weight"]) is not None:
+        return coarse(call)
+    seen = call.seen(call["indices"])
+    if seen is None:
+        raise Constant
+    places = unsqueezed(seen, len(seen.shape))
+    return relabeled(expanded(places, tuple(call.result.shape)), -1, "channel")
 
 
 def through(call: Call, seen: Seen, *, empty: bool = False) -> Seen:
     """Run the operation on each side of the maps, written out in full. With `empty`, zeros that it adds see nothing."""
 
     def change(array: Map) -> Map:
-        layers = []
-        for layer in array:
-            full = torch.from_numpy(np.broadcast_to(layer, seen.shape).astype(np.float64) - NOTHING * empty)
-            others = list(call.arguments.items())[1:]
-            device = call.subject.device
-            moved_layer = call.function(full.to(device), *positional(call, others), **keywords(call, others))
-            layers.append(moved_layer.cpu().numpy() + NOTHING * empty)
+        below = NOTHING * empty
+        layers = [applied(call, written_out(call, layer, seen.shape) - below, {}) + below for layer in array]
         return condensed(np.stack(layers).astype(np.int32))
 
     return each(seen, change, shape=tuple(call.result.shape), dims=relabeled_dims(seen, tuple(call.result.shape)))
+
+
+def written_out(call: Call, layer: ArrayLike, shape: tuple[int, ...]) -> Tensor:
+    """One side of a map in full, as a tensor on the device of the operation."""
+    return torch.from_numpy(np.broadcast_to(layer, shape).astype(np.float64)).to(call.subject.device)
+
+
+def applied(call: Call, first: Tensor, instead: dict[str, Any]) -> NDArray[np.float64]:
+    """The operation on another first argument, with some of the others replaced."""
+    others = [(key, instead.get(key, value)) for key, value in list(call.arguments.items())[1:]]
+    return call.function(first, *positional(call, others), **keywords(call, others)).cpu().numpy()
 
 
 def positional(call: Call, others: list[tuple[str, Any]]) -> list[Any]:
@@ -265,11 +342,7 @@ def keywords(call: Call, others: list[tuple[str, Any]]) -> dict[str, Any]:
 def relabeled_dims(seen: Seen, shape: tuple[int, ...]) -> tuple[Factors, ...]:
     if len(shape) != len(seen.shape):
         return tuple(seen.dims[i] if i < len(seen.shape) and seen.shape[i] == n else () for i, n in enumerate(shape))
-    dims = seen.dims
-    for dim, size in enumerate(shape):
-        if size != seen.shape[dim]:
-            dims = resized(dims, dim, size)
-    return dims
+    return labeled(seen.dims, shape)
 
 
 @rule("unfold", "unfold_copy")

@@ -28,6 +28,7 @@ def layout(seen: Seen) -> Layout | None:
         or 0 in seen.shape
         or seen.label(0) != "stimulus"
         or sum(s > 1 for _, s in seen.dims[0]) > 1
+        or any(seen.label(dim) == "stimulus" and seen.shape[dim] > 1 for dim in range(1, ndim))
     ):
         return None
     if ndim == 2:
@@ -35,8 +36,9 @@ def layout(seen: Seen) -> Layout | None:
     channels = [dim for dim in range(1, ndim) if seen.label(dim) == "channel"]
     if len(channels) > 1:
         channels = [dim for dim in channels if seen.shape[dim] > 1] or channels[:1]
-    if not channels:  # one channel whose axis was lost on the way
+    if not channels:  # one channel whose axis was lost on the way, or the only axis of which nothing is known
         channels = [dim for dim in (1, ndim - 1) if seen.shape[dim] == 1 and not seen.dims[dim]][:1]
+        channels = channels or [dim for dim in range(1, ndim) if not seen.dims[dim]]
     if len(channels) != 1:
         return None
     places = [dim for dim in range(1, ndim) if dim != channels[0]]
@@ -52,7 +54,7 @@ def lattice_of(factors: tuple[tuple[str, int], ...], size: int) -> Size:
 
 
 class OnLattice(NamedTuple):
-    """The maps and rules of rows and columns as [side unit row col], of one stimulus, as small as they are simple."""
+    """The maps and rules of rows and columns as [side unit row col], as small as they are simple."""
 
     rows: Map
     cols: Map
@@ -68,8 +70,8 @@ class OnLattice(NamedTuple):
 
 
 def on_lattice(array: Map, axis: int, lattice: Size) -> Map:
-    """A map [side stimulus ...] as [side unit row col], of the first stimulus."""
-    array = np.moveaxis(array[:, 0], axis, 1)
+    """A map [side stimulus ...] as [side unit row col], the hull over stimuli."""
+    array = np.moveaxis(array.min(axis=1), axis, 1)
     if array.ndim == 2:
         array = array[:, :, None, None]
     elif array.ndim == 3:

@@ -28,9 +28,11 @@ from unitscope.anatomy.calls import (
 )
 from unitscope.anatomy.looks import HANDED_OUT, Looks
 from unitscope.anatomy.maps import (
+    Factors,
     Map,
     Seen,
     condensed,
+    labeled,
     nothing,
 )
 from unitscope.anatomy.views import (
@@ -158,7 +160,7 @@ def overwritten(other: Tensor, old: Seen | None, tensor: Tensor, new: Seen) -> S
         kept = np.broadcast_to(array, (2, *shape))
         return condensed(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
 
-    dims = old.dims if any(old.dims) or len(new.shape) != len(shape) else expanded_dims(new, shape)
+    dims = old.dims if any(old.dims) else meaning(other, tensor, new)
     doubts = {
         "lost": old.lost | new.lost,
         "bounded": old.bounded | new.bounded,
@@ -170,8 +172,12 @@ def overwritten(other: Tensor, old: Seen | None, tensor: Tensor, new: Seen) -> S
     return replace(old, maps=maps, rules=rules, dims=dims, steps=steps, **doubts)  # type: ignore[arg-type]
 
 
-def expanded_dims(seen: Seen, shape: tuple[int, ...]) -> Any:
-    return tuple(tuple((name, size) for name, _ in factors[:1]) for factors, size in zip(seen.dims, shape, strict=True))
+def meaning(other: Tensor, tensor: Tensor, seen: Seen) -> tuple[Factors, ...]:
+    """The dimensions of `other`, as far as they are those of `tensor`, which was written into its memory."""
+    if tensor.ndim == other.ndim:
+        return labeled(seen.dims, tuple(other.shape))
+    dims = dict(zip(tensor.stride(), seen.dims, strict=True))
+    return labeled(tuple(dims.get(stride, ()) for stride in other.stride()), tuple(other.shape))
 
 
 def plain_name(func: Any) -> str:
@@ -204,24 +210,48 @@ def written(func: Any, arguments: dict[str, Any]) -> list[Tensor]:
 
 
 def outcome(call: Call) -> Any:
-    """What the results see, by the operation's rule; where there is none, everything, and marked as unknown."""
-    own = RULES.get(call.name)
+    """What the results see, by the operation's rule; where there is none, everything, and marked as unknown.
+
+    A rule that fails meets arguments that nobody thought of: nothing is claimed of the result.
+    """
     try:
-        if own is not None:
-            return own(call)
-        if call.name == "copy":
-            source = call.seen(call["src"])
-            shape = tuple(call.result.shape)
-            return nothing(shape) if source is None else expanded(source, shape)
-        if call.name in ("fill", "zero") and not (isinstance(call.get("value"), Tensor) and call.seen(call["value"])):
-            return nothing(tuple(call.result.shape))
-        if call.name in BLIND:
-            return None
-        if torch.Tag.pointwise in call.function.tags or call.name in ELEMENTWISE:
-            return elementwise(call)
-    except Constant:
-        pass
-    return doubted(call)
+        seen = ruled(call)
+    except Exception:
+        return doubted(call)
+    return seen if fits(call.result, seen) else doubted(call)
+
+
+def ruled(call: Call) -> Any:
+    own = RULES.get(call.name)
+    if own is not None:
+        return own(call)
+    if call.name == "copy":
+        source = call.seen(call["src"])
+        shape = tuple(call.result.shape)
+        return nothing(shape) if source is None else expanded(source, shape)
+    if call.name in ("fill", "zero") and not (isinstance(call.get("value"), Tensor) and call.seen(call["value"])):
+        return nothing(tuple(call.result.shape))
+    if call.name in BLIND:
+        return None
+    if torch.Tag.pointwise in call.function.tags or call.name in ELEMENTWISE:
+        return elementwise(call)
+    raise Constant
+
+
+def fits(result: Any, seen: Any) -> bool:
+    """Whether maps are those of tensors of these shapes: equal to them, or of length 1, along each dimension."""
+    try:
+        pairs = list(zip(flat([result]), of_tensors(result, seen), strict=True))
+    except ValueError:
+        return False
+    return all(
+        maps is None
+        or all(
+            array.ndim == 1 + value.ndim and all(n in (1, m) for n, m in zip(array.shape[1:], value.shape, strict=True))
+            for array in (*maps.maps, *maps.rules)
+        )
+        for value, maps in pairs
+    )
 
 
 BLIND = frozenset(

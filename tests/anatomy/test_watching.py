@@ -93,7 +93,7 @@ BOUNDED = {
 
 @pytest.mark.parametrize("what", BOUNDED)
 def test_places_that_the_picture_chooses_have_an_upper_bound(what: str):
-    module, found = looked_at(BOUNDED[what])
+    _, found = looked_at(BOUNDED[what])
     last = list(found.values())[-1]
     assert len(found) > 1
     assert last.field().status == "upper bound"
@@ -108,7 +108,7 @@ def test_a_table_of_vectors_is_read_at_places_that_the_picture_chose():
 
 
 def test_a_rule_that_fails_claims_nothing(monkeypatch: pytest.MonkeyPatch):
-    def wrong(call: Call) -> None:
+    def wrong(_: Call) -> None:
         raise StopIteration
 
     monkeypatch.setitem(RULES, "mul", wrong)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.networks import Network, load
 from unitscope.recording.quick import QuickHearing
-from unitscope.recording.readout import cache_folder, library, shrink
+from unitscope.recording.readout import library, shrink
 from unitscope.recording.session import Session, Settings
 from unitscope.recording.showing import Shown
 from unitscope.recording.survey import survey
@@ -206,19 +205,11 @@ def test_a_compiler_that_fails_is_told_and_done_without(tmp_path, caplog):
 @needs_library
 def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
     code = (
-        "from unitscope.recording import readout;"
-        "readout.FLAGS = ('-O0', '-std=c++17', '-fPIC', '-Wno-psabi');"
+        "from unitscope.recording import compilation, readout;"
+        "compilation.FLAGS = ('-O0', '-std=c++17', '-fPIC', '-Wno-psabi');"
         "assert readout.library() is not None"
     )
     environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": "src"}
     several = [subprocess.Popen([sys.executable, "-c", code], env=environ) for _ in range(2)]
     assert [one.wait(timeout=120) for one in several] == [0, 0]
     assert len(list((tmp_path / "unitscope").iterdir())) == 1
-
-
-def test_where_the_cache_cannot_be_written_a_process_has_its_own(tmp_path):
-    (tmp_path / "unitscope").write_text("a file where the folder should be")
-    with environment(XDG_CACHE_HOME=str(tmp_path)):
-        folder = cache_folder()
-    assert folder.is_dir()
-    assert not Path(folder).is_relative_to(tmp_path)

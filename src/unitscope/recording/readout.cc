@@ -603,6 +603,17 @@ void histogram(long units, long stimuli, const float *values, const uint8_t *cou
             }
 }
 
+// A number in fixed point of 2^-24: NaN is 0, and what 64 bits cannot hold becomes the nearest that float64 has of them.
+static inline int64_t fixed(double value)
+{
+    const double steps = std::nearbyint(value * 16777216.0);
+    if (steps != steps) return 0;
+    return steps >= 0x1p63 ? 0x7FFFFFFFFFFFFC00 : steps < -0x1p63 ? INT64_MIN : int64_t(steps);
+}
+
+// Sums of 64 bits wrap around, as numpy's do; whoever makes a mean of one asks first whether it can have.
+static inline void add(int64_t &sum, int64_t value) { sum = int64_t(uint64_t(sum) + uint64_t(value)); }
+
 // Sums per label, in fixed point of 2^-24.
 void labels(long units, long stimuli, const float *peak, const float *trough, const uint8_t *counted,
             const int64_t *label, int64_t *peaks, int64_t *troughs, int64_t *rectified, int32_t *positive)
@@ -614,10 +625,10 @@ void labels(long units, long stimuli, const float *peak, const float *trough, co
             for (long u = g * GROUP; u < units && u < (g + 1) * GROUP; u++) {
                 const long at = i * units + u, to = label[i] * units + u;
                 if (!counted[at]) continue;
-                const int64_t high = int64_t(std::nearbyint(double(peak[at]) * 16777216.0));
-                peaks[to] += high;
-                rectified[to] += high > 0 ? high : 0;
-                troughs[to] += int64_t(std::nearbyint(double(trough[at]) * 16777216.0));
+                const int64_t high = fixed(peak[at]);
+                add(peaks[to], high);
+                add(rectified[to], high > 0 ? high : 0);
+                add(troughs[to], fixed(trough[at]));
                 positive[to] += peak[at] > 0;
             }
         }
@@ -679,7 +690,7 @@ void add_map(long units, long positions, long last, const float *sums, int64_t *
         for (long u = 0; u < units; u++)
             for (long i = p; i < positions && i < p + 64; i++) {
                 const double value = last ? sums[i * units + u] : sums[u * positions + i];
-                total[u * positions + i] += std::isfinite(value) ? int64_t(std::nearbyint(value * 16777216.0)) : 0;
+                add(total[u * positions + i], std::isfinite(value) ? fixed(value) : 0);
             }
 }
 

@@ -24,6 +24,9 @@ Array = np.ndarray
 POINT = 1 << 24
 """Fixed-point sums are integers in units of 1 / POINT."""
 
+MOST = float(2**63 - 2**10)
+"""The largest 64-bit integer that float64 holds."""
+
 
 @runtime_checkable
 class Statistic(Protocol):
@@ -83,6 +86,15 @@ class Counts(Fields):
         )
         self.peak_max = np.maximum(self.peak_max, np.where(block.counted, block.peak, -np.inf).max(0))
         self.trough_min = np.minimum(self.trough_min, np.where(block.counted, block.trough, np.inf).min(0))
+
+    def unsummed(self) -> Bool[Array, " unit"]:
+        """Units whose sums in fixed point are not known to be right: those with a response that is not finite, and
+        those whose responses are so large (from 2^38 / images on, about 5e6 for 50,000 images) that 64 bits may not
+        hold their sum.
+        """
+        extreme = np.maximum(np.abs(self.peak_max), np.abs(self.trough_min)).astype(np.float64)
+        largest = np.where(self.seen > 0, extreme, 0) * self.seen * POINT
+        return (self.not_finite > 0) | ~(largest < 2.0**62)
 
     def merge(self, other: Counts) -> Counts:
         return Counts(
@@ -277,7 +289,7 @@ class LabelSums(Fields):
     """Per label and unit: sums of peaks, of troughs and of peaks above zero in fixed point, and images with a positive
     response. `n` [label] counts images.
 
-    A unit with a response that is not finite has no means per label; the table says so.
+    A unit with a response that is not finite, or with sums that 64 bits may not hold, has no means per label.
     """
 
     n: Array
@@ -338,10 +350,10 @@ class ResponseMap(Fields):
     def merge(self, other: ResponseMap) -> ResponseMap:
         return ResponseMap(self.n + other.n, self.total + other.total)
 
-    def mean(self, not_finite: Int[Array, " unit"]) -> Float32[Array, "unit row col"]:
-        """Mean response per position; NaN for units that gave a response that is not finite."""
+    def mean(self, unsummed: Bool[Array, " unit"]) -> Float32[Array, "unit row col"]:
+        """Mean response per position; NaN for units of which no sum is known (see Counts.unsummed)."""
         means = (self.total / (POINT * max(int(self.n[0]), 1))).astype(np.float32)
-        means[not_finite > 0] = np.nan
+        means[unsummed] = np.nan
         return means
 
 
@@ -351,8 +363,11 @@ def summed(values: Float[Array, "stimulus unit"]) -> Float[Array, " unit"]:
 
 
 def fixed(values: Float[Array, ...]) -> Int[Array, ...]:
-    """Real numbers in fixed point; what is not finite becomes 0, and has to be kept count of elsewhere."""
-    return np.rint(np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0) * POINT).astype(np.int64)
+    """Real numbers in fixed point; what is not finite becomes 0, and has to be kept count of elsewhere. What 64 bits
+    cannot hold becomes the nearest that they can.
+    """
+    steps = np.rint(np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0) * POINT)
+    return steps.clip(-(2.0**63), MOST).astype(np.int64)
 
 
 def rank_within(sorted_groups: Int[Array, " n"]) -> Int[Array, " n"]:

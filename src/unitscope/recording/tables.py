@@ -249,12 +249,12 @@ def label_arrays(states: list[SiteState]) -> Arrays:
     """Per unit and label (in the order of record.json's settings): means of peaks, of troughs and of peaks above zero
     (those below count as zero), share of images with a positive response.
 
-    NaN for a label without any readable image, and for a unit that gave a response that is not finite.
+    NaN for a label without any readable image, and for a unit of which no sums are known (see Counts.unsummed).
     """
     if "labels" not in states[0].statistics:
         return {}
     n = np.maximum(states[0]["labels"].n, 1)[:, None]
-    undefined = [(state["labels"].n == 0)[:, None] | (state["counts"].not_finite > 0) for state in states]
+    undefined = [(state["labels"].n == 0)[:, None] | state["counts"].unsummed() for state in states]
 
     def column(name: str, scale: float) -> tuple[np.ndarray, tuple[str, ...]]:
         values = [
@@ -288,7 +288,7 @@ def map_arrays(states: list[SiteState]) -> Arrays:
     """The mean response at each lattice position, an array per site."""
     return {
         f"response_map/{state.site.name}": (
-            state["response_map"].mean(state["counts"].not_finite),
+            state["response_map"].mean(state["counts"].unsummed()),
             ("unit", "row", "col"),
         )
         for state in states

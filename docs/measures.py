@@ -45,14 +45,14 @@ def _section(table: Table) -> str:
 
 
 def _row(measure: Measure) -> str:
-    cells = (f"`{measure.name}`", measure.says, _range(measure.range), measure.low, measure.high, measure.source)
+    cells = (f"`{measure.name}`", measure.says, _range(measure), measure.low, measure.high, measure.source)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _range(range: tuple[float, float] | None) -> str:
-    if range is None:
-        return "yes or no"
-    return " to ".join(f"{end:g}" if math.isfinite(end) else "any" for end in range)
+def _range(measure: Measure) -> str:
+    if measure.range is None:
+        return "yes or no" if measure.low else "a word"
+    return " to ".join(f"{end:g}" if math.isfinite(end) else "any" for end in measure.range)
 
 
 if __name__ == "__main__":

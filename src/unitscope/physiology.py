@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 LARGEST = 64
 """Sites whose fields are larger, in pixels, are shown gratings only where they are named."""
 
+DEFINITIONS = 2
+"""Raised with each change of what measures of tuning mean: of untrained networks measures are kept, not responses."""
+
 Progress = Callable[[str, int, int], None]
 """Told what is done, how many stimuli were shown so far, and of all."""
 
@@ -140,7 +143,7 @@ def show_untrained(
 
     paths = {name: record.path / "tuning" / f"null-{name}.parquet" for name in MAKERS}
     told = record.path / "tuning" / "null.json"
-    asked = {**settings, "sites": sorted(sites)}
+    asked = {**settings, "sites": sorted(sites), "definitions": DEFINITIONS}
     if not told.exists() or json.loads(told.read_text(encoding="utf-8")) != asked:
         for path in paths.values():
             path.unlink(missing_ok=True)

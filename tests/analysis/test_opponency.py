@@ -9,7 +9,17 @@ from pandas import DataFrame
 
 from tests.analysis.laboratory import session_of
 from tests.wiring import gabor, wired
-from unitscope.analysis.opponency import CONES, Thresholds, color_class, color_table, opponent, primary_weights
+from unitscope.analysis.opponency import (
+    CONES,
+    Reading,
+    Thresholds,
+    color_class,
+    color_table,
+    opponency,
+    opponent,
+    primary_weights,
+)
+from unitscope.networks import Network
 from unitscope.stimuli.color import CONES_OF_LINEAR, direction
 
 LUMINANCE = tuple(np.array([0.2126729, 0.7151522, 0.0721750]))
@@ -46,6 +56,89 @@ def found() -> DataFrame:
 def test_planted_units_are_classified(found: DataFrame) -> None:
     assert found["opponency"].tolist()[:5] == ["single", "double", "double", "none", "single"]
     assert found["responsive"].all()
+
+
+def planted_gray() -> list[torch.Tensor]:
+    """A Gabor, a blob, center and surround, and noise, all with red, green and blue alike."""
+    noise = torch.randn(1, 9, 9, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1) / 27
+    gray = (1.0, 1.0, 1.0)
+    return [gabor(60.0, side=9, sigma=2.0, frequency=0.2), spot(gray), spot(gray, width=1.2) - spot(gray), noise]
+
+
+def test_gray_units_are_not_opponent_though_cones_would_say_so() -> None:
+    """The weights of cones are those of R + G + B (the table at the top of analysis/opponency.py)."""
+    network = wired(torch.stack(planted_gray()), name="gray", size=32)
+    found = color_table([session_of(network, color=True, color_contrast=0.02)])
+    assert found[["cone_l", "cone_m", "cone_s"]].to_numpy() == pytest.approx(
+        np.array([[0.541, -0.314, 0.144]] * 4), abs=0.03
+    )
+    assert found["cone_opponency"].tolist() == ["double", "single", "double", "double"]
+    assert found["channel_opponency"].tolist() == ["none"] * 4
+    assert found["opponency"].tolist() == ["none"] * 4
+    assert found["opponency_agreement"].tolist() == [1.0] * 4
+    assert found["color_class"].tolist() == ["luminance"] * 4
+    assert not found["center_surround"].any()
+    assert set(found["opponency_harris"]) <= {"none", "spatial"}
+
+
+def test_weights_of_one_sign_are_never_opponent() -> None:
+    """Of 20 Gabors with random positive weights of red, green and blue, cones alone call most opponent."""
+    chance = torch.Generator().manual_seed(0)
+    colors = [tuple(torch.rand(3, generator=chance).tolist()) for _ in range(20)]
+    network = wired(
+        torch.stack([gabor(60.0, side=7, sigma=1.6, frequency=0.2, color=c) for c in colors]), name="positive", size=24
+    )
+    found = color_table([session_of(network, color=True)])
+    assert (found["cone_opponency"] == "double").sum() > 10
+    assert (found["opponency"] == "none").all()
+    assert (found["color_class"] != "color").all()
+
+
+class Pooled(torch.nn.Module):
+    def __init__(self, kernels: torch.Tensor) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, len(kernels), kernels.shape[2:], padding=kernels.shape[2] // 2)
+        self.conv.weight.data, self.conv.bias.data = kernels, torch.zeros(len(kernels))
+        self.relu, self.pool = torch.nn.ReLU(), torch.nn.MaxPool2d(3, 1, 1)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.relu(self.conv(pictures)))
+
+
+def test_gray_units_behind_a_pooling_are_not_opponent() -> None:
+    """Where phase is lost, and signs are those that foretell the responses to gray and to color."""
+    red_cyan = gabor(60.0, side=9, sigma=2.0, frequency=0.2, color=(1.0, -0.5, -0.5))
+    module = Pooled(torch.stack([*planted_gray(), red_cyan, spot((1.0, -0.5, -0.5))]))
+    network = Network(module.eval(), size=32, mean=(0, 0, 0), std=(1, 1, 1), name="pooled")
+    found = color_table([session_of(network, "pool", color=True)])
+    assert found["opponency"].tolist() == ["none"] * 4 + ["double", "single"]
+
+
+def test_planted_units_in_the_channels_terms(found: DataFrame) -> None:
+    """S cones alone, as L cones alone, are told by positive weights of all channels."""
+    assert found["channel_opponency"].tolist() == ["single", "double", "double", "none", "single", "none", "single"]
+    assert found["opponency"].tolist() == ["single", "double", "double", "none", "single", "none", "single"]
+    units = [
+        spot((1.0, -0.5, -0.5), width=1.2) - spot((1.0, -0.5, -0.5), width=2.4),
+        gabor(30.0, side=9, sigma=2.0, frequency=0.2, color=(-1.0, -1.0, 2.0)),
+        spot(cone_color((0.0, 0.0, 1.0))),
+    ]
+    network = wired(torch.stack(units), name="more", size=32)
+    more = color_table([session_of(network, color=True)])
+    assert more["opponency"].tolist() == ["double", "double", "none"]
+    assert more["center_surround"].tolist()[0]
+
+
+def test_a_unit_is_double_opponent_only_where_no_space_calls_it_single() -> None:
+    def reading(*, opposed: bool, low_pass: float, preference: float) -> Reading:
+        return Reading(np.zeros((3, 1)), np.array([opposed]), np.array([preference]), np.array([low_pass]))
+
+    flat, edge = (reading(opposed=True, low_pass=x, preference=3.0) for x in (0.5, 0.4))
+    neither = reading(opposed=False, low_pass=0.4, preference=np.nan)
+    assert [opponency(*pair)[0] for pair in ((edge, edge), (flat, edge), (edge, flat), (edge, neither))] == [
+        "double", "single", "single", "none"
+    ]  # fmt: skip
+    assert color_class(edge, neither)[0] is None
 
 
 def test_color_and_luminance_are_told_apart(found: DataFrame) -> None:
@@ -94,7 +187,9 @@ def test_thresholds_are_the_readers_choice() -> None:
     weights = np.array([[0.55, 0.6], [-0.05, -0.3], [0.4, 0.1]])
     assert opponent(weights).tolist() == [False, True]
     assert opponent(weights, least=0.04).tolist() == [True, True]
-    assert color_class(np.array([0.4, 1.0, 3.0])).tolist() == ["luminance", "color-luminance", "color"]
+    alike = Reading(weights, opponent(weights), np.array([0.4, 1.0, 3.0]), np.zeros(3))
+    assert color_class(alike).tolist() == ["luminance", "color-luminance", "color"]
+    assert color_class(alike, bound=4).tolist() == ["color-luminance"] * 3
     assert Thresholds().low_pass == 0.5
 
 

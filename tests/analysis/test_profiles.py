@@ -126,6 +126,15 @@ def test_planted_opponents_are_told_by_their_weights_alone() -> None:
     assert float(found.cone_correlation[5]) < 0  # center of one cone, surround of the other
 
 
+def test_gray_kernels_are_not_opponent_though_cones_would_say_so() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 15, 15))).expand(3, -1, -1)
+    found = colors_of(kernels(gabor(60.0), spot(), noise), "weights")
+    assert found.cones[:, 0] == pytest.approx([0.541, -0.314, 0.144], abs=1e-3)
+    assert found.opponency.tolist() == ["none"] * 3
+    reddish = kernels(*(gabor(60.0, color=color) for color in [(1.0, 0.5, 0.3), (0.3, 1.0, 0.1), (0.1, 0.2, 1.0)]))
+    assert colors_of(reddish, "weights").opponency.tolist() == ["none"] * 3
+
+
 def test_blank_pictures_have_no_numbers() -> None:
     found = profile_numbers(np.zeros((1, 3, 9, 9)), "weights")
     assert found["opponency"].tolist() == [None]

@@ -57,3 +57,12 @@ def test_without_an_untrained_network_nothing_is_said_of_it(tmp_path: Path) -> N
     beyond = found[found["definition"] == "1 - CV beyond 95 % of untrained"]
     assert beyond["share"].isna().all()
     assert "nan" in shares_text(beyond)
+
+
+def test_measures_of_an_earlier_version_are_a_story(tmp_path: Path) -> None:
+    record = survey(little([10.0]), write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
+    physiology.tuning(little([10.0]), record)
+    path = record.path / "measures" / "color.parquet"
+    pandas.read_parquet(path).drop(columns="cone_opponency").to_parquet(path)
+    with pytest.raises(BadInput, match="by an earlier version, which called gray units opponent; repeat the command"):
+        shares(record)

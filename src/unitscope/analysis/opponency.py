@@ -1,19 +1,32 @@
 """Color: cone weights, luminance against color, single and double opponency, hue.
 
+Opponency is a statement about receptors: some excite the unit, and others inhibit it. A network has other receptors
+than an observer. An observer looks at a screen with cones, whose sensitivities overlap; a network is told red, green
+and blue. The same unit may be opponent in one of these spaces alone:
+
+    kernel, the same at all pixels         in red, green, blue      in L, M, S          called
+    red + green + blue (gray)              1/3, 1/3, 1/3            0.54, -0.31, 0.14   none
+    red less cyan                          0.5, -0.25, -0.25        0.50, -0.47, -0.03  single
+    L less M                               0.50, -0.37, -0.13       0.5, -0.5, 0        single
+
+For cones, 79 % of all weightings of red, green and blue by positive numbers are opponent: a screen's red light excites
+M cones, too, so that whoever adds up the light of the screen evenly must subtract M from L. This says something of
+screens and cones, and nothing of what the network compares. So a unit is called opponent only where it is so in both
+spaces. What each space alone says stands beside it (`cone_opponency`, `channel_opponency`).
+
 The operational definitions are ours, after johnson2001 and johnson2008; numbers come with every class, and thresholds
-are parameters. All stimuli have the same pooled cone contrast.
+are parameters. Stimuli of cones have the same pooled cone contrast; those of channels change pixel values alike.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from unitscope.analysis.measures import Measure, Table, ends_of
 from unitscope.analysis.tuning import (
     Harmonics,
     Session,
@@ -61,7 +74,7 @@ class Thresholds:
     """Where the classes begin."""
 
     cone: float = 0.1
-    "Two cones are opponent where their weights differ in sign and each has at least this share."
+    "Two cones (or channels) are opponent where their weights differ in sign and each has at least this share."
     low_pass: float = 0.5
     "Single-opponent: a uniform field draws at least this share of the best colored response."
     color: float = 2.0
@@ -76,7 +89,7 @@ TIMES = 50
 
 def color(record: Record) -> pandas.DataFrame | None:
     """A row per unit that was shown colors, or None where none was."""
-    found = [session for session in sessions(record) if session.has("color")]
+    found = [session for session in sessions(record) if session.has("color") and session.has("channels")]
     return color_table(found) if found else None
 
 
@@ -171,60 +184,100 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 
 def _rows(session: Session, population: float, thresholds: Thresholds) -> pandas.DataFrame:
-    colors = Colors.of(session)
-    numbers = {**_of_gratings(session, colors, thresholds), **_of_hues(session), **_of_discs(session, colors)}
-    numbers |= _of_channels(session, thresholds)
+    colors, channels = Colors.of(session), Colors.of(session, CHANNELS)
+    readings = [reading_of(one, thresholds) for one in (colors, channels)]
+    numbers = {**_of_cones(readings[0], thresholds), **_of_channels(readings[1], thresholds)}
+    numbers |= _of_both(session, readings, thresholds)
+    numbers |= {**_of_curves(session, colors, readings[0].weights), **_of_hues(session)}
+    numbers |= _of_discs(session, colors, numbers["opponency"] != "none")
     numbers["opponency_harris"] = harris(session)
     return table_of(session, responsive(colors.strength, population=population), numbers)
 
 
-def _of_gratings(session: Session, colors: Colors, thresholds: Thresholds) -> dict[str, np.ndarray]:
+class Reading(NamedTuple):
+    """What the stimuli of one space say of units: signed `weights` of its primaries, whether these are `opponent`, how
+    much more color draws than gray (`preference`), and what a uniform colored field draws, as a share (`low_pass`).
+    """
+
+    weights: Float[np.ndarray, "3 unit"]
+    opponent: Bool[np.ndarray, " unit"]
+    preference: Float[np.ndarray, " unit"]
+    low_pass: Float[np.ndarray, " unit"]
+
+
+def reading_of(colors: Colors, thresholds: Thresholds = DEFAULT) -> Reading:
     weights = weights_of(colors)
+    return Reading(weights, opponent(weights, least=thresholds.cone), color_preference(colors), low_pass_share(colors))
+
+
+def opponency(*readings: Reading, thresholds: Thresholds = DEFAULT) -> np.ndarray:
+    """ "none", "single" or "double" by the readings of one space or of several. [unit]
+
+    Opponent is what is opponent in each of them. "single" where a uniform colored field draws `thresholds.low_pass` of
+    the best colored response in any of them, "double" where in none. Source: johnson2008.
+
+    Unlike the paper, which knows cones only: a unit must be opponent in the network's channels, too.
+    """
+    opposed = np.logical_and.reduce([one.opponent for one in readings])
+    uniform = np.logical_or.reduce([one.low_pass >= thresholds.low_pass for one in readings])
+    return np.where(opposed, np.where(uniform, "single", "double"), "none").astype(object)
+
+
+def _of_cones(cones: Reading, thresholds: Thresholds) -> dict[str, np.ndarray]:
+    return {
+        "cone_l": cones.weights[0],
+        "cone_m": cones.weights[1],
+        "cone_s": cones.weights[2],
+        "color_preference": cones.preference,
+        "low_pass": cones.low_pass,
+        "cone_opponency": opponency(cones, thresholds=thresholds),
+    }
+
+
+def _of_channels(channels: Reading, thresholds: Thresholds) -> dict[str, np.ndarray]:
+    """The same in the network's own terms: red, green and blue instead of cones."""
+    return {
+        "channel_red": channels.weights[0],
+        "channel_green": channels.weights[1],
+        "channel_blue": channels.weights[2],
+        "channel_preference": channels.preference,
+        "channel_low_pass": channels.low_pass,
+        "channel_opponency": opponency(channels, thresholds=thresholds),
+    }
+
+
+def _of_both(session: Session, readings: list[Reading], thresholds: Thresholds) -> dict[str, np.ndarray]:
+    """Classes by both spaces, intervals over redrawn phases, and how many of these give the same class."""
+    kind, class_ = opponency(*readings, thresholds=thresholds), color_class(*readings, bound=thresholds.color)
+    drawn = [
+        [reading_of(one, thresholds) for one in Colors.drawn(session, space, times=TIMES, seed=seed)]
+        for seed, space in enumerate((CONES, CHANNELS))
+    ]
+    kinds = np.stack([opponency(*pair, thresholds=thresholds) for pair in zip(*drawn, strict=True)])
+    classes = np.stack([color_class(*pair, bound=thresholds.color) for pair in zip(*drawn, strict=True)])
+    preference = interval(np.stack([one.preference for one in drawn[0]]))
+    share = interval(np.stack([one.low_pass for one in drawn[0]]))
+    return {
+        "color_preference_low": preference[0],
+        "color_preference_high": preference[1],
+        "color_class": class_,
+        "color_class_agreement": (classes == class_).mean(0),
+        "low_pass_low": share[0],
+        "low_pass_high": share[1],
+        "opponency": kind,
+        "opponency_agreement": (kinds == kind).mean(0),
+    }
+
+
+def _of_curves(session: Session, colors: Colors, weights: Float[np.ndarray, "3 unit"]) -> dict[str, np.ndarray]:
     _, axis, turn, step = colors.best_of((1, 2))
     degrees = session.grid("color", "direction", "orientation", "frequency", "phase").values["orientation"]
     curve = colors.response[axis, :, np.maximum(step, 0), np.arange(len(turn))].T
-    preference = color_preference(colors)
-    kind, share = opponency(colors, weights, thresholds), low_pass_share(colors)
-    drawn = Colors.drawn(session, times=TIMES, seed=0)
-    preferences = np.stack([color_preference(one) for one in drawn])
-    shares = interval(np.stack([low_pass_share(one) for one in drawn]))
-    kinds = np.stack([opponency(one, weights_of(one), thresholds) for one in drawn])
-    low, high = interval(preferences)
-    classes = np.stack([color_class(one, thresholds.color) for one in preferences])
     return {
-        "cone_l": weights[0],
-        "cone_m": weights[1],
-        "cone_s": weights[2],
-        "cone_opponent": opponent(weights, least=thresholds.cone),
-        "color_preference": preference,
-        "color_preference_low": low,
-        "color_preference_high": high,
-        "color_class": color_class(preference, thresholds.color),
-        "color_class_agreement": (classes == color_class(preference, thresholds.color)).mean(0),
-        "low_pass": share,
-        "low_pass_low": shares[0],
-        "low_pass_high": shares[1],
-        "opponency": kind,
-        "opponency_agreement": (kinds == kind).mean(0),
         "reliability": split_half(_rates_of(session, CONES)[0], session.rest, colors.simple),
         "hue_axis": hue_axis(colors.amplitudes(turn, step), colors.at(turn, step), weights, colors.simple),
         "color_orientation_selectivity": np.abs(resultant(curve, degrees)),
         "strength": colors.strength,
-    }
-
-
-def _of_channels(session: Session, thresholds: Thresholds) -> dict[str, np.ndarray]:
-    """Preference and opponency again, in the network's own terms: red, green and blue instead of cones."""
-    if not session.has(CHANNELS.blocks[0]):
-        return {}
-    colors = Colors.of(session, CHANNELS)
-    weights = weights_of(colors)
-    return {
-        "channel_red": weights[0],
-        "channel_green": weights[1],
-        "channel_blue": weights[2],
-        "channel_preference": color_preference(colors),
-        "channel_opponency": opponency(colors, weights, thresholds),
     }
 
 
@@ -233,12 +286,6 @@ def color_preference(colors: Colors) -> Float[np.ndarray, " unit"]:
     gray, chromatic = colors.best_of((0,))[0], colors.best_of((1, 2))[0]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(chromatic > 0, np.minimum(chromatic / gray, 1e3), np.where(gray > 0, 0.0, np.nan))
-
-
-def opponency(colors: Colors, weights: Float[np.ndarray, "3 unit"], thresholds: Thresholds = DEFAULT) -> np.ndarray:
-    """ "none", "single" or "double": opponent primaries, and what a uniform field draws. Source: johnson2008."""
-    spatial = np.where(low_pass_share(colors) >= thresholds.low_pass, "single", "double")
-    return np.where(opponent(weights, least=thresholds.cone), spatial, "none").astype(object)
 
 
 def weights_of(colors: Colors) -> Float[np.ndarray, "3 unit"]:
@@ -313,10 +360,18 @@ def _flat_by_direction(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1, values.shape[-1])
 
 
-def color_class(preference: Float[np.ndarray, " unit"], bound: float = DEFAULT.color) -> np.ndarray:
-    """ "luminance", "color-luminance" or "color" (johnson2001), by the ratio of responses."""
+def color_class(*readings: Reading, bound: float = DEFAULT.color) -> np.ndarray:
+    """ "luminance", "color-luminance" or "color", by the lowest preference of all readings; None where one is NaN.
+
+    Source: johnson2001. Unlike the paper, color must be preferred in the network's channels, too: at equal cone
+    contrast, L - M changes pixel values several times as much as luminance does, so that a unit that adds up red, green
+    and blue would be called a color unit.
+    """
+    preference = np.minimum.reduce([one.preference for one in readings])
     classes = np.where(preference > bound, "color", "color-luminance").astype(object)
-    return np.where(preference < 1 / bound, "luminance", classes).astype(object)
+    classes[preference < 1 / bound] = "luminance"
+    classes[np.isnan(preference)] = None
+    return classes
 
 
 def hue_axis(
@@ -352,8 +407,10 @@ def hue_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "hue uni
     return degrees, np.maximum(grid.rates - session.rest, 0)
 
 
-def _of_discs(session: Session, colors: Colors) -> dict[str, np.ndarray]:
-    """Whether a surround of the opposite color helps and one of the same color hurts, at the best disc of a color."""
+def _of_discs(session: Session, colors: Colors, opposed: Bool[np.ndarray, " unit"]) -> dict[str, np.ndarray]:
+    """Whether a surround of the opposite color helps and one of the same color hurts, at the best disc of a color; of
+    opponent units, since any center and surround answer so, gray ones, too.
+    """
     if not session.has("disc"):
         return {}
     grid = session.grid("disc", "direction", "phase", "diameter", "surround")
@@ -362,7 +419,8 @@ def _of_discs(session: Session, colors: Colors) -> dict[str, np.ndarray]:
     best = flat[:, 0].argmax(0)
     alone, opposite, same = (flat[best, place, np.arange(flat.shape[2])] for place in range(3))
     slack = 0.01 * colors.strength
-    return {"center_surround": (alone > slack) & (opposite > alone + slack) & (alone > same + slack)}
+    helped = (alone > slack) & (opposite > alone + slack) & (alone > same + slack)
+    return {"center_surround": helped & opposed}
 
 
 def harris(session: Session) -> np.ndarray:
@@ -389,141 +447,3 @@ def _both_sides(responses: np.ndarray, baseline: np.ndarray, slack: np.ndarray) 
     if not len(responses):
         return np.zeros(len(baseline), dtype=bool)
     return (responses.max(0) > baseline + slack) & (responses.min(0) < baseline - slack)
-
-
-COLOR = Table(
-    "color",
-    color,
-    (
-        Measure(
-            "responsive",
-            "colors of equal cone contrast drive it to 2 % of its site's strongest",
-            None,
-            "not so",
-            "so",
-            "",
-        ),
-        Measure("cone_l", "weight of the L cones at its best grating", (-1, 1), "inhibits", "excites", "johnson2001"),
-        Measure("cone_m", "weight of the M cones at its best grating", (-1, 1), "inhibits", "excites", "johnson2001"),
-        Measure("cone_s", "weight of the S cones at its best grating", (-1, 1), "inhibits", "excites", "johnson2001"),
-        Measure(
-            "cone_opponent",
-            "L against M, or S against both: weights of opposite sign, 0.1 at least",
-            None,
-            "not so",
-            "so",
-            "",
-        ),
-        Measure(
-            "color_preference",
-            "best response to color over best response to luminance, equal cone contrast",
-            (0, np.inf),
-            "luminance only",
-            "color only",
-            "johnson2001",
-        ),
-        *ends_of("color_preference", (0, np.inf), "luminance only", "color only"),
-        Measure(
-            "color_class_agreement", "share of redrawn phases that give the same class", (0, 1), "never", "always", ""
-        ),
-        Measure(
-            "color_class",
-            "luminance (preference below 0.5), color (above 2), or color-luminance",
-            None,
-            "",
-            "",
-            "johnson2001",
-        ),
-        Measure(
-            "low_pass",
-            "a uniform colored field's response over the best colored one",
-            (0, 1),
-            "needs an edge of color",
-            "content with a uniform field",
-            "johnson2008",
-        ),
-        *ends_of("low_pass", (0, 1), "needs an edge of color", "content with a uniform field"),
-        Measure(
-            "opponency_agreement", "share of redrawn phases that give the same class", (0, 1), "never", "always", ""
-        ),
-        Measure(
-            "reliability",
-            "agreement over all colored gratings of even and odd phases (Spearman-Brown)",
-            (-1, 1),
-            "opposite",
-            "the same",
-            "",
-        ),
-        Measure(
-            "opponency",
-            "none; single: cone-opponent, and low-pass 0.5 or more; double: cone-opponent, and less",
-            None,
-            "",
-            "",
-            "johnson2008",
-        ),
-        Measure(
-            "hue_axis",
-            "axis in the plane of equal luminance, degrees from L-M to S",
-            (0, 180),
-            "L-M",
-            "L-M again",
-            "derrington1984",
-        ),
-        Measure(
-            "color_orientation_selectivity",
-            "1 - circular variance for colored gratings",
-            (0, 1),
-            "all orientations alike",
-            "one orientation only",
-            "johnson2008",
-        ),
-        Measure("strength", "response to the best of these stimuli", (0, np.inf), "none", "strong", ""),
-        Measure("channel_red", "weight of the red channel at its best grating", (-1, 1), "inhibits", "excites", ""),
-        Measure("channel_green", "weight of the green channel at its best grating", (-1, 1), "inhibits", "excites", ""),
-        Measure("channel_blue", "weight of the blue channel at its best grating", (-1, 1), "inhibits", "excites", ""),
-        Measure(
-            "channel_preference",
-            "the same in the network's terms: red against green or blue against yellow over gray, equal in pixels",
-            (0, np.inf),
-            "gray only",
-            "color only",
-            "",
-        ),
-        Measure(
-            "channel_opponency",
-            "none, single or double in the network's terms: channels instead of cones",
-            None,
-            "",
-            "",
-            "",
-        ),
-        Measure(
-            "preferred_hue", "of uniform fields, degrees from L-M to S", (0, 360), "L-M", "L-M again", "derrington1984"
-        ),
-        Measure(
-            "hue_selectivity",
-            "1 - circular variance over the hues of uniform fields",
-            (0, 1),
-            "all hues alike",
-            "one hue only",
-            "",
-        ),
-        Measure(
-            "center_surround",
-            "a surround of the opposite color helps, one of the same color hurts",
-            None,
-            "not so",
-            "so",
-            "johnson2008",
-        ),
-        Measure(
-            "opponency_harris",
-            "opponent by uniform hues and by gratings, against black: double where both",
-            None,
-            "",
-            "",
-            "harris2020",
-        ),
-    ),
-)

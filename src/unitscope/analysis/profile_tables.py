@@ -185,8 +185,8 @@ def _measures(name: str) -> tuple[Measure, ...]:
         Measure("cone_s", "what its color tells the S cones", (-1, 1), "less", "more", ""),
         Measure("balance", "sum over the magnitudes of its opponent channel", (0, 1), "balanced in space", "one sign",
                 ""),
-        Measure("opponency", "none; single: opposed cone weights, balance 0.5 or more; double: and less", None, "", "",
-                "johnson2008"),
+        Measure("opponency", "none; single: opposed weights of cones and of red, green and blue, balance 0.5 or more; "
+                "double: and less", None, "", "", "johnson2008"),
     )  # fmt: skip
     return tuple(Measure(f"{name}_{m.name}", m.says, m.range, m.low, m.high, m.source) for m in told)
 

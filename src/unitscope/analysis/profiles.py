@@ -150,7 +150,8 @@ class Colors(NamedTuple):
 
 
 def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAULT) -> Colors:
-    """Opponency without stimuli: opposed cone weights, and an opponent channel that is balanced in space or not.
+    """Opponency without stimuli: opposed weights of cones, and of red, green and blue (see analysis.opponency), and an
+    opponent channel that is balanced in space or not.
 
     On gray, changes of pixel values go with those of linear light. Weights tell each cone what it would have to be
     multiplied with; colors are what each cone would see.
@@ -159,7 +160,7 @@ def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAUL
     to_cones = np.linalg.inv(CONES_OF_LINEAR).T if kind == "weights" else CONES_OF_LINEAR
     axes = _axes(kind)
     cones = to_cones @ axis.T
-    cones = cones / np.abs(cones).sum(0)
+    cones, own_axis = cones / np.abs(cones).sum(0), axis.T / np.abs(axis).sum(1)
     channels = np.einsum("ac,ucij->auij", axes, pictures)
     energies = (channels**2).sum((2, 3))
     own = channels[energies.argmax(0), np.arange(len(pictures))]
@@ -169,7 +170,8 @@ def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAUL
     colored = chromatic_energy(pictures) > COLORED
     hue = np.where(colored, np.degrees(np.arctan2(along[1], along[0])) % 180, np.nan)
     spatial = np.where(balance > thresholds.low_pass, "single", "double")
-    kinds = np.where(opponent(cones, least=thresholds.cone), spatial, "none").astype(object)
+    opposed = opponent(cones, least=thresholds.cone) & opponent(own_axis, least=thresholds.cone)
+    kinds = np.where(opposed, spatial, "none").astype(object)
     seen = np.einsum("kc,ucij->kuij", to_cones, pictures)
     return Colors(cones, hue, np.where(colored, balance, np.nan), _correlation(seen[0], seen[1]), kinds)
 

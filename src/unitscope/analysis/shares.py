@@ -46,10 +46,12 @@ DEFINITIONS = (
     Definition("color", "over 2, equal cone contrast", "color", lambda t, _: t["color_preference"] > 2),
     Definition("color", "over 2, equal pixel change", "color", lambda t, _: t["channel_preference"] > 2),
     Definition("color", "over 1, equal pixel change", "color", lambda t, _: t["channel_preference"] > 1),
-    Definition("single-opponent", "cones", "color", lambda t, _: t["opponency"] == "single"),
-    Definition("single-opponent", "channels", "color", lambda t, _: t["channel_opponency"] == "single"),
-    Definition("double-opponent", "cones", "color", lambda t, _: t["opponency"] == "double"),
-    Definition("double-opponent", "channels", "color", lambda t, _: t["channel_opponency"] == "double"),
+    Definition("single-opponent", "cones and channels", "color", lambda t, _: t["opponency"] == "single"),
+    Definition("single-opponent", "cones alone", "color", lambda t, _: t["cone_opponency"] == "single"),
+    Definition("single-opponent", "channels alone", "color", lambda t, _: t["channel_opponency"] == "single"),
+    Definition("double-opponent", "cones and channels", "color", lambda t, _: t["opponency"] == "double"),
+    Definition("double-opponent", "cones alone", "color", lambda t, _: t["cone_opponency"] == "double"),
+    Definition("double-opponent", "channels alone", "color", lambda t, _: t["channel_opponency"] == "double"),
     Definition("double-opponent", "center and surround", "color", lambda t, _: t["center_surround"].astype(bool)),
     Definition("double-opponent", "harris2020", "color", lambda t, _: t["opponency_harris"] == "double"),
 )
@@ -60,12 +62,17 @@ def shares(record: Record | str | Path) -> pandas.DataFrame:
     those that respond, its 95 % interval `low` to `high`, and of untrained networks `untrained_units`,
     `untrained`, `untrained_low`, `untrained_high` (NaN where none was shown the same).
 
-    Raises BadInput where the record holds no tuning.
+    Raises BadInput where the record holds no tuning, or one that an earlier version measured.
     """
     import pandas
 
     record = record if isinstance(record, Record) else open_record(record)
     tables = {name: _tables(record, name) for name in ("orientation", "color")}
+    if any(table is not None and "cone_opponency" not in table for table in tables["color"]):
+        raise BadInput(
+            f"colors in {record.path} were measured by an earlier version, which called gray units opponent; "
+            "repeat the command `unitscope tuning` that made it: responses are kept, measures are made anew."
+        )
     rows = []
     for site in record.sites:
         for one in DEFINITIONS:

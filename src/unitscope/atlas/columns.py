@@ -48,7 +48,7 @@ MEANINGS = {
     "color/cone_m": Meaning("M cone weight", "weight of the middle-wavelength cones", "share"),
     "color/cone_s": Meaning("S cone weight", "weight of the short-wavelength cones", "share"),
     "color/color_preference": Meaning("color preference", "response to color over response to luminance"),
-    "color/opponency": Meaning("opponency", "none, single or double"),
+    "color/opponency": Meaning("opponency", "none, single or double, in cones and in channels"),
     "sharing/skip_fraction": Meaning("skip fraction", "of what is added, how much came by the skip; 0: none, 1: all"),
     "sharing/similarity_through_block": Meaning(
         "like itself before", "correlation of responses with the same channel before the block"

@@ -43,8 +43,9 @@ def tuning(
 
     Measured: preferred orientation, 1 - circular variance, bandwidth; preferred
     spatial frequency, cut-offs, octaves; simple or complex (F1/F0); size and
-    suppression; contrast response; cone weights, color against luminance, hue,
-    single or double opponency. Numbers have intervals over redrawn phases.
+    suppression; contrast response; weights of cones and of red, green and blue,
+    color against luminance, hue, single or double opponency (in cones and in
+    channels). Numbers have intervals over redrawn phases.
 
     Units that gratings do not drive are counted and have no numbers. Networks of
     one input channel have no color. The same command resumes a session that was
@@ -88,7 +89,7 @@ def tuning_table(found: dict[str, pandas.DataFrame], *, width: int = 80) -> str:
                _median(units["f1_f0"]), _share(units["simple"])]  # fmt: skip
         if color is not None:
             here = color[color["site"] == site]
-            row += [_share(here["opponency"].dropna() == kind) for kind in ("single", "double")]
+            row += [_both(here, kind) for kind in ("single", "double")]
         rows.append(row)
     names = [
         "units",
@@ -105,11 +106,18 @@ def tuning_table(found: dict[str, pandas.DataFrame], *, width: int = 80) -> str:
         "per pixel, F1/F0: modulation by phase (medians). simple: share of simple cells among them. "
     )
     legend += (
-        "single, double: share of single- and double-opponent units among those that colors drive."
+        "single, double: share of single- and double-opponent units among those that colors drive; in parentheses by "
+        "cones alone, for which most gray units are opponent."
         if color is not None
         else "Color is undefined: the network has one input channel, not three."
     )
     return "\n".join([table(headings, rows, width=width), "", paragraph(legend, width=width)])
+
+
+def _both(colors: pandas.DataFrame, kind: str) -> str:
+    """The share of units of a kind of opponency by cones and channels, and by cones alone."""
+    strict, cones = (_share(colors[name].dropna() == kind) for name in ("opponency", "cone_opponency"))
+    return strict if strict == "–" else f"{strict.removesuffix(' %')} ({cones.removesuffix(' %')}) %"
 
 
 def _median(values: pandas.Series) -> str:

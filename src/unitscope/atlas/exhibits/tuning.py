@@ -31,7 +31,7 @@ ORIENTATION = ("responsive", "preferred_orientation", "orientation_error", "orie
                "frequency_low", "frequency_high", "frequency_octaves", "f1_f0", "simple", "preferred_phase",
                "preferred_size", "suppression", "contrast_saturates", "reliability")  # fmt: skip
 COLOR = ("responsive", "cone_l", "cone_m", "cone_s", "color_preference", "color_preference_low",
-         "color_preference_high", "color_class", "opponency", "low_pass",
+         "color_preference_high", "color_class", "opponency", "cone_opponency", "low_pass",
          "hue_axis", "preferred_hue", "hue_selectivity", "channel_red", "channel_green", "channel_blue",
          "channel_preference", "channel_opponency", "opponency_harris", "center_surround")  # fmt: skip
 
@@ -53,6 +53,8 @@ def show(shelf: Shelf, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
         }.items()
     }  # fmt: skip
     color = tables["color"]
+    if color is not None and "cone_opponency" not in color:  # an earlier version's `opponency` was that of cones alone
+        color = color.drop(columns=["opponency", "color_class"], errors="ignore")
     if color is not None:
         curves["hue"] = _by_channel(found, site, lambda s: hue_curves(s)[1])
     axes = [
@@ -132,7 +134,7 @@ def overview(shelf: Shelf, home: Path) -> list[Overview] | None:  # noqa: ARG001
     head = "".join(f'<th scope="col" class="number" title="{escape(c.says)}">{escape(c.name)}</th>' for c in known)
     first = "".join(f'<td class="number">{escape(c.macaque) or "–"}</td>' for c in known)
     cells = rose(np.array(list(ORIENTATION_COUNTS.values())))
-    opponency = "opponent in cones: single, double"
+    opponency = "opponent in cones and in red, green and blue; in parentheses in cones alone, as most gray units are"
     rows = [_row(shelf, name, table, null) for name, table in joined.groupby("site", sort=False)]
     body = (
         '<p class="caption">Gratings, patches and colors in the field of the center neuron. Medians and shares are of '
@@ -186,10 +188,8 @@ def _row(shelf: Shelf, name: str, table: pandas.DataFrame, null: pandas.DataFram
     answers = table[table["responsive"].astype(bool)]
     cells = "".join(f'<td class="number">{_in_short(c, answers)}</td>' for c in _known(table))
     opponent = "–"
-    if "opponency" in table:
-        known = table["opponency"].dropna()
-        shares = [100 * float((known == kind).mean()) if len(known) else 0 for kind in ("single", "double")]
-        opponent = "single {:.0f} %, double {:.0f} %".format(*shares)
+    if "cone_opponency" in table:  # an earlier version's `opponency` was that of cones alone
+        opponent = ", ".join(f"{kind} {_opponent(table, kind)}" for kind in ("single", "double"))
     chance = None if null is None else null[null["site"] == name]["orientation_selectivity"].dropna().to_numpy()
     counts = np.bincount(((answers["preferred_orientation"].dropna() + 22.5) % 180 // 45).astype(int), minlength=4)
     href = f"{shelf.slug}/{shelf.site_slugs[name]}.html"
@@ -199,6 +199,15 @@ def _row(shelf: Shelf, name: str, table: pandas.DataFrame, null: pandas.DataFram
         f"<td>{histogram(answers['orientation_selectivity'].dropna().to_numpy(), chance)}{rose(counts)}</td>"
         f'{cells}<td class="number">{opponent}</td></tr>'
     )
+
+
+def _opponent(table: pandas.DataFrame, kind: str) -> str:
+    """The share of units of a kind of opponency, and in parentheses that by cones alone."""
+    shares = [
+        100 * float((known == kind).mean()) if len(known := table[name].dropna()) else 0
+        for name in ("opponency", "cone_opponency")
+    ]
+    return "{:.0f} % ({:.0f} %)".format(*shares)
 
 
 def _in_short(comparison: Comparison, answers: pandas.DataFrame) -> str:

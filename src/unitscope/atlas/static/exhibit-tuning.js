@@ -132,10 +132,13 @@
     if (orientation.responsive) found.push(badge(orientation.simple ? "simple" : "complex", `F1/F0 ${number(orientation.f1_f0)}: ${orientation.simple ? "modulated by the phase of a grating" : "hardly modulated by the phase of a grating"}`, false));
     if (!color || !color.responsive) return found;
     const kind = { single: "single-opponent", double: "double-opponent", none: "not opponent" }[color.opponency];
-    found.push(badge(kind, "by cone weights, and by what a uniform field draws", color.opponency !== "none"));
-    found.push(badge(color.color_class, `preference ${number(color.color_preference)}: best response to color over best response to luminance, equal cone contrast`, false));
-    if (color.channel_opponency !== undefined && color.channel_opponency !== color.opponency)
-      found.push(badge(`${color.channel_opponency === "none" ? "not opponent" : `${color.channel_opponency}-opponent`} in RGB`, "by red, green and blue instead of cones, at equal change of pixel values", false));
+    if (kind) found.push(badge(kind, "by the weights of cones and of red, green and blue, and by what a uniform field draws", color.opponency !== "none"));
+    if (color.color_class) found.push(badge(color.color_class, `preference ${number(color.color_preference)}: best response to color over best response to luminance, equal cone contrast; ${number(color.channel_preference)} at equal change of pixel values`, false));
+    for (const [space, kind, said] of [
+      ["cones alone", color.cone_opponency, "by the weights of L, M and S cones alone; most units that add up red, green and blue are opponent in this sense"],
+      ["RGB alone", color.channel_opponency, "by the weights of red, green and blue alone"],
+    ])
+      if (kind && kind !== color.opponency) found.push(badge(`${kind === "none" ? "not opponent" : `${kind}-opponent`} in ${space}`, said, false));
     return found;
   }
 

@@ -298,13 +298,13 @@ def band(curve: Float[np.ndarray, "frequency unit"], frequencies: np.ndarray) ->
 
 def split_half(rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarray, simple: np.ndarray) -> np.ndarray:
     """Correlation over conditions of the responses to the even and to the odd phases, for the whole set of phases
-    (Spearman-Brown). [unit]
+    (Spearman-Brown; unlike there 2 r / (1 + |r|), which stays in -1 to 1). [unit]
     """
     halves = [component(harmonics(rates[..., first::2, :]), rest, simple) for first in (0, 1)]
     a, b = (half.reshape(-1, half.shape[-1]) - half.reshape(-1, half.shape[-1]).mean(0) for half in halves)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))
-        return 2 * r / (1 + r)
+        return 2 * r / (1 + np.abs(r))
 
 
 def redrawn(rates: Float[np.ndarray, "*condition phase unit"], *, times: int, seed: int) -> Harmonics:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int32, Integer, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
 from unitscope.recording.block import Block
 from unitscope.recording.readout import called, library
+from unitscope.recording.statistics import Fields
 from unitscope.recording.views import EXACT, View
 from unitscope.vocabulary import Box
 
@@ -78,6 +79,32 @@ class CenterSums:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.n, self.total = arrays["n"], arrays["total"]
+
+
+@dataclass
+class EnsembleSums(Fields):
+    """Sums of all readable pictures, whatever a unit says of them: of those with even and those with odd numbers.
+
+    `total` [half color row col] sums of uint8 pixels in what `view` sees, `n` [half] how many pictures; exact.
+    """
+
+    view: View
+    n: Int64[np.ndarray, " 2"]
+    total: Int64[np.ndarray, "2 color row col"]
+
+    @classmethod
+    def empty(cls, view: View, *, colors: int) -> EnsembleSums:
+        return cls(view, np.zeros(2, dtype=np.int64), np.zeros((2, colors, *view.shape), dtype=np.int64))
+
+    def take(self, block: Block) -> None:
+        patches = block.patches[self.view]
+        for half in (0, 1):  # blocks begin with even numbers
+            chosen = patches[half::2][block.readable[half::2]]
+            self.n[half] += len(chosen)
+            self.total[half] += chosen.sum(0, dtype=np.int64)
+
+    def merge(self, other: EnsembleSums) -> EnsembleSums:
+        return EnsembleSums(self.view, self.n + other.n, self.total + other.total)
 
 
 def add_chosen(
@@ -148,17 +175,25 @@ def mean_stimuli(sums: CenterSums) -> Float32[np.ndarray, "unit color height wid
     return means
 
 
-def reliability(whole: CenterSums, even: CenterSums) -> Float32[np.ndarray, " unit"]:
-    """Correlation of the mean preferred stimuli of even and of odd images, stepped up to the whole's length.
+def reliability(whole: CenterSums, even: CenterSums, ensemble: EnsembleSums) -> Float32[np.ndarray, " unit"]:
+    """Correlation of the mean preferred stimuli of even and of odd images, stepped up to the whole's length: 1 where
+    they are the same, about 0 for a unit that picks images at random; -1 to 1.
 
-    Spearman-Brown: 2 r / (1 + r), over all pixels on the picture. NaN where a half is empty or flat.
+    From each half the mean of all readable images of that half is taken off first: photographs have a mean of their own
+    (bright above, reddish), which any two halves share, and which is no preference. It must be the half's own mean.
+    With that of all images, halves would differ from it in opposite directions, and chance would lie below 0.
+    NaN where a half is empty or flat, and for a unit that answers to all images: it prefers nothing.
+
+    Unlike Spearman and Brown, who have 2 r / (1 + r): 2 r / (1 + |r|), so that chance lies as far below 0 as above.
     """
     shown = whole.view.defined()
     halves = []
-    for n, total in ((even.n, even.total), (whole.n - even.n, whole.total - even.total)):
-        pixels = total[:, :, shown].reshape(len(n), -1) / np.maximum(n, 1)[:, None]
-        halves.append(np.where(n[:, None] > 0, pixels - pixels.mean(1, keepdims=True), np.nan))
+    for half, (n, total) in enumerate([(even.n, even.total), (whole.n - even.n, whole.total - even.total)]):
+        mean = ensemble.total[half] / max(int(ensemble.n[half]), 1)
+        pixels = (total / np.maximum(n, 1)[:, None, None, None] - mean)[:, :, shown].reshape(len(n), -1)
+        told = (n > 0) & (n < ensemble.n[half])
+        halves.append(np.where(told[:, None], pixels - pixels.mean(1, keepdims=True), np.nan))
     a, b = halves
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
-        return (2 * r / (1 + r)).astype(np.float32)
+        return (2 * r / (1 + np.abs(r))).astype(np.float32)

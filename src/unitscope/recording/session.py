@@ -21,7 +21,7 @@ from unitscope.anatomy.certificates import NAMES as CERTIFIED
 from unitscope.anatomy.certificates import Certificate
 from unitscope.errors import Failure
 from unitscope.recording.block import Hearing
-from unitscope.recording.center import CenterSums, center_sums
+from unitscope.recording.center import CenterSums, EnsembleSums, center_sums
 from unitscope.recording.positions import WHERE, PositionSums, position_sums
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.readout import library
@@ -121,6 +121,7 @@ def mean_sums(site: Site, settings: Settings) -> dict[str, list[Any]]:
         sums["full"] = center_sums(site, colors=settings.colors, full=True)
     if "halves" in settings.means:
         sums["even"] = center_sums(site, colors=settings.colors, every=2)
+        sums["ensemble"] = [EnsembleSums.empty(one.view, colors=settings.colors) for one in sums["even"]]
     for where in WHERE:
         if where in settings.means:
             sums[where] = position_sums(site, where, colors=settings.colors)

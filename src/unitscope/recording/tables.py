@@ -218,9 +218,10 @@ def further_center_arrays(states: list[SiteState]) -> Arrays:
             arrays[f"mean_stimulus_full/{state.site.name}"] = (whole, ("unit", "color", "height", "width"))
     if "halves" in states[0].settings.means:
         values = np.full(sum(state.site.channels for state in states), np.nan, dtype=np.float32)
-        pairs = zip(places_of(states, "center"), places_of(states, "even"), strict=True)
-        for (places, whole_sums), (_, even) in pairs:
-            values[places] = reliability(whole_sums, even)
+        ensembles = [ensemble for state in states for ensemble in state.kept("ensemble")]
+        pairs = zip(places_of(states, "center"), places_of(states, "even"), ensembles, strict=True)
+        for (places, whole_sums), (_, even), ensemble in pairs:
+            values[places] = reliability(whole_sums, even, ensemble)
         arrays["mean_stimulus_center_reliability"] = (values, ("unit",))
     return arrays
 

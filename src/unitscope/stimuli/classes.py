@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -40,9 +40,12 @@ def logits_of_labels(
 ) -> dict[str, int]:
     """For each label the number of its logit.
 
-    By `classes`, a mapping or a CSV file with the columns `label` and `class` (the number of the logit, from 0);
-    else by the `names` of the network's logits; else, of 1000 logits, by ImageNet's WordNet ids; else by the order of
-    the labels, where there are as many as logits. Raises BadInput where none of these is possible.
+    By `classes`, a mapping or a CSV file with the columns `label` and `class` (the number of the logit, from 0); else
+    by the `names` of the network's logits; else, of 1000 logits, by ImageNet's WordNet ids or names. Never by the order
+    of the labels: sorted names of folders are the order of the logits only where the network was trained on these very
+    folders, and a network does not tell. (Of ImageNet's 1000 names, 995 change their place when they are sorted.)
+
+    Raises BadInput where none of these is possible, and for a label that is the name of several logits.
     """
     labels = sorted(set(labels))
     if not labels:
@@ -52,19 +55,45 @@ def logits_of_labels(
     if classes is not None:
         known = classes if isinstance(classes, Mapping) else read_classes(classes)
         return _looked_up(labels, known, logits, "the given table of classes")
-    by_name = {name: number for number, name in enumerate(names or ())}
-    if by_name.keys() >= set(labels):
-        return {label: by_name[label] for label in labels}
-    by_wnid = {one.wnid: one.logit for one in imagenet_classes()}
-    if logits == len(by_wnid) and by_wnid.keys() >= set(labels):
-        return {label: by_wnid[label] for label in labels}
-    if len(labels) == logits and not names:
-        return {label: number for number, label in enumerate(labels)}
+    for known in _ways(logits, names):
+        if known.keys() >= set(labels):
+            _refuse_shared(labels, known)
+            return {label: known[label][0] for label in labels}
     raise BadInput(
         f"it is not known which of the {logits} logits belongs to which of the {len(labels)} labels "
-        f"({few(labels)}). Name the folders by ImageNet's WordNet ids (n02086240), or give a table: --classes CSV, "
-        "with the columns label and class (the number of the logit, from 0)."
+        f"({few(labels)}). Give a table: --classes CSV, with the columns label and class (the number of the logit, "
+        "from 0); or name the folders as the network names its classes, or by ImageNet's WordNet ids (n02086240). "
+        "The order of the folders does not tell."
     )
+
+
+def _ways(logits: int, names: Sequence[str] | None) -> Iterator[dict[str, list[int]]]:
+    """The logits of each label, in the ways in which labels are understood, the surest first."""
+    if names:
+        yield _numbered(names)
+    imagenet = imagenet_classes()
+    if logits == len(imagenet):
+        yield _numbered([one.wnid for one in imagenet])
+        yield _numbered([one.name for one in imagenet])
+
+
+def _numbered(names: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        found.setdefault(name, []).append(number)
+    return found
+
+
+def _refuse_shared(labels: Sequence[str], known: Mapping[str, list[int]]) -> None:
+    shared = [label for label in labels if len(known[label]) > 1]
+    if shared:
+        several = " and ".join(str(number) for number in known[shared[0]])
+        others = f" So is {few(shared[1:])}." if shared[1:] else ""
+        raise BadInput(
+            f"the label {shared[0]!r} is the name of more than one class (logits {several}).{others} Name the folder "
+            "by its WordNet id, or give a table: --classes CSV, with the columns label and class (the number of the "
+            "logit, from 0)."
+        )
 
 
 def read_classes(path: str | PathLike[str]) -> dict[str, int]:

@@ -43,8 +43,8 @@ def perturb(
     Without --what, --which, --path, --dose and --target, everything is done that tells whether a change means anything:
     rectified normal noise in all units, in one per batch and in each by itself; a dose curve, with the dose at which
     noise varies as much as active units do; zero, mean and resample ablation; noise into the skip and into the branch
-    alone; and the same in as many active units. Labels are found by the names of the network's classes, by ImageNet's
-    WordNet ids, by the order of the folders, or by --classes CSV.
+    alone; and the same in as many active units. Labels are found by --classes CSV, by the names of the network's
+    classes, or, of 1000 logits, by ImageNet's WordNet ids or names; never by the order of the folders.
 
     Args:
         model: What `unitscope sites` takes.

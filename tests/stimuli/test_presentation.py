@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from tests.conftest import needs
 from tests.stimuli.pictures import encoded, noise, plain, png_header, turned
 from unitscope.errors import BadInput
-from unitscope.stimuli.presentation import Presentation, Unreadable, decode, high_byte, opened, orientation
+from unitscope.stimuli.presentation import Presentation, Unreadable, decode, opened, orientation
 from unitscope.vocabulary import Box
 
 SIDES = st.integers(1, 400)
@@ -223,8 +223,6 @@ def test_sixteen_bits_keep_their_high_byte():
     values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
     for kind in ("PNG", "TIFF"):
         assert np.array_equal(pixels(encoded(Image.fromarray(values), kind))[..., 0], values >> 8)
-    with pytest.raises(Unreadable, match=r"whole numbers from -1 to 7, of which none is known to be white"):
-        high_byte(np.array([[-1, 7]], np.int32))
 
 
 def test_fractions_are_scaled_and_other_floating_point_values_refused():

@@ -19,19 +19,19 @@ from io import BytesIO
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from unitscope.errors import BadInput
 from unitscope.stimuli.items import Unreadable
+from unitscope.stimuli.limits import PIXEL_LIMIT, check_work, too_large
+from unitscope.stimuli.pixels import Values, rgb
 from unitscope.vocabulary import Box, Size
-
-PIXEL_LIMIT = 100_000_000
-"""A picture of more pixels is refused before it is decoded."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 """The formats that are tried, whatever a file's name says; none that starts a foreign program is among them."""
 
-PAPER = (255, 255, 255)
-"""What shows through transparent pixels."""
+HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+"""The brands by which a file says that it is such a one."""
 
 ONE_AT_A_TIME = threading.Lock()
 
@@ -142,12 +142,13 @@ def decode(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
     """The picture behind an encoded image: upright (EXIF), RGB, 8 bits; of an animation the first frame.
 
     Transparency is laid on white. 16-bit values keep their high byte. Color profiles are not applied. Raises
-    Unreadable, and for a picture of more than `pixel_limit` pixels before anything is decoded.
+    Unreadable, for gray values whose white is not known, too (see pixels.py); and before anything is decoded for a
+    picture of more than `pixel_limit` pixels, or one that would take too much work (see limits.py).
     """
     return decode_opened(opened(data, pixel_limit=pixel_limit))
 
 
-def decode_opened(image: Image.Image) -> Image.Image:
+def decode_opened(image: ImageFile) -> Image.Image:
     """The picture of an opened image, as `decode` gives it. Raises Unreadable."""
     try:
         return upright_rgb(image)
@@ -157,7 +158,7 @@ def decode_opened(image: Image.Image) -> Image.Image:
         raise Unreadable(reason(error)) from None
 
 
-def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ImageFile:
     """The image with its header read, and nothing decoded. Raises Unreadable."""
     if not data:
         raise Unreadable("the file is empty (0 bytes)")
@@ -168,17 +169,12 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise Unreadable(too_large("".join(re.findall(r"\((\d+) pixels\)", str(error))), pixel_limit)) from None
+    except UnidentifiedImageError:
+        raise Unreadable(nature(data)) from None
     except Exception as error:
         raise Unreadable(reason(error)) from None
-    if image.width * image.height > pixel_limit:
-        raise Unreadable(too_large(f"{image.width:,} x {image.height:,}", pixel_limit))
+    check_work(image, data, pixel_limit)
     return image
-
-
-def too_large(pixels: str, limit: int) -> str:
-    """Why a picture was not decoded. Pillow has a limit of its own, twice its MAX_IMAGE_PIXELS."""
-    limit = min(limit, 2 * (Image.MAX_IMAGE_PIXELS or limit))
-    return f"{pixels} pixels; at most {limit / 1e6:,.0f} million are decoded"
 
 
 @contextmanager
@@ -201,18 +197,28 @@ def known_formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
+def nature(data: bytes) -> str:
+    """What a file is that no decoder takes, in a few words."""
+    if data[4:8] == b"ftyp" and data[8:12] in HEIF:
+        return "it is an image in HEIF (HEIC), whatever its name says; convert it to JPEG or PNG"
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return "it is a TIFF whose kind of values, or of compression, is not read (or a raw photograph)"
+    if data[:4] == b"8BPS":
+        return "it is a Photoshop document; convert it to JPEG or PNG"
+    return "it is not an image of a known format"
+
+
 def reason(error: Exception) -> str:
     """Why an image could not be decoded, in a few words."""
-    if isinstance(error, UnidentifiedImageError):
-        return "it is not an image of a known format"
     text = " ".join(str(error).split())
     return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: ImageFile) -> Image.Image:
     """The opened image as RGB of 8 bits, turned as its EXIF orientation says (broken EXIF data turn nothing)."""
+    values = Values.of(image)
     image.load()
-    return rgb(upright(image))
+    return rgb(upright(image), values)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -228,39 +234,3 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # broken EXIF data, which nobody needs
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB of 8 bits. Raises Unreadable for values whose white is unknown."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        return Image.fromarray(high_byte(np.asarray(image))).convert("RGB")
-    if image.mode == "F":
-        return Image.fromarray(from_fractions(np.asarray(image))).convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
-        return on_paper(image)
-    return image.convert("RGB")
-
-
-def on_paper(image: Image.Image) -> Image.Image:
-    """A picture with transparency laid on white."""
-    layers = image.convert("RGBA")
-    paper = Image.new("RGB", image.size, PAPER)
-    paper.paste(layers, mask=layers.getchannel("A"))
-    return paper
-
-
-def high_byte(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
-    """16-bit grays as 8-bit ones, as Pillow does for 16-bit colors: the high byte."""
-    values = values.astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise Unreadable(f"whole numbers from {values.min()} to {values.max()}, of which none is known to be white")
-    return (values >> 8).astype(np.uint8)
-
-
-def from_fractions(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
-    """Grays of 0..1 as 8-bit ones."""
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise Unreadable(f"fractions from {values.min():g} to {values.max():g}, of which none is known to be white")
-    return np.rint(values * 255).astype(np.uint8)

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench docs clean
+.PHONY: help demo test test-all mutants lint bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,9 @@ test: $(VENV)/.for-test  ## install what is needed, run all tests (WORKERS=2 pro
 
 test-all: $(VENV)/.for-test  ## all tests, and those that take minutes: simulations of every test, crashes at every point
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
+
+mutants: $(VENV)/.for-test  ## plant known bugs in a copy, one by one, and see whether the tests fail (an hour)
+	$(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.for-test  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -48,6 +48,14 @@ def test_planted_columns_are_found() -> None:
     assert (each[each["test"] == "T1"]["q"] < 0.05).all()
 
 
+def test_the_order_that_was_found_counts_among_the_permutations() -> None:
+    """No p is 0: where no permutation reaches what was found, p is 1 / (1 + permutations)."""
+    generator = np.random.default_rng(0)
+    whole, each = coupling_tests(gabors(ANGLES), columns(generator), generator=generator, permutations=19)
+    assert whole["p"].min() == pytest.approx(1 / 20)
+    assert each["p"].min() == pytest.approx(1 / 20)
+
+
 def test_without_columns_p_is_uniform() -> None:
     generator = np.random.default_rng(1)
     filters = gabors(ANGLES)

@@ -74,6 +74,18 @@ def test_extremes_of_two_shards_in_either_order_equal_those_of_the_whole():
         assert as_lists(halves[1][sign].merge(halves[0][sign])) == as_lists(whole[sign])
 
 
+def test_of_equal_positions_in_an_image_the_upper_row_wins_and_then_the_left_column():
+    """Whether they come at once, or an upper one after lower ones."""
+    places = [(1, 0), (0, 2), (2, 1), (0, 1), (1, 2)]
+    for parts in ([places], [places[:1], places[1:]], [[place] for place in places]):
+        extremes = Extremes.empty(1, k=4, sign=1)
+        for part in parts:
+            rows, cols = np.array(part).T
+            same = np.zeros(len(part), np.int64)
+            extremes.insert(same, np.ones(len(part), np.float32), same + 7, rows, cols)
+        assert as_lists(extremes) == [[(1.0, 7, 0, 1), (1.0, 7, 0, 2), (1.0, 7, 1, 0), (1.0, 7, 1, 2)]]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_a_response_that_is_not_finite_never_enters_a_list(bad):
     responses = torch.ones(3, 1, 2, 2)

@@ -43,6 +43,7 @@ WRITTEN_IN = {
     "zoos": "networks",
     "company": "training",
     "optima": "record",
+    "resampling": "vocabulary",
 }
 """Files that belong to the chapter of another name."""
 

@@ -201,14 +201,30 @@ def selectivity_table(name: str, measures: pandas.DataFrame, *, width: int = 80)
         first = units.iloc[0]
         share = f"{100 * first['category_images'] / first['images']:.1f} %"
         head = f"{category}: {first['category_images']:,} of {first['images']:,} labeled images, {share}."
-        parts.append("\n".join([head, "", table(TWO_SIDED, [*rows, _two_sided("all", units)], width=width)]))
+        head += _exchanged(units)
+        text = table(TWO_SIDED, [*rows, _two_sided("all", units)], width=width)
+        parts.append("\n".join([paragraph(head, width=width), "", text]))
     told = (
         "selective: selectivity of 0.65 or more (1: answers to the category only, 0.5: no difference). median: of "
         "selectivity. preferred, anti-, both: selective units whose highest, lowest and highest as well as lowest "
-        f"responses have more images of the category than chance gives (q < 0.05 over all units). {name}.parquet holds "
-        "further indices, and notes on units about which they disagree."
+        "responses have more images of the category than as many other labels, drawn at random, would have (q < 0.05 "
+        f"over all units). {name}.parquet holds further indices, and notes on units about which they disagree."
     )
     return "\n\n".join([*parts, paragraph(told, width=width)])
+
+
+def _exchanged(units: pandas.DataFrame) -> str:
+    """What chance may exchange, and whether it can be told from the category at all."""
+    blocks, chosen = int(units["blocks"].iloc[0]), int(units["category_blocks"].iloc[0])
+    ways = math.comb(blocks, chosen)
+    if units["preferred_p"].isna().all() and units["antipreferred_p"].isna().all():
+        return " Whether its share at an end is chance cannot be told: it has some crops of a photograph, not all."
+    if ways < 20:
+        return (
+            f" Images of one label, or of one photograph, are not independent: of {blocks} it is {chosen}, no p can be "
+            f"below 1/{ways}, and no share at an end can be told from chance."
+        )
+    return ""
 
 
 def _two_sided(site: str, units: pandas.DataFrame) -> tuple[str, ...]:

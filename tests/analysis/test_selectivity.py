@@ -59,8 +59,7 @@ def test_a_unit_for_half_the_breeds_and_against_the_others_has_dogs_at_both_ends
     assert (opponent.preferred_share, opponent.antipreferred_share, opponent.dichotomy) == (1, 1, 1)
     assert opponent.selectivity == 1
     assert opponent.overlap == 0
-    assert opponent.preferred_q < 0.05
-    assert opponent.antipreferred_q < 0.05
+    assert (opponent.blocks, opponent.category_blocks) == (8, 4)
     assert opponent.labels_below == 0.5
     assert opponent.preferred_enrichment == 2
 
@@ -118,7 +117,8 @@ def test_all_numbers_equal_brute_force(heard):
                 chosen = ordered[: int(unit[f"{pole}_images"])]
                 hits = int(member[chosen].sum())
                 assert unit[f"{pole}_share"] == hits / len(chosen)
-                p = choices.chance_of_more(hits, len(chosen), int(member.sum()), len(member))
+                at_end = images["label"].iloc[chosen].tolist()
+                p = choices.chance_of_groups(at_end, images["label"].tolist(), {*REDS, *GREENS})
                 assert unit[f"{pole}_p"] == pytest.approx(p, rel=1e-9)
                 counts = [int((images["label"].iloc[chosen] == label).sum()) for label in (*REDS, *GREENS)]
                 if sum(counts):
@@ -195,8 +195,8 @@ def test_the_table_is_written_and_told_of(heard):
     kept = heard.measures("selectivity")
     assert len(kept) == len(made["selectivity"]) == len(heard.units())
     told = {column.name for column in tables()["selectivity"].columns}
-    facts = {"unit", "site", "channel", "category", "images", "category_images", "preferred_images",
-             "antipreferred_images", "preferred_label", "note"}  # fmt: skip
+    facts = {"unit", "site", "channel", "category", "images", "category_images", "blocks", "category_blocks",
+             "preferred_images", "antipreferred_images", "preferred_label", "note"}  # fmt: skip
     assert set(kept.columns) == told | facts
     assert "selectivity" not in measure(heard)
     for column in tables()["selectivity"].columns:
@@ -213,6 +213,24 @@ def test_the_colors_of_the_category_network_are_its_categories(tmp_path):
         assert unit.selectivity == 1
         assert unit.preferred_label == name
         assert unit.class_selectivity == 1
+
+
+def test_of_crops_of_one_photograph_nothing_is_found(network, tmp_path):
+    """Ten crops of each of six photographs, a label each: every unit prefers some photograph, none more than chance."""
+    pictures = {name: [uniform(color)[0] * (1 - n / 300) for n in range(10)] for name, color in COLORS.items()}
+    folder = write_folder(tmp_path / "p", pictures)
+    rows = [
+        f"{path.relative_to(folder)},{path.parent.name},{path.parent.name}" for path in sorted(folder.rglob("*.png"))
+    ]
+    (folder / "list.csv").write_text("uri,label,photograph\n" + "\n".join(rows) + "\n")
+    record = survey(network, folder / "list.csv", to=tmp_path / "r", sites=["conv1"], responses=True)
+    assert record.images()["photograph"].tolist() == record.images()["label"].tolist()
+    table = selectivity(record, "labels")
+    assert (table["preferred_share"] == 1).any()
+    assert table["preferred_p"].min() == pytest.approx(1 / len(COLORS))
+    assert (table["preferred_q"].dropna() > 0.05).all()
+    some = frozenset(record.images()["uri"][::2])
+    assert selectivity(record, Category("every other crop", uris=some))["preferred_p"].isna().all()
 
 
 def test_what_is_not_finite_has_no_number(heard):
@@ -239,7 +257,8 @@ def test_the_verb_tells_how_many_units_are_selective_and_at_which_ends(heard, ca
     assert done.value.code == 0
     assert "dogs: 80 of 160 labeled images, 50.0 %." in told
     rows = [line.split() for line in told[told.index("dogs: 80") :].splitlines()]
-    assert ["conv1", "5", "2", "0.521", "2", "1", "1"] in rows
+    assert ["conv1", "5", "2", "0.521", "0", "0", "0"] in rows
+    assert "of 8 it is 1, no p can be below 1/8" in " ".join(told.split())
     assert max(map(len, told.replace(str(heard.path), "").splitlines())) <= 80
     with pytest.raises(SystemExit) as done:
         main(["measure", str(heard.path), "--categories", "dogz"])

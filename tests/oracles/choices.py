@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import combinations
 
 
 def share_of_rectified(values: Sequence[float], member: Sequence[bool]) -> float:
@@ -33,12 +34,15 @@ def distance(values: Sequence[float], member: Sequence[bool]) -> float:
     return (statistics.fmean(inside) - statistics.fmean(outside)) / spread if spread else math.nan
 
 
-def chance_of_more(hits: int, drawn: int, members: int, images: int) -> float:
-    """Hypergeometric: `hits` or more, as an exact fraction of all draws."""
-    ways = sum(
-        math.comb(members, k) * math.comb(images - members, drawn - k) for k in range(hits, min(drawn, members) + 1)
-    )
-    return float(Fraction(ways, math.comb(images, drawn)))
+def chance_of_groups(at_end: Sequence[str], all_of: Sequence[str], group: set[str]) -> float:
+    """How many groups of as many labels have as large a share at the end, beyond their share of all images."""
+
+    def excess(chosen: set[str]) -> Fraction:
+        share = Fraction(sum(label in chosen for label in at_end), len(at_end))
+        return share - Fraction(sum(label in chosen for label in all_of), len(all_of))
+
+    others = [set(one) for one in combinations(sorted(set(all_of)), len(group))]
+    return sum(excess(one) >= excess(group) for one in others) / len(others)
 
 
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:

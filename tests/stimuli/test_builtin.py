@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import pickle
 import subprocess
@@ -28,6 +29,14 @@ def test_it_is_about_a_thousand_crops_of_six_photographs_and_says_so():
     assert images.note == "demonstration set: crops of six photographs, not a sample of natural images"
     assert images.source == "builtin"
     assert len({item.uri for item in images}) == len(images)
+
+
+def test_crops_of_one_photograph_are_known_as_such():
+    images = builtin_images()
+    assert images.items[170].photograph == "builtin:chelsea"
+    assert np.bincount(images.photographs).tolist() == [170] * 6
+    old = [dataclasses.replace(item, photograph=None) for item in images]
+    assert dataclasses.replace(images, items=tuple(old)).photographs.tolist() == images.photographs.tolist()
 
 
 def test_it_never_changes():

@@ -253,6 +253,15 @@ def test_a_list_gives_order_and_labels(tmp_path):
     assert list(images.sizes) == [9, 5, 5, -1]
 
 
+def test_a_list_tells_which_images_are_of_one_photograph(tmp_path):
+    fill(tmp_path, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    path = tmp_path / "list.csv"
+    path.write_text("uri,label,photograph\na.jpg,dog,one\nb.jpg,cat,\nc.jpg,dog,one\nd.jpg,cat,b.jpg\n")
+    images = open_images(path)
+    assert [item.photograph for item in images] == ["one", None, "one", "b.jpg"]
+    assert images.photographs.tolist() == [0, 1, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "story"),
     [

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from functools import cache
 from os import PathLike, fspath
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from unitscope.errors import BadInput, few, unknown_name
 from unitscope.record import Record
 from unitscope.stimuli.classes import imagenet_classes
+from unitscope.stimuli.items import number_photographs
+
+if TYPE_CHECKING:
+    import pandas
 
 EVERY = "labels"
 """The word for every label of a record, each as a category of its own."""
@@ -35,14 +40,16 @@ class Membership:
     """Which of a record's images are in which category.
 
     `known` [image]: it has a label, or a category names it; all others are left out of every number. `label` [image]:
-    the place of its label in `labels`, -1 where it has none.
+    the place of its label in `labels`, -1 where it has none. `photograph` [image]: the number of the photograph that it
+    shows, or was cut from.
     """
 
     categories: tuple[Category, ...]
     labels: tuple[str, ...]
     member: Bool[np.ndarray, "category image"]
     known: Bool[np.ndarray, " image"]
-    label: np.ndarray
+    label: Int[np.ndarray, " image"]
+    photograph: Int[np.ndarray, " image"]
 
     @property
     def by_label(self) -> bool:
@@ -91,7 +98,14 @@ def membership(record: Record, categories: Sequence[Category]) -> Membership:
         )
     for category, inside in zip(categories, member, strict=True):
         _refuse_empty_or_full(category, int(inside.sum()), int(known.sum()), labels)
-    return Membership(tuple(categories), labels, member, known, label)
+    return Membership(tuple(categories), labels, member, known, label, photographs_of(images))
+
+
+def photographs_of(images: pandas.DataFrame) -> Int[np.ndarray, " image"]:
+    """The number of the photograph that each image of a record shows, or was cut from."""
+    names = images.get("photograph", [None] * len(images))
+    named = (name if isinstance(name, str) else None for name in names)
+    return number_photographs(zip(images["uri"], named, strict=True))
 
 
 def _members(category: Category, labels: Sequence[str | None], uris: Sequence[str]) -> Bool[np.ndarray, " image"]:

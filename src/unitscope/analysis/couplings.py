@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.analysis.enrichment import false_discovery
 from unitscope.errors import BadInput
 from unitscope.record import Record, open_record, write_table
+from unitscope.resampling import false_discovery
 
 if TYPE_CHECKING:
     import pandas

@@ -5,16 +5,26 @@ An end is the set of images with the highest, or the lowest, responses; [unit im
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from unitscope.resampling import permutation_p
 
 MOST = 1000
 """Images at an end, as in the dog study ..."""
 
 SHARE = 0.05
 """... but at most this share of all."""
+
+DRAWS = 2000
+"""So many choices of blocks are compared with at most."""
 
 Ends = Bool[np.ndarray, "unit image"]
 PerUnit = Float[np.ndarray, " unit"]
@@ -38,38 +48,148 @@ def end(responses: Float[np.ndarray, "unit image"], *, highest: bool, count: int
     return signed > border[:, None]
 
 
-def enrichment_p(
-    hits: Int[np.ndarray, " unit"],
-    drawn: Int[np.ndarray, " unit"],
+@dataclass(frozen=True, eq=False)
+class Lottery:
+    """What else could have been the category: blocks of images that belong together, and draws among them.
+
+    Images of one class are alike, and crops of one photograph much more so. What may be exchanged by chance is thus a
+    whole class, or a whole photograph, never a single image of it. For example: of six classes of 170 images one is the
+    category. A unit that prefers it could have preferred any of the six, so that p is 1/6 and not smaller, be there 170
+    or 17,000 images.
+
+    `block` [image]; `sizes` [block]: images in each; `inside` [block]: those of the category; `draws` [draw block]:
+    other choices of blocks, every one where `every` is true. No draw where blocks cannot be exchanged; `reason` says
+    why.
+    """
+
+    block: Int[np.ndarray, " image"]
+    sizes: Int[np.ndarray, " block"]
+    inside: Bool[np.ndarray, " block"]
+    draws: Bool[np.ndarray, "draw block"]
+    every: bool
+    reason: str = ""
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that can come; NaN where there is no draw."""
+        return 1 / (len(self.draws) + (not self.every)) if len(self.draws) else float("nan")
+
+
+def lottery(
+    member: Bool[np.ndarray, " image"],
+    label: Int[np.ndarray, " image"],
+    photograph: Int[np.ndarray, " image"],
     *,
-    members: int,
-    images: int,
-    tail: Literal["above", "below"] = "above",
-) -> PerUnit:
-    """The chance of so many members of a category, or more ("below": or fewer), among as many images drawn blindly.
+    seed: int = 0,
+) -> Lottery:
+    """The blocks that chance may exchange for those of a category.
 
-    Hypergeometric: without replacement from `images`, of which `members` are of the category. NaN where none is drawn.
-    It takes images for independent; those of one class are not, so that random groups of classes are the stricter
-    control.
+    A category that consists of whole labels is exchanged for as many other labels (labels that share a photograph count
+    as one). One that cuts through labels is exchanged for as many photographs of the same labels; where it cuts through
+    photographs, too, there is nothing to exchange. Images without a label (-1) count as images of one more label.
     """
-    from scipy.stats import hypergeom
+    classes = _joined(label, photograph)
+    if _whole(member, classes):
+        block = classes
+        inside = np.bincount(block, weights=member) > 0
+        draws, every = groups(len(inside), int(inside.sum()), seed)
+        return Lottery(block, np.bincount(block), inside, draws, every)
+    block = np.unique(photograph, return_inverse=True)[1]
+    sizes, inside = np.bincount(block), np.bincount(block, weights=member) > 0
+    if not _whole(member, block):
+        nothing = np.zeros((0, len(sizes)), dtype=bool)
+        return Lottery(block, sizes, inside, nothing, False, "the category has some crops of a photograph, not all")
+    of_block = np.zeros(len(sizes), dtype=np.int64)
+    of_block[block] = classes
+    return Lottery(block, sizes, inside, _shuffled(inside, of_block, seed), False)
 
-    law = hypergeom(images, members, drawn)
-    p = law.sf(hits - 1) if tail == "above" else law.cdf(hits)
-    return np.where(drawn > 0, np.clip(p, 0, 1), np.nan)
+
+@lru_cache(maxsize=32)
+def groups(blocks: int, chosen: int, seed: int) -> tuple[Bool[np.ndarray, "draw block"], bool]:
+    """Choices of so many blocks, and whether these are all that there are: up to DRAWS all, else as many at random."""
+    if math.comb(blocks, chosen) > DRAWS:
+        first = np.arange(blocks) < chosen
+        return np.random.default_rng(seed).permuted(np.tile(first, (DRAWS, 1)), axis=1), False
+    draws = np.zeros((math.comb(blocks, chosen), blocks), dtype=bool)
+    for draw, places in zip(draws, combinations(range(blocks), chosen), strict=True):
+        draw[list(places)] = True
+    return draws, True
 
 
-def false_discovery(p: PerUnit) -> PerUnit:
-    """q-values: the share of false ones among all that are called significant down to this one. NaN stays NaN.
+def enrichment_p(
+    chosen: Ends, lotteries: Sequence[Lottery], *, tail: Literal["above", "below"] = "above"
+) -> list[PerUnit]:
+    """The chance of so large a share of each category among the images at an end ("below": or so small a one).
 
-    Source: benjamini1995.
+    Compared is the share at the end, less the share of all images, with that of other choices of blocks (see
+    `lottery`). NaN where the end is empty, and where nothing can be exchanged.
     """
-    from scipy.stats import false_discovery_control
+    known: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # categories of as many labels share their draws
+    found = []
+    for one in lotteries:
+        if id(one.draws) not in known:
+            counts = counts_of_blocks(chosen, one)
+            known[id(one.draws)] = counts, excess(counts, one.sizes, one.draws)
+        counts, under = known[id(one.draws)]
+        found.append(_chance(counts, under, one, tail))
+    return found
 
-    q, known = np.full(len(p), np.nan), np.isfinite(p)
-    if known.any():
-        q[known] = false_discovery_control(p[known], method="bh")
-    return q
+
+def _chance(counts: np.ndarray, under: np.ndarray, lottery: Lottery, tail: Literal["above", "below"]) -> PerUnit:
+    if not len(lottery.draws):
+        return np.full(len(counts), np.nan)
+    value = excess(counts, lottery.sizes, lottery.inside[None])[:, 0]
+    return permutation_p(value, under, tail=tail, every=lottery.every)
+
+
+def excess(
+    counts: Int[np.ndarray, "unit block"], sizes: Int[np.ndarray, " block"], choices: Bool[np.ndarray, "draw block"]
+) -> Float[np.ndarray, "unit draw"]:
+    """The share of the chosen blocks at the end, less their share of all images. NaN where the end is empty."""
+    from scipy.sparse import csr_array
+
+    drawn = counts.sum(1, keepdims=True).astype(float)
+    hits = csr_array(counts.astype(float)) @ choices.T.astype(float)
+    share = np.divide(hits, drawn, out=np.full(hits.shape, np.nan), where=drawn > 0)
+    return share - (choices @ sizes) / sizes.sum()
+
+
+def counts_of_blocks(chosen: Ends, lottery: Lottery) -> Int[np.ndarray, "unit block"]:
+    """How many images of each block are at the end."""
+    from scipy.sparse import csr_array
+
+    images = len(lottery.block)
+    into = csr_array((np.ones(images, int), (np.arange(images), lottery.block)), (images, len(lottery.sizes)))
+    return (csr_array(chosen.astype(int)) @ into).toarray()
+
+
+def _joined(label: np.ndarray, photograph: np.ndarray) -> Int[np.ndarray, " image"]:
+    """Numbers of labels, those that share a photograph joined."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    of_label, of_photograph = (np.unique(numbers, return_inverse=True)[1] for numbers in (label, photograph))
+    first = int(of_label.max()) + 1
+    nodes = first + int(of_photograph.max()) + 1
+    edges = coo_array((np.ones(len(label)), (of_label, first + of_photograph)), (nodes, nodes))
+    component = connected_components(edges, directed=False)[1]
+    found: Int[np.ndarray, " image"] = np.unique(component[of_label], return_inverse=True)[1]
+    return found
+
+
+def _whole(member: np.ndarray, block: np.ndarray) -> bool:
+    """Whether each block is in the category with all of its images, or with none."""
+    inside, sizes = np.bincount(block, weights=member), np.bincount(block)
+    return bool(((inside == 0) | (inside == sizes)).all())
+
+
+def _shuffled(inside: np.ndarray, stratum: np.ndarray, seed: int) -> Bool[np.ndarray, "draw block"]:
+    """The blocks' memberships in random order, within each stratum."""
+    draws, generator = np.zeros((DRAWS, len(inside)), dtype=bool), np.random.default_rng(seed)
+    for number in np.unique(stratum):
+        here = stratum == number
+        draws[:, here] = generator.permuted(np.tile(inside[here], (DRAWS, 1)), axis=1)
+    return draws
 
 
 def dichotomy(preferred: PerUnit, antipreferred: PerUnit) -> PerUnit:

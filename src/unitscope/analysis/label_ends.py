@@ -6,6 +6,7 @@ This makes the stricter control of a category possible: groups of as many labels
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,7 +14,14 @@ from jaxtyping import Bool, Float, Int
 from unitscope.analysis import enrichment, indices
 from unitscope.analysis.categories import Category, membership
 from unitscope.analysis.selectivity import Pool, evidence
+from unitscope.errors import BadInput
 from unitscope.record import Record
+from unitscope.resampling import Tail, permutation_p
+
+Pole = Literal["preferred", "antipreferred"]
+
+ENDS: tuple[tuple[Pole, Tail], ...] = (("preferred", "above"), ("antipreferred", "above"), ("antipreferred", "below"))
+"""At which end more, or fewer, of a group may stand than by chance."""
 
 PerUnit = Float[np.ndarray, " unit"]
 
@@ -34,7 +42,9 @@ class LabelEnds:
 
 @dataclass(frozen=True)
 class TwoSided:
-    """A group's numbers per unit: selectivity, share at each end, and p of so many there, or (`_fewer`) so few."""
+    """A group's numbers per unit: selectivity, share at each end, and p of so many there, or (`_fewer`) so few, among
+    groups of as many other labels.
+    """
 
     prevalence: float
     selectivity: PerUnit
@@ -48,11 +58,14 @@ class TwoSided:
 def label_ends(record: Record, *, pool: Pool = "max") -> LabelEnds:
     """The labels' images that a record has, at both ends of each unit's responses (see `selectivity` for `pool`).
 
-    Raises BadInput without labels.
+    Raises BadInput without labels, and where crops of one photograph have different labels, which then are not
+    independent of each other.
     """
     labels = tuple(record.facts["settings"]["labels"])
     members = membership(record, [Category("first", frozenset(labels[:1]))])
-    label = members.label[members.known]
+    label, photograph = members.label[members.known], members.photograph[members.known]
+    if len(np.unique(photograph)) < len(np.unique(np.stack([photograph, label]), axis=1).T):
+        raise BadInput(f"{record.path} has crops of one photograph under several labels; these cannot be compared.")
     which = np.eye(len(labels), dtype=np.int64)[label]
     found = list(evidence(record, members, pool=pool))
     return LabelEnds(
@@ -65,25 +78,47 @@ def label_ends(record: Record, *, pool: Pool = "max") -> LabelEnds:
     )
 
 
-def two_sided(ends: LabelEnds, group: Bool[np.ndarray, " label"]) -> TwoSided:
-    """The numbers of a group of labels (which must hold some, and not all, of the images) for each unit."""
-    members, images = int(ends.images[group].sum()), int(ends.images.sum())
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """What groups of as many other labels have at each end, more than their share of all images, [unit draw]."""
+
+    size: int
+    preferred: Float[np.ndarray, "unit draw"]
+    antipreferred: Float[np.ndarray, "unit draw"]
+    every: bool
+
+
+def chance_of(ends: LabelEnds, size: int, *, seed: int = 0) -> Chance:
+    """Groups of `size` labels drawn among those that have images; every one where there are not too many."""
+    shown = ends.images > 0
+    chosen, every = enrichment.groups(int(shown.sum()), size, seed)
+    draws = np.zeros((len(chosen), len(ends.images)), dtype=bool)
+    draws[:, shown] = chosen
+    preferred, antipreferred = (
+        enrichment.excess(counts, ends.images, draws) for counts in (ends.preferred, ends.antipreferred)
+    )
+    return Chance(size, preferred, antipreferred, every)
+
+
+def two_sided(ends: LabelEnds, group: Bool[np.ndarray, " label"], chance: Chance) -> TwoSided:
+    """The numbers of a group of labels (which must hold some, and not all, of the images) for each unit; `chance` is
+    that of groups of its size.
+    """
     total = np.where(ends.images > 0, ends.rectified, 0) * ends.images
     means = [total[:, which].sum(1) / ends.images[which].sum() for which in (group, ~group)]
-    drawn = {pole: getattr(ends, pole).sum(1) for pole in ("preferred", "antipreferred")}
-    hits = {pole: getattr(ends, pole)[:, group].sum(1) for pole in drawn}
-    share = {pole: np.where(drawn[pole] > 0, hits[pole] / np.maximum(drawn[pole], 1), np.nan) for pole in drawn}
-    p = {pole: enrichment.enrichment_p(hits[pole], drawn[pole], members=members, images=images) for pole in drawn}
+    counts = {pole: getattr(ends, pole) for pole in ("preferred", "antipreferred")}
+    more = {pole: enrichment.excess(of, ends.images, group[None])[:, 0] for pole, of in counts.items()}
+    p = {
+        (pole, tail): permutation_p(more[pole], getattr(chance, pole), tail=tail, every=chance.every)
+        for pole, tail in ENDS
+    }
+    prevalence = float(ends.images[group].sum() / ends.images.sum())
     return TwoSided(
-        prevalence=members / images,
-        selectivity=indices.selectivity(*means),
-        preferred_share=share["preferred"],
-        antipreferred_share=share["antipreferred"],
-        preferred_p=p["preferred"],
-        antipreferred_p=p["antipreferred"],
-        antipreferred_fewer_p=enrichment.enrichment_p(
-            hits["antipreferred"], drawn["antipreferred"], members=members, images=images, tail="below"
-        ),
+        prevalence,
+        indices.selectivity(*means),
+        more["preferred"] + prevalence,
+        more["antipreferred"] + prevalence,
+        *p.values(),
     )
 
 

@@ -6,7 +6,7 @@ and other poolings need each image's response, which `unitscope survey --respons
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from unitscope.analysis.categories import Asked, Membership, categories_of, memb
 from unitscope.analysis.disagreement import notes
 from unitscope.errors import BadInput, UnknownName
 from unitscope.record import Record, SiteFacts
+from unitscope.resampling import false_discovery
 
 if TYPE_CHECKING:
     import pandas
@@ -61,8 +62,9 @@ def selectivity(record: Record, categories: Asked | Iterable[Asked], *, pool: Po
 
     Returns:
         The columns that `MEASURES` tells of, with `unit`, `site`, `channel`, `category`, `images` (labeled ones),
-        `category_images`, `preferred_images` and `antipreferred_images` (at each end), and `note`: where the indices
-        disagree about a unit, or why one of them is null.
+        `category_images`, `blocks` (whole labels, or photographs, that chance may exchange: see `enrichment.lottery`)
+        and `category_blocks`, `preferred_images` and `antipreferred_images` (at each end), and `note`: where the
+        indices disagree about a unit, or why one of them is null.
 
     Raises:
         BadInput: a name that is no category here, fewer than two kinds of images, or no labels.
@@ -71,12 +73,15 @@ def selectivity(record: Record, categories: Asked | Iterable[Asked], *, pool: Po
 
     members = membership(record, categories_of(record, categories))
     heard = has_responses(record)
+    chance = [
+        enrichment.lottery(one[members.known], members.label[members.known], members.photograph[members.known])
+        for one in members.member
+    ]
     found = evidence(record, members, pool=pool)
-    table = pandas.concat([_table(site, members, facts, heard=heard) for site, facts in found], ignore_index=True)
+    tables = [_table(site, members, facts, chance, heard=heard) for site, facts in found]
+    table = pandas.concat(tables, ignore_index=True)
     for pole in ("preferred", "antipreferred"):
-        q = table.groupby("category", sort=False)[f"{pole}_p"].transform(
-            lambda p: enrichment.false_discovery(p.to_numpy(float))
-        )
+        q = table.groupby("category", sort=False)[f"{pole}_p"].transform(lambda p: false_discovery(p.to_numpy(float)))
         table.insert(table.columns.get_loc(f"{pole}_p") + 1, f"{pole}_q", q)
     return table
 
@@ -224,18 +229,33 @@ def _by_label(values: np.ndarray, label: np.ndarray, labels: int) -> Float[np.nd
     return means
 
 
-def _table(site: SiteFacts, members: Membership, facts: Evidence, *, heard: bool) -> pandas.DataFrame:
+def _table(
+    site: SiteFacts, members: Membership, facts: Evidence, chance: Sequence[enrichment.Lottery], *, heard: bool
+) -> pandas.DataFrame:
     """The rows of one site, all of one category after another, in the order of the units."""
     import pandas
 
+    ends = {"preferred": facts.preferred, "antipreferred": facts.antipreferred}
+    p = {pole: enrichment.enrichment_p(chosen, chance) for pole, chosen in ends.items()}
     known = pandas.concat(
-        [_of_category(site, members, facts, place) for place in range(len(members.categories))], ignore_index=True
+        [
+            _of_category(site, members, facts, place, chance[place], {pole: p[pole][place] for pole in p})
+            for place in range(len(members.categories))
+        ],
+        ignore_index=True,
     )
     known["note"] = notes(known, heard=heard, summed=members.by_label and bool(np.isfinite(facts.rectified).any()))
     return known.sort_values("unit", kind="stable", ignore_index=True)
 
 
-def _of_category(site: SiteFacts, members: Membership, facts: Evidence, place: int) -> pandas.DataFrame:
+def _of_category(
+    site: SiteFacts,
+    members: Membership,
+    facts: Evidence,
+    place: int,
+    chance: enrichment.Lottery,
+    p: Mapping[str, np.ndarray],
+) -> pandas.DataFrame:
     import pandas
 
     category, member = members.categories[place], members.member[place][members.known]
@@ -250,6 +270,8 @@ def _of_category(site: SiteFacts, members: Membership, facts: Evidence, place: i
         "category": category.name,
         "images": len(member),
         "category_images": int(member.sum()),
+        "blocks": len(chance.sizes),
+        "category_blocks": int(chance.inside.sum()),
         "selectivity": indices.selectivity(inside, outside),
         "fsi": indices.face_selectivity(inside, outside),
         "d_prime": facts.d_prime[place],
@@ -257,8 +279,8 @@ def _of_category(site: SiteFacts, members: Membership, facts: Evidence, place: i
         "class_selectivity": by_class,
         "preferred_label": [names[number] if number >= 0 else None for number in best],
         "proportion": indices.proportion(inside, outside, prevalence=member.mean()),
-        **_pole("preferred", facts.preferred, members, place),
-        **_pole("antipreferred", facts.antipreferred, members, place),
+        **_pole("preferred", facts.preferred, members, place, p["preferred"]),
+        **_pole("antipreferred", facts.antipreferred, members, place, p["antipreferred"]),
         "labels_below": below,
         "label_skewness": skewness,
     }
@@ -269,7 +291,9 @@ def _of_category(site: SiteFacts, members: Membership, facts: Evidence, place: i
     return pandas.DataFrame(columns)
 
 
-def _pole(pole: str, chosen: Bool[np.ndarray, "unit image"], members: Membership, place: int) -> dict[str, np.ndarray]:
+def _pole(
+    pole: str, chosen: Bool[np.ndarray, "unit image"], members: Membership, place: int, p: np.ndarray
+) -> dict[str, np.ndarray]:
     """What stands at one end: how many images, the category's share, its enrichment, chance, evenness of its labels."""
     member, label = members.member[place][members.known], members.label[members.known]
     drawn, hits = chosen.sum(1), (chosen & member).sum(1)
@@ -280,7 +304,7 @@ def _pole(pole: str, chosen: Bool[np.ndarray, "unit image"], members: Membership
         f"{pole}_images": drawn,
         f"{pole}_share": share,
         f"{pole}_enrichment": share / member.mean(),
-        f"{pole}_p": enrichment.enrichment_p(hits, drawn, members=int(member.sum()), images=len(member)),
+        f"{pole}_p": p,
         f"{pole}_evenness": np.full(len(drawn), np.nan) if counts is None else enrichment.evenness(counts),
     }
 

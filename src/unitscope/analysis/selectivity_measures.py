@@ -31,8 +31,8 @@ TWO_SIDED = tuple(
                 "none of it", "nothing else", ""),
         Measure(f"{pole}_enrichment", f"that share among the {which} responses over the category's prevalence",
                 (0, math.inf), "none of it (1: as by chance)", "many times as many as by chance", ""),
-        Measure(f"{pole}_p", f"chance of so large a share among the {which} responses, hypergeometric", (0, 1),
-                "no chance", "by chance", ""),
+        Measure(f"{pole}_p", f"chance of so large a share among the {which} responses, of as many other labels or "
+                "photographs", (0, 1), "no chance", "by chance", ""),
         Measure(f"{pole}_q", "the same, controlled for false discoveries over all units", (0, 1), "no chance",
                 "by chance", "benjamini1995"),
         Measure(f"{pole}_evenness", f"entropy of the category's labels among the {which} responses over its maximum",

@@ -79,6 +79,7 @@ def images_table(session: Session, images: Images) -> pa.Table:
             "image": pa.array(np.arange(first, first + len(items)), pa.int64()),
             "uri": pa.array([item.uri for item in items], pa.string()),
             "label": pa.array([item.label for item in items], pa.string()),
+            "photograph": pa.array([item.photograph for item in items], pa.string()),
             "status": pa.array(["unreadable" if fact.error else "ok" for fact in shown], pa.string()),
             "error": pa.array([fact.error or None for fact in shown], pa.string()),
             "digest": pa.array([fact.digest or None for fact in shown], pa.string()),

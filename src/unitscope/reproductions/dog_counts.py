@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unitscope.analysis.disagreement import SELECTIVE
-from unitscope.analysis.enrichment import enrichment_p, false_discovery
-from unitscope.analysis.label_ends import LabelEnds, TwoSided, label_ends, random_groups, two_sided
+from unitscope.analysis.label_ends import LabelEnds, TwoSided, chance_of, label_ends, random_groups, two_sided
 from unitscope.record import Record
+from unitscope.resampling import false_discovery, permutation_p
 
 THRESHOLD = SELECTIVE["selectivity"]
 DRAWS = 200
@@ -35,15 +35,14 @@ class Counts:
     antipreferred_share: float
 
     @property
-    def enriched_share(self) -> float:
-        return self.enriched / self.selective if self.selective else np.nan
+    def above_share(self) -> float:
+        return self.above / self.selective if self.selective else np.nan
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one network gives: `random` are the counts of groups of labels drawn at random, `shuffled` how many of the
-    selective units are called enriched where the images' labels are shuffled, on average; `by_mean` where both ends are
-    those of the map's mean.
+    """What one network gives: `random` are the counts of groups of labels drawn at random; `by_mean` where both ends
+    are those of the map's mean.
     """
 
     name: str
@@ -53,26 +52,34 @@ class Found:
     control: Counts
     by_mean: Counts
     random: tuple[Counts, ...]
-    shuffled: float
+
+    @property
+    def p(self) -> float:
+        """The chance that a random group of labels has as large a share of its own selective units with more of the
+        group at the lower end than its prevalence. One test for the whole network: its units answer to the same few
+        classes, and are not independent. NaN where no unit is selective.
+        """
+        own, others = np.array([self.dogs.above_share]), above_shares(self)
+        return float(permutation_p(own, others[None])[0])
 
 
 def find(name: str, record: Record, inside: Bool[np.ndarray, " label"], control: Bool[np.ndarray, " label"]) -> Found:
     """All that is counted of one network, at its sites before a nonlinearity."""
     generator = np.random.default_rng(SEED)
     ends = preactivations(label_ends(record))
-    units = two_sided(ends, inside)
-    size = int((inside & (ends.images > 0)).sum())
+    by_mean = preactivations(label_ends(record, pool="mean"))
+    size, others = (int((which & (ends.images > 0)).sum()) for which in (inside, control))
+    chance = chance_of(ends, size)
+    units = two_sided(ends, inside, chance)
+    random = random_groups(ends, size, DRAWS, generator=generator)
     return Found(
         name=name,
         record=record,
         units=units,
         dogs=counts_of(units),
-        control=counts_of(two_sided(ends, control)),
-        by_mean=counts_of(two_sided(preactivations(label_ends(record, pool="mean")), inside)),
-        random=tuple(
-            counts_of(two_sided(ends, group)) for group in random_groups(ends, size, DRAWS, generator=generator)
-        ),
-        shuffled=enriched_if_shuffled(ends, units, inside, generator=generator),
+        control=counts_of(two_sided(ends, control, chance_of(ends, others))),
+        by_mean=counts_of(two_sided(by_mean, inside, chance_of(by_mean, size))),
+        random=tuple(counts_of(two_sided(ends, group, chance)) for group in random),
     )
 
 
@@ -107,21 +114,8 @@ def median(values: Float[np.ndarray, " n"]) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def enriched_if_shuffled(
-    ends: LabelEnds, units: TwoSided, inside: Bool[np.ndarray, " label"], *, generator: np.random.Generator
-) -> float:
-    """How many of the selective units are called enriched at the lower end on average, where labels of images are
-    shuffled for each unit.
+def above_shares(one: Found) -> Float[np.ndarray, " draw"]:
+    """Of each random group that has selective units: the share of these with more of the group at the lower end than
+    its prevalence.
     """
-    members, images, drawn = int(ends.images[inside].sum()), int(ends.images.sum()), ends.antipreferred.sum(1)
-    selective, called = units.selectivity >= THRESHOLD, []
-    for _ in range(20):
-        hits = generator.hypergeometric(members, images - members, drawn)
-        q = false_discovery(enrichment_p(hits, drawn, members=members, images=images))
-        called.append(int((selective & (q < Q)).sum()))
-    return float(np.mean(called))
-
-
-def shares_of(one: Found) -> Float[np.ndarray, " draw"]:
-    """Of each random group that has selective units: the share of these with the group enriched at the lower end."""
-    return np.array([counts.enriched_share for counts in one.random if counts.selective])
+    return np.array([counts.above_share for counts in one.random if counts.selective])

@@ -37,8 +37,8 @@ def figure_of_shares(found: Mapping[str, TwoSided], path: Path, *, category: str
 def figure_of_controls(
     found: Mapping[str, float], random: Mapping[str, Float[np.ndarray, " draw"]], path: Path, *, category: str
 ) -> None:
-    """Per network the share of selective units with the category enriched at the lower end, beside that of random
-    groups of labels.
+    """Per network the share of selective units with more of the category at the lower end than its prevalence, beside
+    that of random groups of labels.
     """
     figure, (panel,) = _panels(1, width=7.2, height=0.9 + 0.55 * len(found))
     for place, (name, share) in enumerate(found.items()):

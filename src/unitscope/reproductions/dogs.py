@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from unitscope.analysis.categories import groups, readable_name, wnid_of
-from unitscope.analysis.enrichment import false_discovery
 from unitscope.analysis.response_axis import quiet
 from unitscope.errors import BadInput, UnitscopeError, few
 from unitscope.networks import Network
@@ -26,12 +25,15 @@ from unitscope.recording.originals import originals_of
 from unitscope.recording.survey import survey
 from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions import dog_figures as figures
-from unitscope.reproductions.dog_counts import SEED, THRESHOLD, Counts, Found, Q, find, shares_of
+from unitscope.reproductions.dog_counts import SEED, THRESHOLD, Counts, Found, Q, above_shares, find
 from unitscope.reproductions.untrained import untrained
 from unitscope.stimuli.images import Images, Source, open_images
 
 CATEGORY = "dogs"
 PER_ROW = 6
+
+SIGNIFICANT = 0.05
+"""Below this p a network has more than random groups of labels give."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -146,16 +148,14 @@ def claims_of(found: Sequence[Found], control: str) -> list[Claim]:
             "Such units have dogs at their negative end, too",
             "among the most negative responses of dog-selective units there are dogs, beyond their prevalence",
             "; ".join(ends_told(one) for one in found),
-            verdict([one.dogs for one in trained]),
+            "; ".join(f"{one.name}: {verdict(one)}" for one in trained),
             "figure 2",
         ),
         Claim(
             "Is it chance?",
             "not asked",
-            "Selective units called enriched where labels of images are shuffled: "
-            + ", ".join(f"{one.name} {one.shuffled:.1f}" for one in found)
-            + ". Of groups of as many labels drawn at random: "
-            + "; ".join(f"{one.name}: {spread(shares_of(one), percent=True)}" for one in found),
+            "Share of selective units with more of the category at the lower end than its prevalence: "
+            + "; ".join(chance_told(one) for one in found),
         ),
         Claim(
             f"Is it about dogs? The same for {control}",
@@ -175,8 +175,9 @@ def ends_told(one: Found, counts: Counts | None = None) -> str:
     if not counts.selective:
         return f"{one.name}: no selective unit"
     return (
-        f"{one.name}: of {counts.selective:,} selective units {counts.enriched:,} "
-        f"({100 * counts.enriched_share:.0f} %) have more than chance there, {counts.depleted:,} fewer (q < {Q}); "
+        f"{one.name}: of {counts.selective:,} selective units {counts.above:,} "
+        f"({100 * counts.above_share:.0f} %) have more there than the prevalence; one by one, against groups of as "
+        f"many other labels, {counts.enriched:,} have more than chance, {counts.depleted:,} fewer (q < {Q}); "
         f"median share {counts.preferred_share:.2f} among the highest, {counts.antipreferred_share:.2f} among the "
         f"lowest, prevalence {counts.prevalence:.2f}"
     )
@@ -190,24 +191,32 @@ def spread(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> st
     return f"{middle:.0f}{' %' * percent} (95 % between {low:.0f} and {high:.0f}{' %' * percent})"
 
 
-def verdict(counts: Sequence[Counts]) -> str:
-    enriched, selective = sum(one.enriched for one in counts), sum(one.selective for one in counts)
-    if not selective:
+def chance_told(one: Found) -> str:
+    if not one.dogs.selective:
+        return f"{one.name}: no selective unit"
+    share = f"{100 * one.dogs.above_share:.0f} %"
+    groups = spread(above_shares(one), percent=True)
+    return f"{one.name}: {share}, of groups of as many labels drawn at random {groups}, p = {one.p:.3f}"
+
+
+def verdict(one: Found) -> str:
+    """One for each network, from random groups of labels."""
+    if not one.dogs.selective:
         return "cannot be told: no selective unit"
-    share = enriched / selective
-    return "as the paper says" if share > 0.5 else "for some units only" if share > 0.05 else "not found"
+    if not one.p < SIGNIFICANT:
+        return "no more than random groups of classes have"
+    return "as the paper says" if one.dogs.above_share > 0.5 else "for some units only, but more than by chance"
 
 
 def conclusion_of(found: Sequence[Found]) -> str:
     trained = [one.dogs for one in found if "untrained" not in one.name]
-    enriched, depleted = (sum(getattr(one, what) for one in trained) for what in ("enriched", "depleted"))
-    selective = sum(one.selective for one in trained)
+    above, selective = (sum(getattr(one, what) for one in trained) for what in ("above", "selective"))
     return (
-        f"To be concluded: of {selective:,} dog-selective units, {enriched:,} have more dogs among their lowest "
-        f"responses than chance gives and {depleted:,} fewer, so that a high index alone does not tell what a unit's "
-        "negative responses are to. Not to be concluded: that such a unit codes for dogs with both signs, or that this "
-        "is peculiar to dogs; random groups of labels and other groups show how much comes from classes being alike, "
-        "and an untrained network how much comes from the images' own contrast."
+        f"To be concluded: of {selective:,} dog-selective units, {above:,} have more dogs among their lowest "
+        f"responses than among all, and {selective - above:,} have not, so that a high index alone does not tell what "
+        "a unit's negative responses are to. Not to be concluded: that such a unit codes for dogs with both signs, or "
+        "that this is peculiar to dogs; random groups of labels and other groups show how much comes from classes "
+        "being alike, and an untrained network how much comes from the images' own contrast."
     )
 
 
@@ -222,8 +231,8 @@ def draw(found: Sequence[Found], to: Path) -> list[Figure]:
         )
     ]
     if named:
-        shares = {name: one.dogs.enriched_share for name, one in named.items()}
-        random = {name: shares_of(one) for name, one in named.items()}
+        shares = {name: one.dogs.above_share for name, one in named.items()}
+        random = {name: above_shares(one) for name, one in named.items()}
         figures.figure_of_controls(shares, random, to / "controls.png", category=CATEGORY)
         drawn.append(Figure("controls.png", "What random groups of labels give, beside dogs."))
     for place, one in enumerate(one for one in found if one.dogs.selective and "untrained" not in one.name):
@@ -233,12 +242,12 @@ def draw(found: Sequence[Found], to: Path) -> list[Figure]:
 
 
 def axis_of(one: Found, path: Path) -> str | None:
-    """Figure 1 of the most selective unit whose lower end is enriched with dogs, or of the most selective one; its
-    caption, None where the photographs are gone.
+    """Figure 1 of the most selective unit with more dogs at its lower end than their prevalence, or of the most
+    selective one; its caption, None where the photographs are gone.
     """
     units = one.units
     rank = np.where(np.isfinite(units.selectivity), units.selectivity, -1)
-    both = (false_discovery(units.antipreferred_p) < Q) & (rank >= THRESHOLD)
+    both = (units.antipreferred_share > units.prevalence) & (rank >= THRESHOLD)
     of_preactivations = int(np.where(both, rank, -1).argmax() if both.any() else rank.argmax())
     numbers = [n for site in one.record.sites.values() if site.preactivation for n in _numbers(site)]
     unit = one.record.unit(numbers[of_preactivations])

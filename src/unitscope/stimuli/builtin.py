@@ -73,7 +73,8 @@ def builtin_images() -> Images:
         file_of(photograph)
     crops = [(name, number, box) for name in PHOTOGRAPHS for number, box in enumerate(boxes(PHOTOGRAPHS[name].size))]
     items = tuple(
-        Item(f"builtin:{name}/{number:03d}?box={','.join(map(str, box))}", name) for name, number, box in crops
+        Item(f"builtin:{name}/{number:03d}?box={','.join(map(str, box))}", name, f"builtin:{name}")
+        for name, number, box in crops
     )
     sizes = [len(f"P6\n{box.width} {box.height}\n255\n") + 3 * box.width * box.height for _, _, box in crops]
     return Images(items, sizes, Crops([item.uri for item in items]), "builtin", NOTE)

@@ -135,8 +135,8 @@ def no_image_story(folder: str, paths: list[str]) -> str:
 
 
 def images_of_list(path: str) -> Images:
-    """The images that a CSV names in its column `uri`, in its order, with the labels of its column `label` if it has
-    one.
+    """The images that a CSV names in its column `uri`, in its order, with the labels of its column `label` and the
+    photographs that they were cut from, of its column `photograph`, if it has these.
 
     Names are relative to the folder of the list and must stay below it; an absolute one is taken as it is typed. Names
     of files that are not there are images that cannot be read. Raises BadInput where the file is no such list or where
@@ -144,8 +144,8 @@ def images_of_list(path: str) -> Images:
     """
     root = os.path.dirname(path)
     rows = list(rows_of(path))
-    items = tuple(Item(uri_of(uri), label or None) for uri, label in rows)
-    sizes = [file_size(os.path.join(root, uri)) for uri, _ in rows]
+    items = tuple(Item(uri_of(uri), label or None, photograph or None) for uri, label, photograph in rows)
+    sizes = [file_size(os.path.join(root, uri)) for uri, _, _ in rows]
     if not rows:
         raise BadInput(f"the list {uri_of(path)} names no image: below its header there is nothing.")
     if max(sizes) < 0:
@@ -156,8 +156,8 @@ def images_of_list(path: str) -> Images:
     return Images(items, sizes, Files(root, [item.uri for item in items]), uri_of(path))
 
 
-def rows_of(path: str) -> Iterator[tuple[str, str]]:
-    """(uri, label) of each row of a list. Raises BadInput with the line where something is wrong."""
+def rows_of(path: str) -> Iterator[tuple[str, str, str]]:
+    """(uri, label, photograph) of each row of a list. Raises BadInput with the line where something is wrong."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         table = csv.DictReader(file)
         try:
@@ -168,7 +168,7 @@ def rows_of(path: str) -> Iterator[tuple[str, str]]:
             for row in table:
                 uri = (row["uri"] or "").strip()
                 check_name(uri, path, table.line_num)
-                yield uri, (row.get("label") or "").strip()
+                yield uri, (row.get("label") or "").strip(), (row.get("photograph") or "").strip()
         except csv.Error as error:
             raise BadInput(
                 f"{uri_of(path)} is not a list of images: after line {table.line_num} comes a {error}."

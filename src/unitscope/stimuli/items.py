@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
+from jaxtyping import Int
 
 from unitscope.errors import BadInput
 
@@ -40,10 +43,15 @@ class Unreadable(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image by its name. `uri` is printable and the same on every machine; `label` is None where none is known."""
+    """One image by its name. `uri` is printable and the same on every machine; `label` is None where none is known.
+
+    `photograph` names the photograph that the image was cut from, None where the image is one by itself. Crops of one
+    photograph are no independent observations: no test and no interval takes them as such.
+    """
 
     uri: str
     label: str | None = None
+    photograph: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +87,11 @@ class Images:
         return tuple(sorted({item.label for item in self.items if item.label is not None}))
 
     @cached_property
+    def photographs(self) -> Int[np.ndarray, " image"]:
+        """The number of the photograph that each image shows, or was cut from."""
+        return number_photographs([(item.uri, item.photograph) for item in self.items])
+
+    @cached_property
     def fingerprint(self) -> str:
         """Sha256 (hex) over name, label and number of bytes of every image, in order; wherever the set lies.
 
@@ -94,6 +107,21 @@ class Images:
     def __repr__(self) -> str:
         labels = f", {len(self.labels)} labels" if self.labels else ""
         return f"Images({len(self)} images{labels}, source={self.source!r}{', ' + self.note if self.note else ''})"
+
+
+def number_photographs(images: Iterable[tuple[str, str | None]]) -> Int[np.ndarray, " image"]:
+    """The same number for images, (uri, photograph) each, that are of one photograph; 0, 1 ... by first appearance.
+
+    An image without a photograph's name is one by itself. Records of the demonstration set that were made before these
+    names were kept tell it by the form of their uris.
+    """
+    numbers: dict[str, int] = {}
+    found = []
+    for uri, photograph in images:
+        builtin = re.match(r"(builtin:\w+)/\d+\?box=", uri)
+        name = photograph or (builtin[1] if builtin else "")
+        found.append(numbers.setdefault(f"photograph {name}" if name else f"image {uri}", len(numbers)))
+    return np.array(found, dtype=np.int64)
 
 
 def digest(data: bytes) -> str:

@@ -28,17 +28,19 @@ def permutation_p(
     Args:
         value: the statistic of each unit as it is.
         under: the same under permutations.
-        tail: "above", "below", or "both", which is twice the smaller of the two, at most 1.
+        tail: "above", "below", or "both": as far from the mean of all of them.
         every: `under` holds every permutation once, that which is given too; then p is r / n.
 
     NaN for a value that is NaN.
     """
-    slack = EQUAL * np.maximum(1, np.abs(value))[:, None]
     added, count = (0, under.shape[1]) if every else (1, under.shape[1] + 1)
-    above = (added + (under >= value[:, None] - slack).sum(1)) / count
-    below = (added + (under <= value[:, None] + slack).sum(1)) / count
-    p = {"above": above, "below": below, "both": np.minimum(1, 2 * np.minimum(above, below))}[tail]
-    return np.where(np.isfinite(value), p, np.nan)
+    if tail == "both":
+        middle = (added * value + under.sum(1)) / count
+        value, under = np.abs(value - middle), np.abs(under - middle[:, None])
+    sign = -1 if tail == "below" else 1
+    slack = EQUAL * np.maximum(1, np.abs(value))
+    reached = (sign * under >= (sign * value - slack)[:, None]).sum(1)
+    return np.where(np.isfinite(value), (added + reached) / count, np.nan)
 
 
 def false_discovery(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:

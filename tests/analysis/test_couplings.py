@@ -20,6 +20,7 @@ from unitscope.analysis.couplings import (
     signed_similarity,
     similarity,
     strongest_pairs,
+    without_strengths,
 )
 
 ANGLES = np.repeat([0.0, 45.0, 90.0, 135.0], 5)
@@ -56,33 +57,55 @@ def test_the_order_that_was_found_counts_among_the_permutations() -> None:
     assert each["p"].min() == pytest.approx(1 / 20)
 
 
-def test_without_columns_p_is_uniform() -> None:
-    generator = np.random.default_rng(1)
-    filters = gabors(ANGLES)
-    found: dict[str, list[float]] = {"T1": [], "T2": [], "T3": [], "T4": []}
-    for _ in range(60):
-        mixed = columns(generator)[:4][:, generator.permutation(len(ANGLES))]
-        whole, _ = coupling_tests(filters, mixed, generator=generator, permutations=199)
-        for test, p in zip(whole["test"], whole["p"], strict=True):
-            found[test].append(p)
-    for test, values in found.items():
-        assert stats.kstest(values, "uniform").pvalue > 0.005, test
+def test_one_kind_of_filter_that_all_read_twice_as_strongly_is_not_found() -> None:
+    """Which channels are read is not which are read together."""
+    generator = np.random.default_rng(5)
+    plain = generator.standard_normal((12, len(ANGLES)))
+    doubled = plain * np.where(ANGLES == 45, 2.0, 1.0) * generator.uniform(0.5, 2, (12, 1))
+    tables = [coupling_tests(gabors(ANGLES), a, generator=np.random.default_rng(0), permutations=199)
+              for a in (plain, doubled)]  # fmt: skip
+    for one, other in zip(*tables, strict=True):
+        np.testing.assert_allclose(one["p"], other["p"], rtol=1e-9)
+        np.testing.assert_allclose(one["value"], other["value"], rtol=1e-9)
+
+
+def test_the_tests_are_two_sided() -> None:
+    """Units that read each orientation once: what is read together is not similar."""
+    generator = np.random.default_rng(6)
+    apart = np.array([[1.0 if k % 5 == u % 5 else 0.2 for k in range(len(ANGLES))] for u in range(30)])
+    apart *= np.exp(0.1 * generator.standard_normal(apart.shape)) * generator.choice([-1, 1], apart.shape)
+    whole, _ = coupling_tests(gabors(ANGLES), apart, generator=generator, permutations=999)
+    first = whole.set_index("test").loc["T1"]
+    assert first["z"] < -2
+    assert first["p"] < 0.05
+
+
+def test_couplings_of_zero_are_left_out() -> None:
+    """Two groups of channels, each read by half of the units: what a unit cannot read says nothing."""
+    generator = np.random.default_rng(7)
+    coupling = generator.standard_normal((8, 6))
+    coupling[:4, 3:] = coupling[4:, :3] = 0
+    z = without_strengths(coupling)
+    np.testing.assert_array_equal(np.isnan(z), coupling == 0)
+    np.testing.assert_allclose(z[:4, :3], without_strengths(coupling[:4, :3]), atol=1e-9)
 
 
 def slow(pairs: Coupling, order: tuple[int, ...]) -> list[list[float]]:
     """T1 to T4 of each unit as they are defined, pair by pair."""
     rows = []
     s, c = pairs.similarity[np.ix_(order, order)], pairs.signed[np.ix_(order, order)]
-    z = np.asarray(pairs.orientation)[list(order)]
+    angles = np.asarray(pairs.orientation)[list(order)]
     both = list(combinations(range(len(order)), 2))
-    for a in pairs.coupling:
-        weight = [abs(a[k] * a[m]) for k, m in both]
+    logs = np.log(np.abs(pairs.coupling))
+    rest = logs - logs.mean(1, keepdims=True) - logs.mean(0, keepdims=True) + logs.mean()
+    for a, z in zip(pairs.coupling, rest / rest.std(0), strict=True):
         similar = [s[k, m] for k, m in both]
-        top = sorted(range(len(both)), key=lambda i: -weight[i])[:5]
+        b = np.sign(a) * np.exp(z)
+        top = sorted(range(len(both)), key=lambda i: -sum(z[list(both[i])]))[:5]
         rows.append([
-            np.dot(weight, similar) / sum(weight),
-            stats.pearsonr([a[k] * a[m] for k, m in both], [c[k, m] for k, m in both]).statistic,
-            abs((np.abs(a) * z).sum()) / (np.abs(a) * np.abs(z)).sum(),
+            np.cov([z[k] * z[m] for k, m in both], similar, ddof=0)[0, 1] / np.std(similar),
+            stats.pearsonr([b[k] * b[m] for k, m in both], [c[k, m] for k, m in both]).statistic,
+            abs((np.exp(z) * angles).sum()) / (np.exp(z) * np.abs(angles)).sum(),
             np.mean([similar[i] for i in top]) - np.mean(similar),
         ])  # fmt: skip
     return np.array(rows).T.tolist()

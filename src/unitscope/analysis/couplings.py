@@ -1,8 +1,12 @@
 """Are similar filters coupled more strongly than chance? Four tests by permutation (methods 4; after kobayashi2020).
 
-A unit p is coupled to the channels k that it reads by a[p, k], the strongest tap of its kernels. All tests compare with
-the same number under permuted labels of the filters. One permutation serves all units: channels that every unit reads
-strongly would otherwise count as evidence once for each unit.
+A unit p is coupled to the channels k that it reads by a[p, k], the strongest tap of its kernels. Which channels are
+read at all is one question, which are read together another. If all units read one kind of filter twice as strongly,
+then the strongest pairs of every unit are similar, and yet no unit has selected them together. So the strength of each
+unit and of each channel is taken out first: of log |a| remains z, what a unit reads more or less than its own and the
+channel's strength would have it, in standard deviations of the channel. All tests compare with the same number under
+permuted labels of the filters. One permutation serves all units: channels that every unit reads strongly would
+otherwise count as evidence once for each unit.
 """
 
 from __future__ import annotations
@@ -17,17 +21,17 @@ import numpy as np
 
 from unitscope.errors import BadInput
 from unitscope.record import Record, open_record, write_table
-from unitscope.resampling import false_discovery
+from unitscope.resampling import false_discovery, permutation_p
 
 if TYPE_CHECKING:
     import pandas
     from jaxtyping import Bool, Float, Int
 
 TESTS = {
-    "T1": "strongly coupled pairs are similar: mean similarity of pairs, weighted by |a a'|",
-    "T2": "of equal sign where similar: correlation of a a' with the signed similarity",
-    "T3": "one orientation: resultant of the orientations of the filters, weighted by |a| and their selectivity",
-    "T4": "the strongest pairs: mean similarity of the five most coupled pairs, less that of all pairs",
+    "T1": "what is read together is similar: covariance of z z' with the standardized similarity, over all pairs",
+    "T2": "of equal sign where similar: correlation of products, of sign(a) exp(z), with the signed similarity",
+    "T3": "one orientation: resultant of the orientations of the filters, weighted by exp(z) and their selectivity",
+    "T4": "the strongest pairs: mean similarity of the five pairs of largest z + z', less that of all pairs",
 }
 PERMUTATIONS = 10_000
 PAIRS = 5
@@ -39,6 +43,9 @@ DEGENERATE = 1e-3
 SHIFT = 2
 """Two filters are as similar as at the best of all shifts up to this many pixels."""
 
+SWEEPS = 20
+"""Where couplings are missing, strengths of units and channels are taken out in turn, so often."""
+
 CHUNK = 500
 """Permutations at once."""
 
@@ -47,11 +54,13 @@ CHUNK = 500
 class Coupling:
     """Filters of the channels that are read, and how strongly each unit is coupled to each of them.
 
-    `similarity` [mid mid] is between 0 and 1, whatever the phase; `signed` [mid mid] the plain correlation;
-    `orientation` [mid] holds complex numbers: twice the angle of the bars, and as length how selective the filter is.
+    `relative` [unit mid]: z, the strengths of unit and channel taken out, NaN where a coupling is 0; `similarity`
+    [mid mid] is between 0 and 1, whatever the phase; `signed` [mid mid] the plain correlation; `orientation` [mid]
+    holds complex numbers: twice the angle of the bars, and as length how selective the filter is.
     """
 
     coupling: Float[np.ndarray, "unit mid"]
+    relative: Float[np.ndarray, "unit mid"]
     similarity: Float[np.ndarray, "mid mid"]
     signed: Float[np.ndarray, "mid mid"]
     orientation: Any
@@ -66,7 +75,27 @@ def coupling_of(
     alive = norm[norm > 0]
     kept = norm > (DEGENERATE * np.median(alive) if len(alive) else 0)
     filters = basis[kept]
-    return Coupling(coupling[:, kept], similarity(filters), signed_similarity(filters), orientations(filters), kept)
+    own = coupling[:, kept]
+    alike = similarity(filters), signed_similarity(filters), orientations(filters)
+    return Coupling(own, without_strengths(own), *alike, kept)
+
+
+def without_strengths(coupling: Float[np.ndarray, "unit mid"]) -> Float[np.ndarray, "unit mid"]:
+    """z: log |a| less what unit and channel have in common with all others, over the channel's standard deviation.
+
+    A coupling of 0 is left out: NaN. A channel whose couplings differ by their units' strengths only has 0.
+    """
+    import warnings
+
+    read = coupling != 0
+    z = np.where(read, np.log(np.where(read, np.abs(coupling), 1)), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of units that read nothing, and channels nobody reads
+        for _ in range(SWEEPS if not read.all() else 1):
+            z = z - np.nanmean(z, 1, keepdims=True)
+            z = z - np.nanmean(z, 0, keepdims=True)
+        spread = np.nanstd(z, 0, keepdims=True)
+    return np.where(read, np.divide(z, spread, out=np.zeros_like(z), where=spread > 1e-9), np.nan)
 
 
 def signed_similarity(filters: Float[np.ndarray, "mid color height width"]) -> Float[np.ndarray, "mid mid"]:
@@ -129,10 +158,10 @@ def coupling_tests(
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """T1 to T4 of one convolution: a table of all units together, and a table with a row per unit and test.
 
-    Columns `test`, `value`, `chance` (mean under permutation), `z` and `p` (one-sided, (1 + as extreme) / (1 + all));
-    per unit also `q`, Benjamini and Hochberg's, over the units of a test. Together: the mean over units, `units`, and
-    `significant`, the share of units with q < 0.05. A unit that reads fewer than three of the filters is undefined:
-    null. Filters of less than a thousandth of the median norm are left out.
+    Columns `test`, `value`, `chance` (mean under permutation), `z` and `p` (two-sided: the share of permutations as
+    far from their mean); per unit also `q`, Benjamini and Hochberg's, over the units of a test. Together: the mean over
+    units, `units`, and `significant`, the share of units with q < 0.05. A unit that reads fewer than three of the
+    filters is undefined: null. Filters of less than a thousandth of the median norm are left out.
     """
     import pandas
 
@@ -167,40 +196,55 @@ Statistic = Callable[[Coupling, "np.ndarray"], "np.ndarray"]
 
 
 def pair_similarity(pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]) -> Float[np.ndarray, "unit p"]:
-    """T1: sum of |a_k a_l| s_kl over k != l, divided by that of |a_k a_l|."""
-    a = np.abs(pairs.coupling)
-    total = a.sum(1) ** 2 - (a**2).sum(1)
-    return _ratio(_quadratic(a, _hollow(pairs.similarity), orders), total[:, None])
+    """T1: covariance of z_k z_l with the similarity of the filters k and l, in its standard deviations, over all pairs.
+
+    The mean over units is Mantel's statistic for the correlation of channels over units, but for a factor that
+    permutations leave.
+    """
+    return _pair_covariance(np.nan_to_num(pairs.relative), _hollow(pairs.similarity), orders)[0]
 
 
 def sign_agreement(pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]) -> Float[np.ndarray, "unit p"]:
-    """T2: Pearson correlation of a_k a_l with the signed correlation of the filters k and l, over all pairs."""
-    a, signed = pairs.coupling, _hollow(pairs.signed)
-    count = len(signed) * (len(signed) - 1)
-    sums, squares = a.sum(1) ** 2 - (a**2).sum(1), (a**2).sum(1) ** 2 - (a**4).sum(1)
-    spread = np.sqrt(np.maximum(squares / max(count, 1) - (sums / max(count, 1)) ** 2, 0))
-    mean, deviation = signed.sum() / max(count, 1), 0.0
-    if count:
-        deviation = np.sqrt(max((signed**2).sum() / count - mean**2, 0))
-    both = _quadratic(a, signed, orders) / max(count, 1)
-    return _ratio(both - (sums / max(count, 1) * mean)[:, None], (spread * deviation)[:, None])
+    """T2: Pearson correlation of b_k b_l, b = sign(a) exp(z), with the signed correlation of the filters k and l."""
+    covariance, spread = _pair_covariance(np.sign(pairs.coupling) * _weights(pairs), _hollow(pairs.signed), orders)
+    return _ratio(covariance, spread)
+
+
+def _weights(pairs: Coupling) -> Float[np.ndarray, "unit mid"]:
+    """exp(z), 0 where a coupling is 0."""
+    return np.nan_to_num(np.exp(pairs.relative))
+
+
+def _pair_covariance(
+    b: Float[np.ndarray, "unit mid"], alike: Float[np.ndarray, "mid mid"], orders: Int[np.ndarray, "permutation mid"]
+) -> tuple[Float[np.ndarray, "unit p"], Float[np.ndarray, "unit 1"]]:
+    """Covariance of b_k b_l with a hollow matrix, standardized, over all pairs k != l, the matrix's labels permuted;
+    and the standard deviation of b_k b_l.
+    """
+    count = max(len(alike) * (len(alike) - 1), 1)
+    mean, squares = (b.sum(1) ** 2 - (b**2).sum(1)) / count, ((b**2).sum(1) ** 2 - (b**4).sum(1)) / count
+    middle = alike.sum() / count
+    deviation = np.sqrt(max((alike**2).sum() / count - middle**2, 0))
+    covariance = _quadratic(b, alike, orders) / count - (mean * middle)[:, None]
+    return _ratio(covariance, np.array(deviation)), np.sqrt(np.maximum(squares - mean**2, 0))[:, None]
 
 
 def orientation_concentration(
     pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]
 ) -> Float[np.ndarray, "unit p"]:
-    """T3: |sum of |a_k| g_k exp(2i theta_k)|, divided by the sum of |a_k| g_k."""
-    a, z = np.abs(pairs.coupling), np.asarray(pairs.orientation)[orders].T
-    return _ratio(np.abs(a @ z), a @ np.abs(z))
+    """T3: |sum of w_k g_k exp(2i theta_k)|, divided by the sum of w_k g_k; w = exp(z)."""
+    w, z = _weights(pairs), np.asarray(pairs.orientation)[orders].T
+    return _ratio(np.abs(w @ z), w @ np.abs(z))
 
 
 def strongest_pairs(pairs: Coupling, orders: Int[np.ndarray, "permutation mid"]) -> Float[np.ndarray, "unit p"]:
-    """T4: mean similarity of the five pairs of largest |a_k a_l|, less that of all pairs."""
+    """T4: mean similarity of the five pairs of largest z_k + z_l, less that of all pairs."""
     count = len(pairs.similarity)
     first, second = np.triu_indices(count, 1)
     if not len(first):
         return np.full((len(pairs.coupling), len(orders)), np.nan)
-    strength = np.abs(pairs.coupling[:, first] * pairs.coupling[:, second])
+    read = np.where(np.isfinite(pairs.relative), pairs.relative, -np.inf)
+    strength = read[:, first] + read[:, second]
     top = np.argsort(-strength, 1, kind="stable")[:, :PAIRS]
     of_all = pairs.similarity[first, second].mean()
     rows = [pairs.similarity[orders[:, first[t]], orders[:, second[t]]].mean(1) for t in top]
@@ -245,11 +289,10 @@ def _ratio(value: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def _against(value: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p and z of each value against its row of values under permutation; what ties up to rounding counts as extreme."""
-    reached = (under >= value[:, None] - 1e-12 * np.maximum(1, np.abs(value))[:, None]).sum(1)
+    """p and z of each value against its row of values under permutation."""
     spread = under.std(1)
     z = np.divide(value - under.mean(1), spread, out=np.full(len(value), np.nan), where=spread > 1e-12)
-    return np.where(np.isfinite(value), (1 + reached) / (1 + under.shape[1]), np.nan), z
+    return permutation_p(value, under, tail="both"), z
 
 
 def couplings(

@@ -56,7 +56,22 @@ def test_a_folder_is_sorted_by_path_and_labeled_by_its_first_sub_folder(tmp_path
 
 def test_what_is_no_image_or_hidden_is_left_out(tmp_path):
     fill(tmp_path, ["a.jpg", ".b.jpg", ".cache/c.jpg", "notes.txt", "jpg", "._a.jpg", "d.jpg.txt", ".jpg"])
-    assert uris(open_images(tmp_path)) == ["a.jpg"]
+    images = open_images(tmp_path)
+    assert uris(images) == ["a.jpg"]
+    assert images.note == "left out: 2 .txt, 1 without an ending"
+    assert repr(images).endswith(", left out: 2 .txt, 1 without an ending)")
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_counted(tmp_path):
+    fill(tmp_path, ["a.jpg", *(f"IMG_{i}.HEIC" for i in range(5)), "d/x.dng", "d/b.png", "list.csv", "e.psd"])
+    assert open_images(tmp_path).note == (
+        "left out: 5 .heic, 1 .dng, 1 .psd (pictures of a kind that is not read: convert them to JPEG or PNG), 1 .csv"
+    )
+    fill(tmp_path / "alone", ["x.heic"])
+    with pytest.raises(
+        BadInput, match=r"1 file \(1 \.heic\)\. Of these, \.heic are pictures of a kind that is not read"
+    ):
+        open_images(tmp_path / "alone")
 
 
 def test_the_order_does_not_depend_on_the_order_on_disk(tmp_path, monkeypatch):
@@ -196,7 +211,7 @@ def test_a_folder_without_images_tells_what_it_holds(tmp_path):
     with pytest.raises(BadInput, match=r"no image in .*: it is empty, or everything in it is hidden\. Images end in"):
         open_images(tmp_path)
     fill(tmp_path, ["a.txt", "b.txt", "c.csv", "sub/README"])
-    with pytest.raises(BadInput, match=r"no image in .*: 4 files \(2 \.txt, 1 \.csv, 1 no ending\)"):
+    with pytest.raises(BadInput, match=r"no image in .*: 4 files \(2 \.txt, 1 \.csv, 1 without an ending\)"):
         open_images(tmp_path)
 
 
@@ -315,7 +330,7 @@ def test_shards_give_labels_from_folders_and_keep_the_order_of_the_tar(tmp_path)
     items = (
         Item("t-0.tar//x.jpg", None),
         Item("t-0.tar//train/cat/y.png", "cat"),
-        Item("t-0.tar//../up.jpg", ".."),
+        Item("t-0.tar//../up.jpg", None),
         Item("t-1.tar//./dog/b.jpg", "dog"),
         Item("t-1.tar//cat/a.jpg", "cat"),
     )
@@ -333,7 +348,110 @@ def test_webdataset_labels_stand_beside_the_image(tmp_path):
         tmp_path / "w.tar",
         {"d/007.cls": b"3\n", "d/007.jpg": b"a", "d/008.seg.png": b"b", "d/008.cls": b" owl ", "d/009.jpg": b"c"},
     )
-    assert [item.label for item in open_images(path)] == ["3", "owl", "d"]
+    images = open_images(path)
+    assert [(item.uri, item.label) for item in images] == [("w.tar//d/007.jpg", "3"), ("w.tar//d/009.jpg", "d")]
+    assert images.note == "left out: 1 masks and other parts of pictures"
+
+
+@pytest.mark.parametrize(
+    ("members", "labels"),
+    [
+        ({"s.0.png": "", "s.0.cls": "a", "s.1.png": "", "s.1.cls": "b"}, {"s.0": "a", "s.1": "b"}),
+        ({"s.0.png": "", "s.0.cls": "a", "s.1.png": ""}, {"s.0": "a", "s.1": None}),
+        ({"s.0.png": "", "s.1.png": "", "s.cls": "a", "s.1.cls": "b"}, {"s.0": "a", "s.1": "b"}),
+        ({"1.left.jpg": "", "1.right.jpg": "", "1.cls": "7"}, {"1.left": "7", "1.right": "7"}),
+        ({"1.jpg": "", "1.seg.png": "", "1.depth.png": "", "1.edited.jpg": "", "1.cls": "7"}, {"1": "7"}),
+        ({"1.rgb.png": "", "1.mask.png": "", "1.cls": "7"}, {"1.rgb": "7"}),
+        ({"1.jpg": "", "1.json": '{"label": 3, "caption": "x"}'}, {"1": "3"}),
+        ({"1.jpg": "", "1.json": '{"class": "owl"}', "1.txt": "an owl on a tree"}, {"1": "owl"}),
+        ({"1.jpg": "", "1.json": '{"label": 3}', "1.cls": "4"}, {"1": "4"}),
+        ({"1.jpg": "", "1.cls.txt": "owl"}, {"1": "owl"}),
+        ({"1.jpg": "", "1.json": "[" * 100_000}, {"1": None}),
+        ({"1.jpg": "", "1.json": '{"label": true, "cls": [1]}'}, {"1": None}),
+        ({"1.jpg": "", "1.json": "not JSON", "1.txt": "a caption"}, {"1": None}),
+        ({"d/v1.2/n01.5.JPEG": "", "d/v1.2/n01.5.cls": "1", "d/v1.cls": "9"}, {"d/v1.2/n01.5": "1"}),
+        ({"d/v1.2/a.jpg": "", "d/v1.cls": "9"}, {"d/v1.2/a": "v1.2"}),
+        ({"1.jpg": "", "1.cls": "x" * (1 << 21)}, {"1": None}),
+        ({"1.jpg": "", "1.cls": " \n"}, {"1": None}),
+    ],
+)  # fmt: skip
+def test_labels_are_found_by_the_longest_stem_and_parts_are_no_pictures(tmp_path, members, labels):
+    path = tar(tmp_path / "w.tar", {name: text.encode() for name, text in members.items()})
+    found = {item.uri.removeprefix("w.tar//").rpartition(".")[0]: item.label for item in open_images(path)}
+    assert found == labels
+
+
+def test_what_is_left_out_of_shards_is_counted_over_all(tmp_path):
+    tar(tmp_path / "a.tar", {"1.jpg": b"", "1.txt": b"", "1.json": b"{}", ".x.jpg": b"", "2.heic": b""})
+    tar(tmp_path / "b.tar", {"3.jpg": b"", "3.seg.png": b"", "3.txt": b"", "4.heic": b""})
+    fill(tmp_path, ["c.tar.gz", "c.parquet", "read.me"])
+    images = open_images(tmp_path)
+    assert uris(images) == ["a.tar//1.jpg", "b.tar//3.jpg"]
+    assert images.note == (
+        "left out: 2 .heic (pictures of a kind that is not read: convert them to JPEG or PNG), "
+        "1 masks and other parts of pictures, 2 .txt, 1 .gz, 1 .me, 1 .parquet"
+    )
+    with pytest.raises(BadInput, match=r"no member's name ends like an image's \(left out: 1 \.heic"):
+        open_images(tar(tmp_path / "h.tar", {"1.heic": b""}))
+
+
+def header_of(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member's header with any size, a negative one, too."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def records(facts: dict[str, str]) -> bytes:
+    """The body of a pax header."""
+    body = b""
+    for name, value in facts.items():
+        line = f" {name}={value}\n".encode()
+        length = len(line) + 1
+        while len(str(length)) + len(line) != length:
+            length = len(str(length)) + len(line)
+        body += str(length).encode() + line
+    return body
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+BACK = padded(records({"size": "-1024"}))
+
+HOSTILE = {
+    "backward": header_of("p", 12, tarfile.XHDTYPE) + BACK + header_of("x.jpg", 0),
+    "negative": header_of("x.jpg", -512),
+    "long name of less than nothing": header_of("x.jpg", -512, tarfile.GNUTYPE_LONGNAME),
+    "huge facts": header_of("p", 2 << 20, tarfile.XHDTYPE) + bytes(2 << 20) + header_of("x.jpg", 0),
+    "huge global facts": header_of("p", 2 << 20, tarfile.XGLTYPE) + bytes(2 << 20) + header_of("x.jpg", 0),
+    "names of names": header_of("x", 1, tarfile.GNUTYPE_LONGNAME) * 5000 + header_of("x.jpg", 0),
+    "larger than any disk": header_of("x.jpg", 1 << 70),
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_tar_that_was_made_to_harm_is_told(tmp_path, data):
+    (tmp_path / "h.tar").write_bytes(data + bytes(1024))
+    with pytest.raises(BadInput, match=r"h\.tar (cannot be read as a tar file|is damaged or cut off)|no image in"):
+        open_images(tmp_path / "h.tar")
+
+
+def test_names_that_leave_the_tar_are_names_and_devices_are_left_out(tmp_path):
+    path = tmp_path / "o.tar"
+    with tarfile.open(path, "w") as file:
+        for name, kind in (("../../etc/x.jpg", tarfile.REGTYPE), ("/etc/y.jpg", tarfile.REGTYPE),
+                           ("d.jpg", tarfile.CHRTYPE), ("p.jpg", tarfile.FIFOTYPE), ("s.jpg", tarfile.SYMTYPE),
+                           ("a/" * 2000 + "z.jpg", tarfile.REGTYPE)):  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            member.size = 4 if kind == tarfile.REGTYPE else 0
+            file.addfile(member, io.BytesIO(b"data"))
+    images = open_images(path)
+    assert [item.label for item in images] == ["etc", "etc", "a"]
+    assert [images.bytes(i) for i in range(3)] == [b"data"] * 3
+    assert images.note == "left out: 3 links and devices"
 
 
 def test_many_small_tar_oddities(tmp_path):

@@ -74,7 +74,7 @@ def reproduce(
     study = Study(list(networks), records, titles, places, opened, to, tell)
     for part in PARTS:
         part(study)
-    where = f"{', '.join(titles)}; {len(opened):,} images ({opened.note or opened.source})"
+    where = f"{', '.join(titles)}; {len(opened):,} images ({opened.source}{'; ' + opened.note if opened.note else ''})"
     report = Report(
         paper="kobayashi2020",
         title="Kobayashi & Shouno (2020): interpretation of ResNet by preferred stimuli in receptive fields",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unitscope.errors import BadInput, few
 from unitscope.stimuli.items import BYTE_LIMIT, SUFFIXES, Images, Item, Unreadable, is_image, path_of, uri_of
+from unitscope.stimuli.omissions import FOREIGN, describe_omissions, endings_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def why(error: OSError, path: str) -> str:
 def images_of_folder(folder: str) -> Images:
     """All images below a folder, sorted by their POSIX path (as bytes), labeled by the first sub-folder.
 
-    Files count by their ending (SUFFIXES); names that begin with a dot, and folders of such names, are left out. Links
+    Files count by their ending (SUFFIXES); the note says how many others there are, by ending. Names that begin with a
+    dot, and folders of such names, are passed over. Links
     are followed, each folder is entered once (by its own name rather than a link's), so loops end. A dangling link
     named like an image is an image that cannot be read. Raises BadInput where there is no image, or where a folder
     cannot be listed.
@@ -60,7 +61,10 @@ def images_of_folder(folder: str) -> Images:
     if not images:
         raise BadInput(no_image_story(folder, paths))
     items = tuple(Item(uri_of(path), label_of(path)) for path, _ in images)
-    return Images(items, [size for _, size in images], Files(folder, [item.uri for item in items]), uri_of(folder))
+    note = describe_omissions(endings_of(path for path in paths if not is_image(path.rpartition("/")[2])))
+    return Images(
+        items, [size for _, size in images], Files(folder, [item.uri for item in items]), uri_of(folder), note
+    )
 
 
 def label_of(path: str) -> str | None:
@@ -127,8 +131,10 @@ def no_image_story(folder: str, paths: list[str]) -> str:
     """What lies in a folder in which no image was found."""
     story = f"no image in {uri_of(folder)}: "
     if paths:
-        endings = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in paths)
+        endings = endings_of(paths)
         story += f"{len(paths)} file{'s'[: len(paths) != 1]} ({few(f'{n} {e}' for e, n in endings.most_common())})."
+        if FOREIGN & endings.keys():
+            story += f" Of these, {few(sorted(FOREIGN & endings.keys()))} are pictures of a kind that is not read."
     else:
         story += "it is empty, or everything in it is hidden."
     return story + f" Images end in {few(sorted(SUFFIXES), most=len(SUFFIXES))}."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
 
@@ -15,6 +15,7 @@ from unitscope.stimuli.columns import images_of_parquet
 from unitscope.stimuli.drawn import NOTE, Drawn
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
+from unitscope.stimuli.omissions import describe_omissions, endings_of
 from unitscope.stimuli.shards import images_of_shards
 
 __all__ = ["Images", "Item", "Source", "Unreadable", "chosen", "digest", "open_images", "reopen", "reordered"]
@@ -71,7 +72,8 @@ def images_in(folder: str) -> Images:
     if not any(is_image(name) or os.path.isdir(os.path.join(folder, name)) for name in names):
         for ending in (".tar", ".parquet"):
             if archives := [os.path.join(folder, name) for name in names if name.lower().endswith(ending)]:
-                return images_of_archives(archives, folder)
+                beside = endings_of(name for name in names if os.path.join(folder, name) not in set(archives))
+                return images_of_archives(archives, folder, beside=beside)
     return images_of_folder(folder)
 
 
@@ -85,11 +87,16 @@ def images_of_file(path: str) -> Images:
     return image_alone(path) if is_image(name) else images_of_list(path)
 
 
-def images_of_archives(paths: Sequence[str], source: str | list[str]) -> Images:
-    """The images of tar files, or of Parquet files. Raises BadInput where a path is neither."""
+def images_of_archives(
+    paths: Sequence[str], source: str | list[str], *, beside: Mapping[str, int] | None = None
+) -> Images:
+    """The images of tar files, or of Parquet files, with the endings of what lies `beside` them and is left out.
+
+    Raises BadInput where a path is neither.
+    """
     if all(path.lower().endswith(".parquet") for path in paths):
-        return images_of_parquet(paths, source)
-    return images_of_shards(tar_files(paths), source)
+        return replace(images_of_parquet(paths, source), note=describe_omissions(beside or {}))
+    return images_of_shards(tar_files(paths), source, beside=beside)
 
 
 def shards_of(paths: list[str]) -> Images:

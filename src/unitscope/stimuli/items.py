@@ -59,8 +59,9 @@ class Images:
     """An ordered set of images: item i has the name `items[i].uri`, and `bytes(i)` is the encoded file.
 
     `source` is what `open_images` was given, as an absolute path (in `uri_of`'s form), or several; `note` says what a
-    reader of results must know about the set ("" for an ordinary one). `sizes[i]` is the number of bytes when the set
-    was opened, -1 where that is unknown. `reader(i)` gives the bytes and raises Unreadable.
+    reader of results must know about the set, such as what was left out of it ("" where there is nothing to know).
+    `sizes[i]` is the number of bytes when the set was opened, -1 where that is unknown. `reader(i)` gives the bytes and
+    raises Unreadable.
     """
 
     items: tuple[Item, ...]

@@ -1,13 +1,14 @@
 """Images inside tar files: read by offset from an index made once; members are never extracted.
 
-A member is labeled by the text of its WebDataset neighbor `.cls`, where there is one, else by the folder it lies in.
+A picture is labeled by its WebDataset neighbor (see samples.py), where there is one, else by the folder it lies in.
 """
 
 from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,7 +17,12 @@ import numpy as np
 
 from unitscope.errors import BadInput
 from unitscope.stimuli.folders import why
-from unitscope.stimuli.items import BYTE_LIMIT, Images, Item, Unreadable, is_image, uri_of
+from unitscope.stimuli.items import BYTE_LIMIT, Images, Item, Unreadable, uri_of
+from unitscope.stimuli.omissions import LINKS, MASKS, describe_omissions, endings_of
+from unitscope.stimuli.samples import LABEL_LIMIT, find_label, hidden, is_label, split_images
+
+HEADER_LIMIT = 1 << 20
+"""A member whose name and further facts take more bytes makes a tar file one that is not read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +64,31 @@ class Member(NamedTuple):
     length: int
 
 
-def images_of_shards(paths: Sequence[str], source: str | list[str]) -> Images:
+def images_of_shards(
+    paths: Sequence[str], source: str | list[str], *, beside: Mapping[str, int] | None = None
+) -> Images:
     """The images of tar files: shards sorted by path, members in the order of the tar; uri `SHARD.tar//MEMBER`.
 
-    Raises BadInput where a file is no plain tar, is cut off, or where there is no image in any.
+    `beside` are endings of files that lie beside the shards and are left out. Raises BadInput where a file is no plain
+    tar, is cut off, or where there is no image in any.
     """
     paths = sorted(set(paths), key=os.fsencode)
     root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    indices = [index(path, *version(path)) for path in paths]
+    found = [index(path, *version(path)) for path in paths]
+    indices, left_out = [members for members, _ in found], sum((Counter(o) for _, o in found), Counter(beside or {}))
     items = tuple(
         Item(f"{uri_of(os.path.relpath(path, root))}//{uri_of(member.name)}", member.label)
         for path, members in zip(paths, indices, strict=True)
         for member in members
     )
     if not items:
-        raise BadInput(f"no image in {', '.join(map(uri_of, paths[:3]))}: no member's name ends like an image's.")
+        told = f" ({describe_omissions(left_out)})" if left_out else ""
+        raise BadInput(f"no image in {', '.join(map(uri_of, paths[:3]))}: no member's name ends like an image's{told}.")
     places = [(number, m.offset, m.length) for number, members in enumerate(indices) for m in members]
     shards, offsets, lengths = np.array(places, np.int64).T
     source = uri_of(source) if isinstance(source, str) else [uri_of(path) for path in source]
-    return Images(items, lengths.tolist(), Members(paths, shards, offsets, lengths), source)
+    note = describe_omissions(left_out)
+    return Images(items, lengths.tolist(), Members(paths, shards, offsets, lengths), source, note)
 
 
 def version(path: str) -> tuple[int, int]:
@@ -85,27 +97,62 @@ def version(path: str) -> tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
+class Header(tarfile.TarInfo):
+    """A member's header. One that announces more than a name and a few facts, or less than nothing, is refused before
+    that is read.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in EXTENDED and header.size > HEADER_LIMIT):
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
+
+
+EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+)  # fmt: skip
+"""Types of headers that hold facts of the member after them."""
+
+
 @lru_cache(maxsize=4096)
-def index(path: str, size: int, time: int) -> tuple[Member, ...]:  # noqa: ARG001  (time is part of the cache's key)
-    """The images of one tar file, in its order. A name that comes twice stands for its last place, as in unpacking."""
+def index(path: str, size: int, time: int) -> tuple[tuple[Member, ...], Mapping[str, int]]:  # noqa: ARG001  (time is part of the cache's key)
+    """The images of one tar file, in its order, and what was left out of it, by ending. A name that comes twice stands
+    for its last place, as in unpacking.
+    """
     places: dict[str, tuple[int, int]] = {}
+    links, end = 0, 0
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=Header) as tar:
             for member in tar:
+                if member.size < 0 or tar.offset <= end:
+                    raise tarfile.ReadError(f"a member of {member.size:,} bytes")
+                end = tar.offset
                 if member.islnk() and member.linkname in places:
                     places[member.name] = places[member.linkname]
                 elif member.isreg() and not member.issparse():
                     places[member.name] = (member.offset_data, member.size)
-            end = tar.offset
-    except (tarfile.TarError, OSError) as error:
+                else:
+                    links += not member.isdir() and not hidden(member.name)
+    except BadInput:
+        raise
+    except Exception as error:  # a broken tar raises anything
         raise BadInput(f"{uri_of(path)} {broken_story(path, error)}") from None
     check_end(path, end, size)
-    classes = {key(name): place for name, place in places.items() if name.endswith(".cls")}
-    return tuple(
-        Member(name, label_of(path, name, classes), *place)
-        for name, place in places.items()
-        if is_image(name.rpartition("/")[2]) and not hidden(name)
-    )
+    pictures, masks = split_images(places)
+
+    def read_label(name: str) -> bytes:
+        offset, length = places[name]
+        return read_part(path, offset, min(length, LABEL_LIMIT + 1))
+
+    known = {*pictures, *masks}
+    others = endings_of(name for name in places if name not in known and not is_label(name) and not hidden(name))
+    left_out = others + Counter({MASKS: len(masks), LINKS: links})
+    members = [
+        Member(name, find_label(name, places, read_label) or folder_of(name), *places[name]) for name in pictures
+    ]
+    return tuple(members), left_out
 
 
 def broken_story(path: str, error: Exception) -> str:
@@ -127,19 +174,7 @@ def check_end(path: str, end: int, size: int) -> None:
         raise BadInput(f"{uri_of(path)} is damaged or cut off after {end:,} of {size:,} bytes. Copy it again.")
 
 
-def key(name: str) -> str:
-    """WebDataset's key of a member: its path up to the first dot of the file name."""
-    folder, slash, file = name.rpartition("/")
-    return folder + slash + file.partition(".")[0]
-
-
-def hidden(name: str) -> bool:
-    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
-
-
-def label_of(path: str, name: str, classes: dict[str, tuple[int, int]]) -> str | None:
-    """The text of the `.cls` beside the member, else the name of the folder it lies in, else None."""
-    if (place := classes.get(key(name))) is not None:
-        return read_part(path, *place).decode("utf-8", "replace").strip() or None
-    parts = [part for part in name.split("/")[:-1] if part not in ("", ".")]
+def folder_of(name: str) -> str | None:
+    """The name of the folder that a member lies in, None where it lies in none."""
+    parts = [part for part in name.split("/")[:-1] if part not in ("", ".", "..")]
     return uri_of(parts[-1]) if parts else None

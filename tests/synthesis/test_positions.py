@@ -14,6 +14,7 @@ import unitscope
 from tests.wiring import gabor, opponent_network
 from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network
+from unitscope.synthesis import placement
 from unitscope.synthesis.position_figures import OFF, framed
 from unitscope.synthesis.positions import positions, views_of
 from unitscope.synthesis.recipes import Recipe, zipser2015
@@ -108,6 +109,21 @@ def test_a_linear_unit_has_one_optimum_wherever_it_is() -> None:
     assert found.across > 0.99
     assert abs(found.within - found.across) < 1e-3
     assert (found.low, found.high) == pytest.approx((0, 0), abs=0.1)
+
+
+def test_positions_that_are_left_out_count_for_nothing() -> None:
+    """The corner sees less than the others; what these share with it tells nothing of how alike their outcomes are."""
+    inner = [(8, 8), (16, 16), (24, 24)]
+    study = positions(opponent_network(), "conv1:0", at=[(0, 0), *inner], recipe=short(5), tiled=False)
+    assert (study.fall_off > 0).tolist() == [True, False, False, False]
+    alone = placement.compare(
+        views_of(study.outcomes[1:], study.boxes[1:], study.picture, rest=study.rest),
+        lambda pictures, _frame, _positions: placement.blurred(pictures, study.field.stride),
+    )
+    among = [1, 2, 3]
+    np.testing.assert_array_equal(study.comparisons(among=among), alone)
+    assert study.specificity(among=among) == placement.specificity(alone, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(study.similarity(among=among), placement.similarities(alone))
 
 
 def test_carried_is_what_the_whole_network_answers_to_the_moved_picture() -> None:

@@ -23,7 +23,6 @@ from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions.untrained import untrained
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
 from unitscope.stimuli.images import Images, Source, open_images
-from unitscope.synthesis.placement import by_pair
 from unitscope.synthesis.position_figures import index_by_field, outcomes_by_position, transfer_by_fall_off
 
 SMALL, LARGE = 0.4, 0.9
@@ -255,13 +254,10 @@ KINDS = {
 
 def facts(units: Sequence[Studied]) -> list[dict[str, float]]:
     """How alike outcomes are at the inner positions, and with those of other units."""
-    rows = []
-    for one in units:
-        within, across = by_pair(one.study.similarity()[1:][:, :, 1:])
-        known = across[np.isfinite(across)]
-        middle = float(known.mean()) if len(known) else float("nan")
-        rows.append({"within": float(np.nanmean(within)), "across": middle, "strangers": one.strangers})
-    return rows
+    return [
+        {"within": (own := one.inside["blurred"]).within, "across": own.across, "strangers": one.strangers}
+        for one in units
+    ]
 
 
 def kept(units: Sequence[Studied]) -> Interval:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Effort:
 @dataclass(frozen=True, eq=False)
 class Studied:
     """One unit: its study, and what it comes to. `strangers` is how alike outcomes of one position are that are those
-    of different units of its site.
+    of different units of its site, at the inner positions.
     """
 
     network: str
@@ -146,15 +147,16 @@ def living(network: Network, site: Site, images: Images, effort: Effort) -> list
 
 
 def strangers(studies: Sequence[PositionStudy]) -> float:
-    """The mean similarity of outcomes of one position that are those of different units."""
+    """The mean similarity of outcomes of one position that are those of different units, over the inner positions, on
+    the rectangles on which these are compared.
+    """
     if len(studies) < 2:
         return float("nan")
     found = []
-    views = [views_of(study.outcomes, study.boxes, study.picture, rest=study.rest) for study in studies]
-    for same_place in zip(*views, strict=True):
-        frame = same_place[0].frame
-        cut = np.concatenate([view.cut(frame) for view in same_place])
-        alike = placement.blurred(cut, studies[0].field.stride)
-        unit = np.repeat(np.arange(len(studies)), studies[0].seeds)
+    views = [views_of(study.outcomes, study.boxes, study.picture, rest=study.rest)[1:] for study in studies]
+    unit = np.repeat(np.arange(len(studies)), studies[0].seeds)
+    for one, other in permutations(zip(*views, strict=True), 2):
+        frame = placement.shared(one[0].frame, other[0].frame)
+        alike = placement.blurred(np.concatenate([view.cut(frame) for view in one]), studies[0].field.stride)
         found.append(np.nanmean(alike[unit[:, None] != unit[None, :]]))
     return float(np.mean(found))

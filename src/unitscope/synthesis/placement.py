@@ -1,8 +1,13 @@
 """How alike optimal stimuli are within a position of the lattice and between positions (methods 3.6). No torch.
 
-Pictures of neurons at different positions are laid upon each other by the shift of their fields, and compared where
-both lie in their fields and on the network's picture: a rectangle, and the same one for all comparisons of a pair of
-positions, those within a position included. Otherwise what hangs over the edge would pass for a difference.
+Pictures of neurons at different positions are laid upon each other by the shift of their fields. Two positions are
+compared on the rectangle that lies in both fields and on the network's picture; what hangs over the edge would else
+pass for a difference. How alike outcomes of one position are depends on the rectangle, too: outcomes agree in the
+middle of a field and differ at its edge. So likeness within a position is taken on the same rectangles as likeness
+across, for each pair of positions anew, and leaving a position out leaves out all rectangles that were shared with it.
+
+Example: a corner A, which sees a quarter of its field, and B and C, which see theirs whole. B is compared with itself
+on the quarter shared with A when A and B are compared, and on the whole field when B and C are.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from unitscope.vocabulary import Box, Size
 
@@ -58,34 +63,50 @@ def shared(one: Box, other: Box) -> Box:
     return Box(top, left, max(top, min(one.bottom, other.bottom)), max(left, min(one.right, other.right)))
 
 
-def similarities(
+def compare(
     views: Sequence[View], alike: Alike, *, least: float = LEAST
-) -> Float64[np.ndarray, "position seed other_position other_seed"]:
-    """How alike all outcomes are, laid upon each other.
+) -> Float64[np.ndarray, "position other_position picture other_picture"]:
+    """How alike the outcomes of each two positions are, laid upon each other, on the rectangle that the two share.
 
-    Between positions on the rectangle that the two share; within a position the mean over the rectangles that it shares
-    with each of the others, so that the two kinds rest on the same pixels. NaN for a picture and itself, and where two
-    positions share less than `least` of what either sees.
+    [i, j] has the outcomes of position i, then those of j, both ways; [i, i] those of i on all that it sees, then NaN.
+    NaN for an outcome with itself, and where two positions share less than `least` of what either sees.
     """
     count, seeds = len(views), len(views[0].contrast)
-    found = np.full((count, seeds, count, seeds), np.nan)
-    inner: list[list[np.ndarray]] = [[] for _ in views]
+    found = np.full((count, count, 2 * seeds, 2 * seeds), np.nan)
     for i in range(count):
+        found[i, i, :seeds, :seeds] = alike(views[i].cut(views[i].frame), views[i].frame, (i,))
         for j in range(i + 1, count):
             frame = shared(views[i].frame, views[j].frame)
             areas = [view.frame.height * view.frame.width for view in (views[i], views[j])]
-            if frame.height * frame.width <= max(1, least * max(areas)):
-                continue
-            both = alike(np.concatenate([views[i].cut(frame), views[j].cut(frame)]), frame, (i, j))
-            found[i, :, j, :] = both[:seeds, seeds:]
-            found[j, :, i, :] = both[seeds:, :seeds]
-            inner[i].append(both[:seeds, :seeds])
-            inner[j].append(both[seeds:, seeds:])
-    for i, parts in enumerate(inner):
-        frame = views[i].frame
-        found[i, :, i, :] = np.mean(parts, 0) if parts else alike(views[i].cut(frame), frame, (i,))
-        found[i, range(seeds), i, range(seeds)] = np.nan
+            if frame.height * frame.width > max(1, least * max(areas)):
+                both = alike(np.concatenate([views[i].cut(frame), views[j].cut(frame)]), frame, (i, j))
+                found[i, j], found[j, i] = both, np.roll(both, seeds, (0, 1))
+    found[:, :, range(2 * seeds), range(2 * seeds)] = np.nan
     return found
+
+
+def similarities(
+    comparisons: Float64[np.ndarray, "position other_position picture other_picture"],
+) -> Float64[np.ndarray, "position seed other_position other_seed"]:
+    """How alike all outcomes are: between positions on the rectangle that the two share; within a position the mean
+    over the rectangles that it shares with the others, or on all that it sees where it shares none.
+    """
+    count, seeds = len(comparisons), comparisons.shape[2] // 2
+    found = comparisons[:, :, :seeds, seeds:].transpose(0, 2, 1, 3).copy()
+    others = comparable(comparisons)
+    for i in range(count):
+        on = np.flatnonzero(others[i]) if others[i].any() else [i]
+        found[i, :, i, :] = comparisons[i, on, :seeds, :seeds].mean(0)
+    return found
+
+
+def comparable(
+    comparisons: Float64[np.ndarray, "position other_position picture other_picture"],
+) -> Bool[np.ndarray, "position other_position"]:
+    """Which positions share enough to be compared; none with itself."""
+    known = np.isfinite(comparisons).any((2, 3))
+    np.fill_diagonal(known, False)
+    return known
 
 
 # --- how alike two pictures are -----------------------------------------------------------------------------
@@ -171,37 +192,51 @@ class Specificity:
 
 
 def specificity(
-    similarity: Float64[np.ndarray, "position seed other_position other_seed"],
+    comparisons: Float64[np.ndarray, "position other_position picture other_picture"],
     *,
     rng: np.random.Generator,
     permutations: int = 999,
     resamples: int = 999,
 ) -> Specificity:
-    """The position-specificity index (methods 3.6) of the similarities of all outcomes.
+    """The position-specificity index (methods 3.6) of outcomes compared by `compare`.
 
-    The test compares the difference of the means within and across with that under permuted labels of position, as
-    PERMANOVA does with distances; the smallest p is 1 / (1 + permutations). The bootstrap draws seeds anew within each
-    position; a picture is never compared with itself.
+    Within and across are means over the pairs of positions that are compared, both on the rectangle of each pair. The
+    test compares their difference with that under permuted labels of position, as PERMANOVA does with distances; the
+    smallest p is 1 / (1 + permutations). It is exact where all positions see the same part of their fields; else it
+    rejects too seldom. The bootstrap draws seeds anew within each position; a picture is never compared with itself.
     """
-    count, seeds = similarity.shape[:2]
+    count, seeds = len(comparisons), comparisons.shape[2] // 2
     if count < 2 or seeds < 2:
         return Specificity(count)
-    flat = similarity.reshape(count * seeds, count * seeds)
+    flat = similarities(comparisons).reshape(count * seeds, count * seeds)
     labels = np.repeat(np.arange(count), seeds)
-    within, across = (float(mean[0]) for mean in _means(flat, labels[None], np.arange(len(labels))[None]))
+    weights = _weights(comparable(comparisons)[labels][:, labels], labels)
+    own = np.arange(len(labels))
+    within, across = (float(mean[0]) for mean in _means(flat, weights, labels[None], own[None]))
     if np.isnan(within) or np.isnan(across):
         return Specificity(count, within=within, across=across)
     shuffled = rng.permuted(np.tile(labels, (permutations, 1)), axis=1)
-    drawn = np.subtract(*_means(flat, shuffled, np.tile(np.arange(len(labels)), (permutations, 1))))
+    drawn = np.subtract(*_means(flat, weights, shuffled, np.tile(own, (permutations, 1))))
     p = (1 + np.sum(drawn >= within - across - 1e-12)) / (1 + permutations)
     chosen = (rng.integers(seeds, size=(resamples, count, seeds)) + seeds * np.arange(count)[:, None]).reshape(
         resamples, count * seeds
     )
-    spread = _index(*_means(flat, np.tile(labels, (resamples, 1)), chosen))
+    spread = _index(*_means(flat, weights, np.tile(labels, (resamples, 1)), chosen))
     spread = spread[np.isfinite(spread)]
     low, high = np.percentile(spread, [2.5, 97.5]) if len(spread) else (np.nan, np.nan)
     index = float(_index(np.array([within]), np.array([across]))[0])
     return Specificity(count, index, within, across, float(p), float(low), float(high))
+
+
+def _weights(
+    compared: Bool[np.ndarray, "picture other"], labels: Int64[np.ndarray, " picture"]
+) -> Float64[np.ndarray, "picture other"]:
+    """1 across, and within a position the share of the others that it is compared with: the number of rectangles that
+    count is then the same within and across.
+    """
+    count = labels[-1] + 1
+    others = compared.sum(1) / np.sum(labels == 0) / (count - 1)
+    return np.where(labels[:, None] == labels[None, :], others[:, None], 1.0)
 
 
 def _index(within: np.ndarray, across: np.ndarray) -> np.ndarray:
@@ -211,34 +246,44 @@ def _index(within: np.ndarray, across: np.ndarray) -> np.ndarray:
 
 def _means(
     flat: Float64[np.ndarray, "picture other"],
+    weights: Float64[np.ndarray, "picture other"],
     labels: Int64[np.ndarray, "draw picture"],
     pictures: Int64[np.ndarray, "draw picture"],
 ) -> tuple[Float64[np.ndarray, " draw"], Float64[np.ndarray, " draw"]]:
-    """For each draw of pictures and their labels: the mean similarity, of what is known, of those with the same label,
-    and of those with different ones.
+    """For each draw of pictures and their labels: the weighted mean similarity, of what is known, of those with the
+    same label, and of those with different ones.
     """
     within, across = np.full((2, len(labels)), np.nan)
+    weights = np.where(np.isfinite(flat), weights, 0)
+    weighted = np.where(weights > 0, flat, 0) * weights
     step = max(1, 2_000_000 // flat.size)
     for first in range(0, len(labels), step):
         part = slice(first, first + step)
-        values = flat[pictures[part, :, None], pictures[part, None, :]]
-        known = np.isfinite(values)
+        chosen = (pictures[part, :, None], pictures[part, None, :])
         same = labels[part, :, None] == labels[part, None, :]
-        for mean, chosen in ((within, known & same), (across, known & ~same)):
-            number = chosen.sum((1, 2))
-            total = np.where(chosen, values, 0).sum((1, 2))
-            mean[part] = np.divide(total, number, out=np.full(len(number), np.nan), where=number > 0)
+        for mean, those in ((within, same), (across, ~same)):
+            weight = np.where(those, weights[chosen], 0).sum((1, 2))
+            total = np.where(those, weighted[chosen], 0).sum((1, 2))
+            mean[part] = np.divide(total, weight, out=np.full(len(weight), np.nan), where=weight > 0)
     return within, across
 
 
 def by_pair(
-    similarity: Float64[np.ndarray, "position seed other_position other_seed"],
-) -> tuple[Float64[np.ndarray, " position"], Float64[np.ndarray, "position other"]]:
-    """W, the mean similarity within each position, and A, that across each pair (NaN where not compared)."""
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(similarity)
-        sums, numbers = np.where(known, similarity, 0).sum((1, 3)), known.sum((1, 3))
-        mean = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
-    within = np.diag(mean).copy()
-    np.fill_diagonal(mean, np.nan)
-    return within, mean
+    comparisons: Float64[np.ndarray, "position other_position picture other_picture"],
+) -> tuple[Float64[np.ndarray, "position other"], Float64[np.ndarray, "position other"]]:
+    """Of each pair of positions, on the rectangle that they share: W, the mean similarity within the first, and A, that
+    across (NaN where not compared).
+    """
+    seeds = comparisons.shape[2] // 2
+    apart = ~np.eye(len(comparisons), dtype=bool)
+    parts = (comparisons[:, :, :seeds, :seeds], comparisons[:, :, :seeds, seeds:])
+    within, across = (_mean_of_known(np.where(apart[:, :, None, None], part, np.nan)) for part in parts)
+    return within, across
+
+
+def _mean_of_known(
+    values: Float64[np.ndarray, "position other seed other_seed"],
+) -> Float64[np.ndarray, "position other"]:
+    known = np.isfinite(values)
+    sums, numbers = np.where(known, values, 0).sum((2, 3)), known.sum((2, 3))
+    return np.divide(sums, numbers, out=np.full(sums.shape, np.nan), where=numbers > 0)

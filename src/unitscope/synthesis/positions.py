@@ -43,9 +43,9 @@ class PositionStudy:
     `places` are the positions (row, col) in the order of all arrays; `fall_off` [position] the share of each field that
     lies off the picture, 0..1; `field_ratio` the field's side over the picture's. `outcomes` has an Optimum per
     position; `tiled` is that of all positions of the lattice at once. `carried` [position other_position seed] is what
-    the neuron at `other_position` answers to the outcome of `position`, moved there. `features` [position seed
-    other_position other_seed] is how alike other units find the outcomes, `gram` [seed other] the cosine of the Gram
-    matrices of what they make of the tiled ones.
+    the neuron at `other_position` answers to the outcome of `position`, moved there. `features` [position
+    other_position picture other_picture] is how alike other units find the outcomes of each two positions, `gram` [seed
+    other] the cosine of the Gram matrices of what they make of the tiled ones.
     """
 
     unit: Unit
@@ -56,7 +56,7 @@ class PositionStudy:
     outcomes: Optima
     tiled: Optimum | None
     carried: Float64[np.ndarray, "position other_position seed"]
-    features: Float64[np.ndarray, "position seed other_position other_seed"]
+    features: Float64[np.ndarray, "position other_position picture other_picture"]
     gram: Float64[np.ndarray, "seed other_seed"] | None = None
     rest: tuple[float, ...] = ()
     "The color, in the module's order of channels, at which pictures begin; what is left of it says nothing."
@@ -89,25 +89,36 @@ class PositionStudy:
 
     # --- how alike the outcomes are
 
-    def similarity(self, kind: str = "blurred") -> Float64[np.ndarray, "position seed other_position other_seed"]:
-        """How alike all outcomes are, aligned, on what their fields share on the picture (methods 3.6).
+    def comparisons(
+        self, kind: str = "blurred", *, among: Sequence[int] | None = None
+    ) -> Float64[np.ndarray, "position other_position picture other_picture"]:
+        """How alike the outcomes of each two positions are, aligned, on what their fields share on the picture
+        (methods 3.6), for all positions or `among` some (their numbers, for instance `study.interior`).
 
-        `kind` is "blurred" (Pearson correlation of contrast pictures, blurred by half a stride), "shifted" (the largest
-        normalized cross-correlation over shifts up to a stride) or "features" (the cosine of what other units add to
-        their answers to the blank picture, where the same part of both is shown at the same position, for either of the
-        two). NaN for an outcome with itself, and for positions that share too little.
+        [i, j] has the outcomes of position i, then those of j, both ways. `kind` is "blurred" (Pearson correlation of
+        contrast pictures, blurred by half a stride), "shifted" (the largest normalized cross-correlation over shifts up
+        to a stride) or "features" (the cosine of what other units add to their answers to the blank picture, where the
+        same part of both is shown at the same position, for either of the two). NaN for an outcome with itself, and for
+        positions that share too little.
         """
         if kind not in SIMILARITIES:
             raise unknown_name("similarity", kind, SIMILARITIES, advice=f"There are {', '.join(SIMILARITIES)}.")
-        if kind == "features":
-            return self.features
         if kind not in self._known:
-            alike = placement.SIMILARITIES[kind]
-            self._known[kind] = placement.similarities(
+            alike = placement.SIMILARITIES.get(kind)
+            self._known[kind] = self.features if alike is None else placement.compare(
                 views_of(self.outcomes, self.boxes, self.picture, rest=self.rest),
                 lambda pictures, _frame, _positions: alike(pictures, self.field.stride),
-            )
-        return self._known[kind]
+            )  # fmt: skip
+        found = self._known[kind]
+        return found if among is None else found[np.ix_(among, among)]
+
+    def similarity(
+        self, kind: str = "blurred", *, among: Sequence[int] | None = None
+    ) -> Float64[np.ndarray, "position seed other_position other_seed"]:
+        """How alike all outcomes are, all or those `among` some positions: between positions as in `comparisons`,
+        within a position the mean over the rectangles that it shares with the others of these.
+        """
+        return placement.similarities(self.comparisons(kind, among=among))
 
     def specificity(
         self,
@@ -119,13 +130,12 @@ class PositionStudy:
         resamples: int = 999,
     ) -> Specificity:
         """The position-specificity index, its permutation test and bootstrap interval, over all positions or `among`
-        some (their numbers, for instance `study.interior`).
+        some; positions that are left out count for nothing, also not by what the others share with them.
         """
-        similarity = self.similarity(kind)
-        if among is not None:
-            similarity = similarity[list(among)][:, :, list(among)]
         rng = np.random.default_rng(seed)
-        return placement.specificity(similarity, rng=rng, permutations=permutations, resamples=resamples)
+        return placement.specificity(
+            self.comparisons(kind, among=among), rng=rng, permutations=permutations, resamples=resamples
+        )
 
     # --- what they do at other positions
 
@@ -154,18 +164,19 @@ class PositionStudy:
     # --- for people
 
     def table(self, kind: str = "blurred") -> pd.DataFrame:
-        """A row per ordered pair of positions: where, fall-off of both, similarity within and across, transfer."""
+        """A row per ordered pair of positions: where, fall-off of both, similarity within and across, all on the
+        rectangle that the two share, transfer."""
         import pandas as pd
 
-        within, across = placement.by_pair(self.similarity(kind))
+        within, across = placement.by_pair(self.comparisons(kind))
         transfer, kept, fall = self.transfer, self.kept, self.fall_off
         rows = []
         for i, (row, col) in enumerate(self.places):
             for j, (other_row, other_col) in enumerate(self.places):
                 if i != j:
-                    both = (within[i] + within[j]) / 2
+                    both = (within[i, j] + within[j, i]) / 2
                     index = (both - across[i, j]) / max(1 - across[i, j], placement.SAME)
-                    alike = (within[i], within[j], across[i, j], index)
+                    alike = (within[i, j], within[j, i], across[i, j], index)
                     rows.append((row, col, other_row, other_col, fall[i], fall[j], *alike, transfer[i, j], kept[i, j]))
         names = ["row", "col", "other_row", "other_col", "fall_off", "other_fall_off", "within", "other_within"]
         return pd.DataFrame(rows, columns=[*names, "across", "specificity", "transfer", "kept"])
@@ -279,7 +290,7 @@ def positions(
     return PositionStudy(
         unit, site.lattice, seen, network.size, places, outcomes, whole,
         carried=carried(subject, asked, outcomes, seen, places, after=after),
-        features=placement.similarities(
+        features=placement.compare(
             views_of(outcomes, [seen.box(*place) for place in places], network.size, rest=rest),
             by_features(subject, unit, site, shown, seen, places, rest=rest),
         ),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitscope.errors import BadInput
-from unitscope.vocabulary import Bounds, Box, Neuron, ReceptiveField, Unit
+from unitscope.errors import BadInput, UnknownName
+from unitscope.vocabulary import Bounds, Box, Neuron, ReceptiveField, Site, Unit, matching, resolve_sites
 
 whole = st.integers(-50, 300)
 boxes = st.tuples(whole, whole, st.integers(1, 80), st.integers(1, 80)).map(
@@ -44,7 +44,10 @@ def test_a_field_moves_by_its_stride() -> None:
     assert str(field) == "27 x 27"
 
 
-@pytest.mark.parametrize("text", ["layer1.0.relu_1:18", " maxpool:0 ", "features.3:511"])
+@pytest.mark.parametrize(
+    "text",
+    ["layer1.0.relu_1:18", " maxpool:0 ", "features.3:511", "max pool:3", "block[1]:2", "a:7:3", "x@2,3:4", "*:0"],
+)
 def test_a_unit_is_understood_and_written_alike(text: str) -> None:
     unit = Unit.parse(text)
     assert str(unit) == text.strip()
@@ -52,7 +55,7 @@ def test_a_unit_is_understood_and_written_alike(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "layer1.0.relu", "maxpool:", ":3", "maxpool:-1", "maxpool:3@1,1", "max pool:3", "a:1.5"]
+    "text", ["", "layer1.0.relu", "maxpool:", ":3", "maxpool:-1", "maxpool:3@1,1", "a:1.5", "a: 3", " :3"]
 )
 def test_what_names_no_unit_is_told_so(text: str) -> None:
     with pytest.raises(
@@ -75,8 +78,58 @@ def test_what_names_no_neuron_is_told_so(text: str) -> None:
 
 
 def test_a_neuron_of_no_unit_is_told_so() -> None:
-    with pytest.raises(BadInput, match="'maxpool' does not name a unit"):
+    with pytest.raises(BadInput, match="'maxpool@1,1' does not name a neuron"):
         Neuron.parse("maxpool@1,1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("block[1]", ["block[1]"]),
+        ("block[1].*", ["block[1].conv"]),
+        ("block[12]", ["block1", "block2"]),
+        ("a*b", ["a*b"]),
+        ("a*", ["a*b", "acb", "a b"]),
+        ("a b", ["a b"]),
+        ("what?", ["what?"]),
+        ("wha??", ["what?"]),
+        ("x:3", ["x:3"]),
+        ("x@2,3", ["x@2,3"]),
+        ("nothing", []),
+    ],
+)
+def test_the_name_itself_goes_before_a_glob(pattern: str, names: list[str]) -> None:
+    known = [
+        "block1",
+        "block[1]",
+        "block[1].conv",
+        "block1.conv",
+        "block2",
+        "a*b",
+        "acb",
+        "a b",
+        "what?",
+        "x:3",
+        "x@2,3",
+    ]
+    assert matching(pattern, known) == names
+
+
+def site(name: str, module: str) -> Site:
+    zero = np.zeros((1, 1, 1), np.int32)
+    field = ReceptiveField((3, 3), (1, 1), (0, 0))
+    return Site(name, 4, (1, 1), (3, 3), "conv2d", Bounds(*[zero] * 4), (field,), module=module)
+
+
+def test_a_name_that_is_that_of_another_module_is_told_of() -> None:
+    sites = {one.name: one for one in (site("conv", "conv_1"), site("conv_1", "conv"), site("relu", "relu"))}
+    with pytest.warns(UserWarning, match="'conv' is the output of the module 'conv_1'; that of the module 'conv' is"):
+        assert list(resolve_sites(sites, "conv")) == ["conv"]
+    assert list(resolve_sites(sites, ["relu", "c*"])) == ["conv", "conv_1", "relu"]
+    alone = {"conv": site("conv", "conv_2")}
+    assert list(resolve_sites(alone, "conv")) == ["conv"]
+    with pytest.raises(UnknownName, match="The output of the module 'conv_2' is the site 'conv'"):
+        resolve_sites(alone, "conv_2")
 
 
 def test_units_are_ordered_by_site_and_channel() -> None:

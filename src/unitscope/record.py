@@ -48,6 +48,8 @@ class SiteFacts:
     preactivation: bool
     first_unit: int
     field: ReceptiveField
+    module: str = ""
+    """The path of the module whose output the site is; "" for a function's result, and in older records."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,7 @@ def _site_facts(site: Mapping[str, Any]) -> SiteFacts:
         operation=site["operation"],
         preactivation=site["preactivation"],
         first_unit=site["first_unit"],
+        module=site.get("module", ""),
         field=ReceptiveField(
             tuple(field["size"]), tuple(field["stride"]), tuple(field["start"]), field["status"], field.get("cause", "")
         ),

@@ -73,6 +73,10 @@ def site_table(network: Network, sites: Mapping[str, Site], surveyed: Iterable[s
         "these differ."
     )
     reasons = [f"{cause}: {few(names)}." for cause, names in _causes(sites.values()).items()]
+    modules = {site.module for site in sites.values()}
+    renamed = [f"{site.name} of {site.module}" for site in sites.values() if not _named_after_module(site, modules)]
+    if renamed:
+        reasons.append(f"Sites with a name that is not that of their module: {few(renamed, most=20)}.")
     rows = [_site_row(site, starred=site.name in surveyed) for site in sites.values()]
     return "\n".join(
         [head, "", table(SITES, rows, width=width), "", *(paragraph(text, width=width) for text in [foot, *reasons])]
@@ -92,6 +96,12 @@ def _site_row(site: Site, *, starred: bool) -> tuple[str, ...]:
         square(field.start) if seen else "",
         field.status,
     )
+
+
+def _named_after_module(site: Site, modules: set[str]) -> bool:
+    """Whether a site's name tells its module: it is the path, with a number where the module runs again."""
+    again = re.fullmatch(re.escape(site.module) + r"_\d+", site.name) and site.name not in modules
+    return site.module in ("", site.name) or bool(again)
 
 
 def _causes(sites: Iterable[Site]) -> dict[str, list[str]]:

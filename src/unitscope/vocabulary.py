@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from unitscope.errors import BadInput
+from unitscope.errors import BadInput, unknown_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,11 +108,11 @@ class Unit:
 
     @classmethod
     def parse(cls, text: str) -> Unit:
-        """Understand "SITE:CHANNEL". Raises BadInput for anything else."""
-        match = re.fullmatch(r"\s*([^:@\s]+):(\d+)\s*", text)
-        if match is None:
+        """Understand "SITE:CHANNEL"; the last colon counts. Raises BadInput for anything else."""
+        site, channels, place = spelled(text) or ("", "", None)
+        if place is not None or not channels.isdecimal():
             raise BadInput(f"{text!r} does not name a unit; write it as SITE:CHANNEL, for instance layer1.0.relu:18.")
-        return cls(match[1], int(match[2]))
+        return cls(site, int(channels))
 
     def __str__(self) -> str:
         return f"{self.site}:{self.channel}"
@@ -126,17 +128,41 @@ class Neuron:
 
     @classmethod
     def parse(cls, text: str) -> Neuron:
-        """Understand "SITE:CHANNEL@ROW,COL". Raises BadInput for anything else."""
-        match = re.fullmatch(r"\s*([^@]+)@(\d+),(\d+)\s*", text)
-        if match is None:
+        """Understand "SITE:CHANNEL@ROW,COL"; the last colon and the last @ count. Raises BadInput for anything else."""
+        site, channels, place = spelled(text) or ("", "", None)
+        if place is None or not channels.isdecimal():
             raise BadInput(
                 f"{text!r} does not name a neuron; write it as SITE:CHANNEL@ROW,COL, "
                 "for instance layer1.0.relu:18@28,28."
             )
-        return cls(Unit.parse(match[1]), int(match[2]), int(match[3]))
+        return cls(Unit(site, int(channels)), *place)
 
     def __str__(self) -> str:
         return f"{self.unit}@{self.row},{self.col}"
+
+
+def spelled(text: str) -> tuple[str, str, Size | None] | None:
+    """The parts of "SITE:CHANNELS" or "SITE:CHANNELS@ROW,COL", where CHANNELS is "18", "3-7" or "*"; None for anything
+    else.
+
+    A site may have any name: the last colon and the last @ count.
+    """
+    match = re.fullmatch(r"\s*(\S|\S.*\S):(\*|\d+|\d+-\d+)(?:@(\d+),(\d+))?\s*", text, re.ASCII)
+    if match is None:
+        return None
+    return match[1], match[2], None if match[3] is None else (int(match[3]), int(match[4]))
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a pattern stands for, in their order: this very name, else all that match it as a glob.
+
+    Square brackets stand for themselves where names have them, else for a set of characters.
+    """
+    names = list(names)
+    if pattern in names:
+        return [pattern]
+    as_they_stand = pattern.replace("[", "[[]")
+    return [n for n in names if fnmatchcase(n, as_they_stand)] or [n for n in names if fnmatchcase(n, pattern)]
 
 
 @dataclass(frozen=True)
@@ -189,7 +215,7 @@ class Site:
     `operation` is the operation's plain name ("conv2d", "batch_norm", "relu", "max_pool2d", "add", "cat", "linear",
     ...), `readers` the operations that read the value directly; `preactivation` is true where one of them is a
     nonlinearity. A site without positions (a vector) has the lattice (1, 1). `channel_axis` is the axis of channels in
-    the network's own tensor.
+    the network's own tensor. `module` is the path of the module whose output the site is; "" for a function's result.
     """
 
     name: str
@@ -202,6 +228,7 @@ class Site:
     readers: tuple[str, ...] = ()
     preactivation: bool = False
     channel_axis: int = 1
+    module: str = ""
     groups: tuple[int, ...] = field(default=(), repr=False)
     """For each channel the index of its field in `fields`; empty where all channels share one."""
 
@@ -304,6 +331,7 @@ class Site:
         field = self.field()
         facts = {
             "operation": self.operation,
+            "module": self.module or "none",
             "channels": self.channels,
             "lattice": f"{self.lattice[0]} x {self.lattice[1]}",
             "field": f"{field} px" + (f" ({len(self.fields)} different ones)" if len(self.fields) > 1 else ""),
@@ -318,6 +346,32 @@ class Site:
     def _check(self, channel: int) -> None:
         if not 0 <= channel < self.channels:
             raise BadInput(f"{self.name} has no channel {channel}: its channels are 0 to {self.channels - 1}.")
+
+
+def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> dict[str, Site]:
+    """The sites that any of the patterns stands for (see `matching`), in the order of execution.
+
+    Raises UnknownName for a pattern that stands for none. Warns where the name of a site is that of another module.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    found: set[str] = set()
+    for pattern in patterns:
+        names = matching(pattern, sites)
+        elsewhere = [site.name for site in sites.values() if site.module == pattern != site.name]
+        if not names:
+            advice = "`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
+            if elsewhere:
+                advice = f"The output of the module {pattern!r} is the site {elsewhere[0]!r}. {advice}"
+            raise unknown_name("site", pattern, sites, where="the network", advice=advice)
+        if names == [pattern] and elsewhere and sites[pattern].module != pattern:
+            warnings.warn(
+                f"the site {pattern!r} is the output of the module {sites[pattern].module!r}; that of the module "
+                f"{pattern!r} is the site {elsewhere[0]!r}. Sites are named as torchvision names them: numbers at the "
+                "end of a module's name count calls.",
+                stacklevel=2,
+            )
+        found.update(names)
+    return {name: site for name, site in sites.items() if name in found}
 
 
 def hull_of(fields: Sequence[ReceptiveField]) -> ReceptiveField:

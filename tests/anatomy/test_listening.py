@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from tests.conftest import needs
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.sites import sites
 from unitscope.errors import BadInput
 from unitscope.residual import resnet
 
@@ -265,3 +268,44 @@ def test_data_parallel_is_refused():
 def test_dropout_in_evaluation_and_identity_are_sites_of_their_own():
     module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Identity(), nn.Dropout()).eval()
     assert heard_names(module, 1, 3, 4, 4) == ["0", "1", "2"]
+
+
+class Gained(nn.Module):
+    """A block of one's own with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.one, self.relu = nn.Parameter(torch.ones(1)), nn.Conv2d(3, 4, 3), nn.ReLU()
+        self.weight = nn.Parameter(torch.ones(2, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.gain * self.one(x)) * self.weight.sum()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize(
+    "bind",
+    [
+        lambda block: nn.utils.parametrize.register_parametrization(block, "gain", nn.Softplus()),
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.orthogonal,
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+    ],
+)
+def test_what_is_in_a_block_with_a_parametrization_is_heard(bind: Callable[[nn.Module], nn.Module]):
+    plain, bound = Gained().eval(), Gained().eval()
+    bind(bound)
+    for wrap in (nn.Sequential, lambda block: block):
+        network, expected = (SimpleNamespace(module=wrap(one).eval(), size=(8, 8), inputs=3) for one in (bound, plain))
+        assert list(sites(network)) == list(sites(expected))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("bind", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_a_convolution_with_a_parametrization_is_one(bind: Callable[[nn.Module], nn.Module]):
+    found = sites(
+        SimpleNamespace(module=nn.Sequential(bind(nn.Conv2d(3, 4, 3)), nn.ReLU()).eval(), size=(8, 8), inputs=3)
+    )
+    assert [(site.name, site.operation) for site in found.values()] == [("0", "conv2d"), ("1", "relu")]

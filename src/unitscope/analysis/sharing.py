@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from unitscope.analysis.identity import PERMUTATIONS, best_matching, identity, r
 from unitscope.analysis.pairing import aligned
 from unitscope.errors import BadInput, Failure, UnknownName, unknown_name
 from unitscope.record import Record, SiteFacts, open_record, write_table, write_whole
-from unitscope.vocabulary import Box
+from unitscope.vocabulary import Box, matching
 
 if TYPE_CHECKING:
     import pandas
@@ -149,10 +148,14 @@ def stages(records: Sequence[Record], sites: Iterable[str] | None = None) -> lis
     """
     rows = aligned([list(record.sites.values()) for record in records])
     if sites is not None:
-        rows = [row for row in rows if any(site is not None and _named(site.name, sites) for site in row)]
-        for glob in sites:
-            if not any(site is not None and fnmatchcase(site.name, glob) for row in rows for site in row):
-                raise unknown_name("site", glob, {n for r in records for n in r.sites}, where="any of the records")
+        there = list(dict.fromkeys(site.name for row in rows for site in row if site is not None))
+        named: set[str] = set()
+        for pattern in sites:
+            matched = matching(pattern, there)
+            if not matched:
+                raise unknown_name("site", pattern, {n for r in records for n in r.sites}, where="any of the records")
+            named.update(matched)
+        rows = [row for row in rows if any(site is not None and site.name in named for site in row)]
     else:
         lead = next((i for i, record in enumerate(records) if along_skips(record)), None)
         if lead is None:
@@ -191,10 +194,6 @@ def along_skips(record: Record) -> list[list[str]]:
                 found.append([_of(pooled).name, name] if alike and not found else [name])
             last = site
     return [stage for stage in found if len(stage) > 1]
-
-
-def _named(name: str, globs: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
 
 
 def _size(site: SiteFacts) -> tuple[int, tuple[int, int]]:

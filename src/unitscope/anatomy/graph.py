@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.listening import listening
@@ -43,7 +46,6 @@ class Skip:
 def graph_of(network: Network) -> dict[str, Operation]:
     """All named operations of one pass over a blank picture, in the order of execution."""
     makers = WeakIdKeyDictionary()
-    modules = dict(network.module.named_modules())
     operations: dict[str, Operation] = {}
 
     def noted(name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> None:
@@ -52,23 +54,14 @@ def graph_of(network: Network) -> dict[str, Operation]:
             operation, read = "identity", (value,)
         reads = tuple(dict.fromkeys(makers[tensor] for tensor in read if tensor in makers))
         depth = 1 + max((operations[one].depth for one in reads if one != PICTURE), default=0)
-        operations[name] = Operation(name, operation, reads, _module_of(name, modules), depth)
+        operations[name] = Operation(name, operation, reads, ear.part, depth)
         makers[value] = name
 
     picture = blank(network.module, (1, network.inputs, *network.size), value=0.5)
     makers[picture] = PICTURE
-    with torch.no_grad(), listening(network.module, lambda _name, _value: None, noted=noted):
+    with torch.no_grad(), listening(network.module, lambda _name, _value: None, noted=noted) as ear:
         show(network.module, picture)
     return operations
-
-
-def _module_of(name: str, modules: Mapping[str, nn.Module]) -> nn.Module | None:
-    """The module that ran as an operation of this name; a module that runs again gets a number."""
-    found = modules.get(name)
-    if found is None:
-        bare, _, number = name.rpartition("_")
-        found = modules.get(bare) if number.isdecimal() else None
-    return found
 
 
 def skips(graph: Mapping[str, Operation]) -> dict[str, Skip]:
@@ -125,3 +118,43 @@ def rectified(graph: Mapping[str, Operation], name: str) -> str:
     reading = readers(graph, name)
     alone = len(reading) == 1 and reading[0].operation in NONLINEARITIES | {"identity"}
     return rectified(graph, reading[0].name) if alone else name
+
+
+class Reached(Exception):
+    """The site was reached; nothing behind it is needed."""
+
+
+class Kernels(TorchDispatchMode):
+    """Keeps the weight of the last convolution that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def __torch_dispatch__(self, function: Any, _types: Any, arguments: Any = (), named: Any = None) -> Any:
+        if "convolution" in function._schema.name:
+            self.last = arguments[1].detach().clone()
+        return function(*arguments, **(named or {}))
+
+
+def kernels_at(network: Network, site: str) -> Tensor | None:
+    """The weight that the convolution at a site uses, [unit channel row col]; None where it has no constant one.
+
+    It is taken from the operation itself, so that masks, parametrizations and standardized weights count.
+    """
+    weights = [_kernels_shown(network, site, value=value) for value in (0.25, 0.5)]
+    first, second = weights
+    return first if first is not None and second is not None and torch.equal(first, second) else None
+
+
+def _kernels_shown(network: Network, site: str, *, value: float) -> Tensor | None:
+    kernels = Kernels()
+
+    def heard(name: str, _: Tensor) -> None:
+        if name == site:
+            raise Reached
+
+    picture = blank(network.module, (1, network.inputs, *network.size), value=value)
+    with suppress(Reached), torch.no_grad(), listening(network.module, heard), kernels:
+        show(network.module, picture)
+    return kernels.last

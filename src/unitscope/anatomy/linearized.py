@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from unitscope.anatomy.filters import LEFT_OUT, NotLinear, VirtualFilters, pair
 from unitscope.anatomy.graph import PICTURE, Operation
-from unitscope.anatomy.listening import listening
-from unitscope.anatomy.names import NONLINEARITIES, operation_of
+from unitscope.anatomy.names import NONLINEARITIES, kind_of, operation_of
 from unitscope.anatomy.sites import Network, blank
 from unitscope.vocabulary import Size
 
@@ -54,11 +53,11 @@ class CenterTap(nn.Module):
 def linearized(module: nn.Module) -> nn.Module:
     """A copy in float64 without nonlinearities, whose max-poolings pass the tap at their center."""
     module = copy.deepcopy(module).cpu().double()
-    for name, part in list(module.named_modules()):
+    for name, part in list(module.named_modules(remove_duplicate=False)):
         parent, _, own = name.rpartition(".")
         if not name or any(True for _ in part.children()):
             continue
-        if operation_of(type(part).__name__) in NONLINEARITIES:
+        if operation_of(kind_of(part).__name__) in NONLINEARITIES:
             setattr(module.get_submodule(parent), own, nn.Identity())
         elif isinstance(part, nn.MaxPool2d):
             setattr(module.get_submodule(parent), own, CenterTap(part))
@@ -84,7 +83,7 @@ def agreement(network: Network, graph: Mapping[str, Operation], filters: Virtual
     """
     refuse_gates(graph, filters.site)
     rows = []
-    for unit, (exact, center) in enumerate(exact_weights(network, filters.site)):
+    for unit, (exact, center) in enumerate(exact_weights(network, graph, filters.site)):
         (top, left), (rows_apart, cols_apart) = filters.start, filters.step
         corner = (top + center[0] * rows_apart, left + center[1] * cols_apart)
         rows.append(_compared(exact, placed(filters.pictures[unit], corner, exact.shape[1:])))
@@ -92,24 +91,30 @@ def agreement(network: Network, graph: Mapping[str, Operation], filters: Virtual
     return Agreement(cosine, error)
 
 
-def exact_weights(network: Network, site: str) -> Iterator[tuple[Float[np.ndarray, "color height width"], Size]]:
+def exact_weights(
+    network: Network, graph: Mapping[str, Operation], site: str
+) -> Iterator[tuple[Float[np.ndarray, "color height width"], Size]]:
     """For each unit of a site, what the center neuron of the linearized network weighs of the picture, and its place.
 
-    The gradient of the neuron; the forward pass runs once, and ends at the site.
+    The gradient of the neuron; the forward pass runs once, and ends at the site, which is an output of a module.
     """
+    paths = {part: path for path, part in network.module.named_modules()}
+    outputs = [name for name, each in graph.items() if each.module is graph[site].module]
     module = linearized(network.module)
     picture = blank(module, (1, network.inputs, *network.size), value=0.5).requires_grad_(True)
     heard: list[Tensor] = []
 
-    def hear(name: str, value: Tensor) -> None:
-        if name == site:
-            heard.append(value)
+    def hear(_part: nn.Module, _given: object, value: Tensor) -> None:
+        heard.append(value)
+        if len(heard) > outputs.index(site):
             raise Reached
 
+    handle = module.get_submodule(paths[graph[site].module]).register_forward_hook(hear)
     with torch.enable_grad():
-        with suppress(Reached), listening(module, hear):
+        with suppress(Reached):
             module(picture)
-        response = heard[0]
+        handle.remove()
+        response = heard[-1]
         center = (response.shape[2] // 2, response.shape[3] // 2)
         for neuron in response[0, :, center[0], center[1]]:
             (weights,) = torch.autograd.grad(neuron, picture, retain_graph=True)

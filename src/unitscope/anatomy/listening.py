@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, operation_of, paths_of
+from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, kind_of, operation_of, paths_of
 from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
 
@@ -32,8 +32,10 @@ Noted = Callable[[str, str, tuple[Tensor, ...], Tensor], None]
 
 
 @contextmanager
-def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) -> Iterator[None]:
+def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) -> Iterator[Ear]:
     """While open, `heard(name, value)` is called for each value that `module` computes, in the order of execution.
+
+    Gives an ear, whose `part` meanwhile is the module whose output the value is, None for a function's result.
 
     The value is handed over before anything can overwrite it, and must be reduced or copied at once: in-place
     operations will change it. A tensor returned by `heard` takes the value's place from there on (with gradients, where
@@ -56,7 +58,7 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
         ear.attach()
         stack.enter_context(wrapped_functions(ear))
         stack.enter_context(ear)
-        yield
+        yield ear
 
 
 class Ear(TorchFunctionMode):
@@ -66,6 +68,7 @@ class Ear(TorchFunctionMode):
         super().__init__()
         self.root, self.heard, self.noted = root, heard, noted
         self.paths = paths_of(root)
+        self.part: nn.Module | None = None  # the module that gave the value which is passed on
         self.handles: list[Any] = []
         self.script: ScriptEar | None = None
         self.inputs = tuple(inspect.signature(root.forward).parameters) if not is_scripted(root) else ()
@@ -128,8 +131,13 @@ class Ear(TorchFunctionMode):
         if self.within or output is None or not (is_leaf(module) or is_whole(module)):
             return None
         read = tuple(tensors((args, kwargs)))
-        operation = type(module).__name__
-        return self.named(self.counting.name(self.paths[module] or operation_of(operation)), operation, read, output)
+        operation = kind_of(module).__name__
+        name = self.counting.name(self.paths[module] or operation_of(operation))
+        self.part = module
+        try:
+            return self.named(name, operation, read, output)
+        finally:
+            self.part = None
 
     # functions
 

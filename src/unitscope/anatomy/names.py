@@ -81,10 +81,17 @@ def is_leaf(module: nn.Module) -> bool:
     """Whether the module is one operation: what torch.nn brings, containers aside (torch.fx `is_leaf_module`)."""
     if is_whole(module):
         return not any(True for _ in module.children())
-    home = type(module).__module__
-    return home.startswith(("torch.nn", "torch.ao.nn")) and not isinstance(
-        module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    kind = kind_of(module)
+    return (
+        kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
+        and kind is not nn.Module
+        and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
     )
+
+
+def kind_of(module: nn.Module) -> type[nn.Module]:
+    """The class of a module. For a parametrization torch makes a class of its own; what counts is the class before."""
+    return nn.utils.parametrize.type_before_parametrizations(module)
 
 
 def is_whole(module: nn.Module) -> bool:

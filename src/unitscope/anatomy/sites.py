@@ -142,13 +142,14 @@ class Run:
             if self.at is None:
                 self.layouts[name] = (seen.dims, *place)
             self.looked[name] = len(self.looks)
-            self.sites[name] = site_of(name, operations[name], seen, place, extent)
+            site = site_of(name, operations[name], seen, place, extent)
+            self.sites[name] = replace(site, module=ear.paths.get(ear.part, "") if ear.part is not None else "")
 
         picture = blank(module, (STIMULI, views.inputs, *views.size), value=0.0 if cheaply else 0.5)
         if self.at is None:
             dims = tuple(((word, size),) for word, size in zip(PICTURE, picture.shape, strict=True))
             watching.know(picture, origin(tuple(picture.shape), dims, channel=1, lattice=views.size))
-        with torch.no_grad(), listening(module, heard, noted=noted), WatchingHands(watching), watching:
+        with torch.no_grad(), listening(module, heard, noted=noted) as ear, WatchingHands(watching), watching:
             show(module, picture)
 
     def after(self, look: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.sites import blank
 from unitscope.errors import BadInput, Failure, few, unknown_name
 from unitscope.record import Record
+from unitscope.vocabulary import resolve_sites, spelled
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -38,18 +38,20 @@ def parse_units(texts: Iterable[str], sites: Mapping[str, Site]) -> dict[str, li
     """Understand "SITE:CHANNEL", "SITE:3-7" and "SITE:*": channels by site. Raises UnknownName, BadInput."""
     found: dict[str, list[int]] = {}
     for text in texts:
-        match = re.fullmatch(r"\s*([^:@\s]+):(\*|\d+(?:-\d+)?)\s*", text)
-        if match is None:
+        parts = spelled(text)
+        if parts is None:
             raise BadInput(f"{text!r} names no units; write SITE:CHANNEL, SITE:3-7 or SITE:*, such as maxpool:18.")
-        if match[1] not in sites:
-            raise unknown_name("site", match[1], sites, where="the network")
-        count = sites[match[1]].channels
-        first, _, last = match[2].partition("-")
-        channels = range(count) if first == "*" else range(int(first), int(last or first) + 1)
-        if not channels or channels[-1] >= count:
-            raise BadInput(f"{text!r}: {match[1]} has {count} channels, 0 to {count - 1}.")
-        known = found.setdefault(match[1], [])
-        known += [channel for channel in channels if channel not in known]
+        pattern, numbers, place = parts
+        if place is not None:
+            raise BadInput(f"{text!r} names a neuron; units are disturbed as a whole. Leave the position out.")
+        first, _, last = numbers.partition("-")
+        for name, site in resolve_sites(sites, pattern).items():
+            count = site.channels
+            channels = range(count) if first == "*" else range(int(first), int(last or first) + 1)
+            if not channels or channels[-1] >= count:
+                raise BadInput(f"{text!r}: {name} has {count} channels, 0 to {count - 1}.")
+            known = found.setdefault(name, [])
+            known += [channel for channel in channels if channel not in known]
     return found
 
 

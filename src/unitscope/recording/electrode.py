@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +17,8 @@ from unitscope.anatomy.listening import listening
 from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.anatomy.tapping import Tap, tapping, taps_of
-from unitscope.errors import BadInput, few, unknown_name
+from unitscope.errors import BadInput, few
+from unitscope.vocabulary import resolve_sites
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -158,24 +158,15 @@ def alter_responses(value: Tensor, site: Site, alter: Alter) -> None:
 
 
 def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[str, Site]:
-    """The sites that match any of the globs, in the order of execution; the default set where `patterns` is None.
+    """The sites that any of the patterns stands for, in the order of execution; the default set where `patterns` is
+    None.
 
     The default set is every pre-activation (what enters a nonlinearity) and every max-pooling. Raises UnknownName for
     a pattern that matches nothing.
     """
     if patterns is None:
         return {name: site for name, site in sites.items() if site.preactivation or site.operation in POOLINGS}
-    patterns = list(patterns)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in sites):
-            raise unknown_name(
-                "site",
-                pattern,
-                sites,
-                where="the network",
-                advice="`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too.",
-            )
-    return {name: site for name, site in sites.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    return resolve_sites(sites, patterns)
 
 
 class _Enough(Exception):

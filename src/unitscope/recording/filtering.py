@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +28,7 @@ from unitscope.recording.joint import joint_moments
 from unitscope.recording.place import CHANNEL_BY_CHANNEL
 from unitscope.stimuli.images import Source
 from unitscope.untrained import untrained
+from unitscope.vocabulary import matching
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -105,12 +105,12 @@ def choose(way: Way, sites: str | Iterable[str] | None) -> list[str]:
     reach = convolutions_in_reach(way, mixing=None)
     chosen: list[str] = []
     for pattern in [sites] if isinstance(sites, str) else sites:
-        matching = [name for name in reach if fnmatchcase(name, pattern)]
-        if not matching:
+        names = matching(pattern, reach)
+        if not names:
             if pattern in way.graph:
                 virtual_filters(way, pattern)  # tells why there are none
             raise unknown_name("site", pattern, reach, where="among the convolutions with virtual filters there")
-        chosen += [name for name in matching if name not in chosen]
+        chosen += [name for name in names if name not in chosen]
     return chosen
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from unitscope.anatomy.graph import graph_of, kernels_at
 from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.errors import Failure, few
 from unitscope.record import FORMAT, read_facts, write_facts
@@ -94,6 +95,7 @@ def site_facts(site: Site, first: int) -> dict[str, Any]:
         "lattice": list(site.lattice),
         "picture": list(site.picture),
         "operation": site.operation,
+        "module": site.module,
         "preactivation": site.preactivation,
         "first_unit": first,
         "field": asdict(site.field()),
@@ -170,27 +172,25 @@ def kernel_sites(network: Network, everything: Mapping[str, Site], chosen: Mappi
     """Where the first convolution is, and which surveyed sites share its channels (it, and what follows it channel by
     channel).
     """
-    listed = list(everything.values())
-    first = next((i for i, site in enumerate(listed) if site.operation == "conv2d"), None)
-    if first is None or first_convolution(network, listed[first].name) is None:
+    first = next((site for site in everything.values() if site.operation == "conv2d"), None)
+    if first is None or first_convolution(network, first.name) is None:
         return None
-    sharing = [listed[first].name]
-    for site in listed[first + 1 :]:
-        if site.operation not in CHANNEL_BY_CHANNEL or site.channels != listed[first].channels:
-            break
-        sharing.append(site.name)
-    return {"site": listed[first].name, "sites": [name for name in sharing if name in chosen]}
+    sharing = {first.name}
+    for name, each in graph_of(network).items():
+        alone = (
+            len(each.reads) == 1 and each.reads[0] in sharing and each.operation in CHANNEL_BY_CHANNEL | {"identity"}
+        )
+        if alone and name in everything and everything[name].channels == first.channels:
+            sharing.add(name)
+    return {"site": first.name, "sites": [name for name in chosen if name in sharing]}
 
 
 def first_convolution(network: Network, name: str) -> torch.Tensor | None:
-    """The weight of the convolution behind a site, where it reads the picture itself."""
-    module = dict(network.module.named_modules()).get(name)
-    weight = getattr(module, "weight", None)
-    return (
-        weight if isinstance(weight, torch.Tensor) and weight.ndim == 4 and weight.shape[1] == network.inputs else None
-    )
+    """The kernels of the convolution at a site, where they may be shown in the channels of the picture."""
+    weight = kernels_at(network, name)
+    return weight if weight is not None and weight.ndim == 4 and weight.shape[1] == network.inputs else None
 
 
 def first_kernels(network: Network, kernels: dict[str, Any] | None) -> np.ndarray | None:
     weight = first_convolution(network, kernels["site"]) if kernels else None
-    return None if weight is None else weight.detach().cpu().float().numpy()
+    return None if weight is None else weight.cpu().float().numpy()

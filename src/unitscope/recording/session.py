@@ -279,6 +279,7 @@ def site_of(facts: Mapping[str, Any], named: Mapping[str, np.ndarray]) -> Site:
             ReceptiveField((a, b), (c, d), (e, f), status, cause) for a, b, c, d, e, f in arrays["fields"].tolist()
         ),
         preactivation=facts["preactivation"],
+        module=facts.get("module", ""),
         groups=tuple(arrays["groups"].tolist()),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,13 +13,14 @@ import numpy as np
 
 from unitscope.anatomy.graph import Stream, graph_of, streams
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.errors import BadInput, unknown_name
+from unitscope.errors import BadInput
 from unitscope.record import Record, open_record, write_arrays, write_table, write_whole
 from unitscope.recording.filtering import refuse_other_weights
 from unitscope.recording.joint import Joint, joint_moments
 from unitscope.recording.originals import originals_of, presentation_of
 from unitscope.stimuli.images import Images, Source
 from unitscope.untrained import untrained
+from unitscope.vocabulary import resolve_sites
 
 if TYPE_CHECKING:
     import pandas
@@ -93,10 +93,7 @@ def stages_of(network: Network, sites: str | Iterable[str] | None) -> list[Strea
     everything = sites_of(network)
     groups: dict[tuple[Any, ...], list[str]] = {}
     for glob in [sites] if isinstance(sites, str) else sites:
-        matching = [site for name, site in everything.items() if fnmatchcase(name, glob)]
-        if not matching:
-            raise unknown_name("site", glob, everything, where=network.name)
-        for site in matching:
+        for site in resolve_sites(everything, glob).values():
             own = groups.setdefault((site.channels, site.lattice), [])
             own += [] if site.name in own else [site.name]
     order = list(everything)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unitscope.errors import BadInput, unknown_name
-from unitscope.vocabulary import Neuron, Site, Size, Unit
+from unitscope.vocabulary import Neuron, Site, Size, Unit, resolve_sites, spelled
 
 At = str | Size | Sequence[Size]
 """Where on the lattice: "center", "all", one (row, col), or several, whose mean counts."""
@@ -56,12 +56,22 @@ class Objective:
     @classmethod
     def parse(cls, text: str) -> Objective:
         """The objective that prints itself so. Raises BadInput."""
-        signs = [1.0, *(-1.0 if sign == "-" else 1.0 for sign in re.findall(r" ([+-]) ", text))]
-        return cls(tuple(_term(part, sign) for part, sign in zip(re.split(r" [+-] ", text), signs, strict=True)))
+        parts = re.split(TERM, text)  # what lies between terms is empty
+        if any(parts[::3]):
+            raise BadInput(f"{text!r} is no objective; expected for instance layer1.0.relu:18@28,28.")
+        return cls(
+            tuple(
+                _term(part, -1.0 if sign == " - " else 1.0) for sign, part in zip(parts[1::3], parts[2::3], strict=True)
+            )
+        )
+
+
+TERM = r"(^| \+ | - )(.+?:\d+(?:@(?:all|[\d,+]+))?)(?= \+ | - |$)"
+"""A term of an objective, with the sign before it. A site may have any name, so that only a channel ends it."""
 
 
 def _term(text: str, sign: float) -> Term:
-    match = re.fullmatch(r"(-)?(?:([\d.e+-]+)\*)?([^@]+?)(?:@(all|[\d,+]+))?", text)
+    match = re.fullmatch(r"(-)?(?:([\d.e+-]+)\*)?(.+?)(?:@(all|[\d,+]+))?", text)
     if match is None:
         raise BadInput(f"{text!r} is no objective; expected for instance layer1.0.relu:18@28,28.")
     places: str | tuple[Size, ...] = match[4] or "center"
@@ -86,7 +96,8 @@ def unit(name: str | Unit) -> Objective:
 
 def _one(named: str | Unit | Neuron, at: At) -> Objective:
     if isinstance(named, str):
-        named = Neuron.parse(named) if "@" in named else Unit.parse(named)
+        parts = spelled(named)
+        named = Unit.parse(named) if parts is None or parts[2] is None else Neuron.parse(named)
     if isinstance(named, Neuron):
         return Objective((Term(named.unit, ((named.row, named.col),)),))
     return Objective((Term(named, _places(at)),))
@@ -133,21 +144,19 @@ def understand(asked: Asked | Iterable[Asked], sites: Mapping[str, Site], *, at:
 
 
 def _spelled(text: str, sites: Mapping[str, Site], at: At) -> list[Objective]:
-    from fnmatch import fnmatchcase
-
-    match = re.fullmatch(r"\s*([^:@\s]+):(\*|\d+|\d+-\d+)(?:@(\d+),(\d+))?\s*", text)
-    if match is None:
+    parts = spelled(text)
+    if parts is None:
         raise BadInput(
             f"{text!r} names no units; write SITE:CHANNEL, SITE:* or SITE:3-7, with @ROW,COL for a neuron, for "
             "instance layer1.0.relu:18@28,28."
         )
-    pattern = list(sites)[-1] if match[1] == "logits" and "logits" not in sites else match[1]
-    names = [name for name in sites if name == pattern] or [name for name in sites if fnmatchcase(name, pattern)]
-    if not names:
-        advice = "`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
-        raise unknown_name("site", pattern, sites, where="the network", advice=advice)
-    places = at if match[3] is None else (int(match[3]), int(match[4]))
-    return [_one(Unit(name, channel), places) for name in names for channel in _channels(match[2], sites[name])]
+    named, channels, place = parts
+    pattern = list(sites)[-1] if named == "logits" and "logits" not in sites else named
+    return [
+        _one(Unit(name, channel), at if place is None else place)
+        for name, site in resolve_sites(sites, pattern).items()
+        for channel in _channels(channels, site)
+    ]
 
 
 def _channels(text: str, site: Site) -> range:

@@ -37,6 +37,7 @@ def network_facts(network: Network, sites: Mapping[str, Site], surveyed: Iterabl
         {
             "site": site.name,
             "operation": site.operation,
+            "module": site.module,
             "channels": site.channels,
             "lattice": site.lattice,
             "field": asdict(site.field()),

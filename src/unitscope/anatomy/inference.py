@@ -1,0 +1,37 @@
+"""Running a network outside inference mode, which hides its operations from whoever watches them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Mode = torch.inference_mode
+
+
+@contextmanager
+def without_inference_mode() -> Iterator[None]:
+    """While open, inference mode is off in this thread, also within functions under `@torch.inference_mode()`.
+
+    In inference mode torch keeps no versions and no gradients, and composed operations are not taken apart. Responses
+    are the same without. Whether gradients are computed stays as it is.
+    """
+    own, enter, leave = threading.get_ident(), Mode.__enter__, Mode.__exit__
+
+    def entered(mode: Mode) -> None:
+        if threading.get_ident() != own:
+            enter(mode)
+
+    def left(mode: Mode, *error: Any) -> None:
+        if threading.get_ident() != own:
+            leave(mode, *error)
+
+    with Mode(False):
+        Mode.__enter__, Mode.__exit__ = entered, left  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Mode.__enter__, Mode.__exit__ = enter, leave  # type: ignore[method-assign]

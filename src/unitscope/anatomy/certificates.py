@@ -104,6 +104,7 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@torch.inference_mode(False)
 def extreme_pictures(network: Network) -> Float[Tensor, "2 color height width"]:
     """The lowest and the highest value of each pixel, as the module is shown them."""
     device = next((tensor.device for tensor in network.module.parameters()), torch.device("cpu"))

@@ -20,6 +20,7 @@ def without_inference_mode() -> Iterator[None]:
     are the same without. Whether gradients are computed stays as it is.
     """
     own, enter, leave = threading.get_ident(), Mode.__enter__, Mode.__exit__
+    gradients = torch.is_grad_enabled()
 
     def entered(mode: Mode) -> None:
         if threading.get_ident() != own:
@@ -29,7 +30,7 @@ def without_inference_mode() -> Iterator[None]:
         if threading.get_ident() != own:
             leave(mode, *error)
 
-    with Mode(False):
+    with Mode(False), torch.set_grad_enabled(gradients):  # the first alone would enable them
         Mode.__enter__, Mode.__exit__ = entered, left  # type: ignore[method-assign]
         try:
             yield

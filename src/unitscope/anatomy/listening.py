@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from unitscope.anatomy.inference import without_inference_mode
 from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, kind_of, operation_of, paths_of
 from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
@@ -52,6 +53,7 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
             )
     ear = Ear(module, heard, noted)
     with ExitStack() as stack:
+        stack.enter_context(without_inference_mode())
         if "torch._dynamo" in sys.modules:  # compiled parts run as they were written
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.callback(ear.leave)

@@ -196,6 +196,7 @@ def on_one_path(site: Site, what: str) -> Site:
     return replace(site, fields=(unknown,), groups=(), bounds=everything(site.picture))
 
 
+@torch.inference_mode(False)
 def blank(module: nn.Module, shape: tuple[int, ...], *, value: float) -> Tensor:
     """A picture with nothing on it, of the kind and on the device of the network's parameters."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))

@@ -267,3 +267,65 @@ def test_metadata_that_make_no_sense_name_the_file(tmp_path, state):
     safetensors.torch.save_file(state, tmp_path / "w.safetensors", metadata={"unitscope.std": "[0, 1, 1]"})
     with pytest.raises(BadInput, match=r"w.safetensors: std is \(0.0, 1.0, 1.0\); expected numbers above 0"):
         read_weights(tmp_path / "w.safetensors")
+
+
+# --- files that were made to harm, or of other uses ------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["size", "mean", "std", "order", "classes"])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "1" * 5_000, "NaN", '{"a": 1}', "[[1]]", "-5", "true", "[1, 1" + "0" * 400 + "]",
+     "[1e999, 1, 1]", '["\\ud800"]', "[100000000000, true]"],
+    ids=["deep", "deep objects", "5,000 digits", "NaN", "an object", "nested", "below 0", "truth", "400 digits",
+         "infinity", "half a character", "large"],
+)  # fmt: skip
+def test_metadata_of_any_kind_are_understood_or_told_in_short(tmp_path, key, text):
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, path, metadata={f"unitscope.{key}": text})
+    with pytest.raises(BadInput, match=r"w\.safetensors: ") as caught:
+        read_weights(path)
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("odd", "story"),
+    [
+        (lambda: torch.empty(2, 2, device="meta"), "on the meta device, without numbers"),
+        (lambda: torch.eye(2).to_sparse(), "sparse"),
+        (lambda: torch.eye(2).to_sparse_csr(), "sparse"),
+        (lambda: torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), "quantized"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "nested"),
+    ],
+)
+def test_tensors_that_are_not_plain_numbers_are_told(tmp_path, odd, story):
+    torch.save({"weight": odd(), "bias": torch.zeros(2)}, tmp_path / "w.pt")
+    with pytest.raises(BadInput, match=rf"w\.pt holds 1 of 2 tensors that are not plain numbers: weight \({story}\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_do_not_become_weights(kind):
+    state = {"weight": torch.ones(2, 2, dtype=kind), "bias": torch.ones(2)}
+    story = f"1 of another kind: weight {kind} instead of torch.float32"
+    with pytest.raises(BadInput, match=story.replace(".", r"\.")):
+        fit_weights(nn.Linear(2, 2), Weights(state, Path("w.pt")))
+
+
+def test_numbers_of_eight_bits_become_weights_and_are_looked_at():
+    state = {"weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "bias": torch.ones(2).double()}
+    network = nn.Linear(2, 2)
+    fit_weights(network, Weights(state, Path("w.pt")))
+    assert (network.weight == 1).all()
+    state["weight"] = torch.full((2, 2), torch.nan).to(torch.float8_e4m3fn)
+    with pytest.raises(BadInput, match=r"NaN or infinity in 1 of 2 tensors: weight"):
+        fit_weights(network, Weights(state, Path("w.pt")))
+
+
+def test_a_wrapper_within_itself_ends(tmp_path):
+    loop: dict = {}
+    loop["state_dict"] = loop
+    torch.save(loop, tmp_path / "w.pt")
+    with pytest.raises(BadInput, match="within more than 8 wrappers, or a wrapper within itself"):
+        read_weights(tmp_path / "w.pt")

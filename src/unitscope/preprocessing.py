@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from unitscope.errors import BadInput
 
 ORDERS = ("RGB", "BGR", "")
+
+LARGEST = 1 << 16
+"""No side of a network's input has more pixels."""
+
+KINDS: dict[str, tuple[type | tuple[type, ...], str, str]] = {
+    "size": (int, "alone or listed", "a whole number of pixels, or [height, width]"),
+    "mean": ((int, float), "listed", "a list of one number per input channel"),
+    "std": ((int, float), "listed", "a list of one number per input channel"),
+    "order": (str, "alone", 'a text such as "RGB"'),
+    "classes": (str, "listed", "a list of the names of the logits"),
+}
+"""What metadata are as JSON: the kind of a value, whether there is one or a list of them, and both in words."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,10 @@ class Preprocessing:
             text = metadata.get(f"unitscope.{name}", "null")
             try:
                 values[name] = json.loads(text)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # no JSON; a number of too many digits; nested without end
                 raise BadInput(f"the metadata unitscope.{name} should be JSON but is {text[:40]!r}.") from None
+            if not _is_kind(values[name], *KINDS[name]):
+                raise BadInput(f"the metadata unitscope.{name} is {_short(values[name])}; expected {KINDS[name][2]}.")
         return cls.understand(**values)
 
     def to_metadata(self) -> dict[str, str]:
@@ -75,7 +89,7 @@ class Preprocessing:
         channels = len(self.mean or self.std or (0, 0, 0))
         if self.order is not None and self.order not in (ORDERS if channels == 3 else ("",)):
             expected = "'RGB', 'BGR' or ''" if channels == 3 else f"'' for {channels} input channels"
-            raise BadInput(f"order is {self.order!r}; expected {expected}.")
+            raise BadInput(f"order is {_short(self.order)}; expected {expected}.")
         if self.mean is not None and channels == 3 and self.order != "" and max(self.mean) > 1:
             raise BadInput(
                 f"mean is {self.mean}, which looks like 0..255; pictures are RGB in 0..1: divide mean and std by 255."
@@ -92,7 +106,9 @@ def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     sides = (size, size) if isinstance(size, int) else size
     right = isinstance(sides, Sequence) and len(sides) == 2
     if not right or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides):
-        raise BadInput(f"size is {size!r}; expected one whole number of pixels, or (height, width).")
+        raise BadInput(f"size is {_short(size)}; expected one whole number of pixels, or (height, width).")
+    if max(sides) > LARGEST:
+        raise BadInput(f"size is {_short(size)}; expected at most {LARGEST:,} pixels a side.")
     return sides[0], sides[1]
 
 
@@ -101,18 +117,43 @@ def _numbers(what: str, values: Sequence[float] | None) -> tuple[float, ...] | N
         return None
     try:
         numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput(
-            f"{what} is {values!r}; expected one number per input channel, such as (0.5, 0.5, 0.5)."
+            f"{what} is {_short(values)}; expected one number per input channel, such as (0.5, 0.5, 0.5)."
         ) from None
     if not numbers or not all(math.isfinite(number) for number in numbers):
-        raise BadInput(f"{what} is {numbers}; expected one finite number per input channel.")
+        raise BadInput(f"{what} is {_short(numbers)}; expected one finite number per input channel.")
     return numbers
 
 
 def _names(classes: Sequence[str] | None) -> tuple[str, ...] | None:
     if classes is None:
         return None
-    if isinstance(classes, str) or not classes or not all(isinstance(name, str) for name in classes):
-        raise BadInput(f"classes are {classes!r}; expected the names of the logits in their order.")
-    return tuple(classes)
+    listed = isinstance(classes, Iterable) and not isinstance(classes, str | Mapping)
+    names = tuple(classes) if listed else ()
+    if not names or not all(isinstance(name, str) and _is_text(name) for name in names):
+        raise BadInput(f"classes are {_short(classes)}; expected the names of the logits in their order.")
+    return names
+
+
+def _is_kind(value: object, kind: type | tuple[type, ...], how: str, _: str) -> bool:
+    """Whether metadata are null, or what KINDS says."""
+    listed = isinstance(value, list)
+    items = value if isinstance(value, list) else [value]
+    right = all(isinstance(item, kind) and not isinstance(item, bool) for item in items)
+    return value is None or (right and ("listed" if listed else "alone") in how)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a string can be written down: halves of characters (surrogates) cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _short(value: object) -> str:
+    """A value as one types it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -30,6 +30,9 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights")
 """Keys under which training scripts put the weights, beside the optimizer and the epoch."""
 
+DEPTH = 8
+"""Within so many wrappers weights are looked for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -51,9 +54,9 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     head = _head(path)
     if head[8:9] == b"{":
         state, metadata = _read_safetensors(path)
-        return Weights(bare_state(state), path, _understood(metadata, path))
+        return Weights(bare_state(_whole(state, path)), path, _understood(metadata, path))
     if head[:2] == b"PK" or head[:1] == b"\x80" or _is_old_tar(path):
-        return Weights(bare_state(_unwrapped(_read_pickle(path), path)), path)
+        return Weights(bare_state(_whole(_unwrapped(_read_pickle(path), path), path)), path)
     raise BadInput(
         f"{path} is not a weights file: {_nature(head)}. Expected safetensors, or .pt/.pth as torch.save writes them."
     )
@@ -63,8 +66,10 @@ def fit_weights(module: nn.Module, weights: Weights, *, name: str = "the network
     """Copy `weights` into `module`, strictly, in the module's own precision; nothing is copied where anything does
     not fit.
 
-    The counters `num_batches_tracked`, which older files lack and evaluation never reads, may be missing. Raises
-    BadInput, naming the missing, the unexpected and the mis-shaped, and tensors that hold NaN or infinity.
+    Numbers may be of another precision, and of no other kind: whole numbers, which may be of a quantized network, do
+    not become fractions. The counters `num_batches_tracked`, which older files lack and evaluation never reads, may be
+    missing. Raises BadInput, naming the missing, the unexpected and the mis-shaped, and tensors that hold NaN or
+    infinity.
     """
     own = module.state_dict()
     names = dict(zip(_bare_names(own), own, strict=True))
@@ -73,12 +78,18 @@ def fit_weights(module: nn.Module, weights: Weights, *, name: str = "the network
     unexpected = [n for n in given if n not in names]
     shapes = {n: (tuple(given[n].shape), tuple(own[names[n]].shape)) for n in names if n in given}
     misshaped = [f"{n} {_times(came)} instead of {_times(want)}" for n, (came, want) in shapes.items() if came != want]
-    faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+    kinds = {n: (given[n].dtype, own[names[n]].dtype) for n in names if n in given}
+    otherwise = [
+        f"{n} {came} instead of {want}"
+        for n, (came, want) in kinds.items()
+        if not _becomes(came, want) and not n.endswith("num_batches_tracked")
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped, "of another kind": otherwise}
     if any(faults.values()):
         story = "; ".join(f"{len(keys)} {what}: {few(keys)}" for what, keys in faults.items() if keys)
         counts = f"{len(names)} tensors expected, {len(given)} came"
         raise BadInput(f"{weights.path.name} does not fit {name} ({counts}): {story}. {hint}".strip())
-    broken = [n for n, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    broken = [n for n, tensor in given.items() if not _is_finite(tensor)]
     if broken:
         raise BadInput(
             f"{weights.path.name} holds NaN or infinity in {len(broken)} of {len(given)} tensors: {few(broken)}."
@@ -137,6 +148,41 @@ def _head(path: Path) -> bytes:
         raise BadInput(f"there is no weights file {path}.{_neighbors(path)}") from None
     except OSError as error:
         raise BadInput(f"the weights file {path} cannot be read: {error.strerror}.") from error
+
+
+def _whole(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same tensors. Raises BadInput where some are not numbers in memory, one for each place."""
+    odd = {name: _oddity(tensor) for name, tensor in state.items() if _oddity(tensor)}
+    if odd:
+        told = few(f"{name} ({what})" for name, what in odd.items())
+        raise BadInput(
+            f"{path.name} holds {len(odd)} of {len(state)} tensors that are not plain numbers: {told}. "
+            "Save the state_dict() of the network with its numbers: dense, and on a device."
+        )
+    return state
+
+
+def _oddity(tensor: Tensor) -> str:
+    """What a tensor is that is not plain numbers; "" for one that is."""
+    if tensor.is_meta:
+        return "on the meta device, without numbers"
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.is_nested:
+        return "nested"
+    return "" if tensor.layout is torch.strided else "sparse"
+
+
+def _becomes(came: torch.dtype, want: torch.dtype) -> bool:
+    """Whether numbers of one type mean the same as another: fractions of any precision, or whole numbers."""
+    return (came.is_complex, came.is_floating_point) == (want.is_complex, want.is_floating_point)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point():
+        return True
+    wide = tensor if tensor.dtype.itemsize > 1 else tensor.float()  # of 8 bits, few operations are there
+    return bool(wide.isfinite().all())
 
 
 def _neighbors(path: Path) -> str:
@@ -202,8 +248,10 @@ def _read_pickle(path: Path) -> Any:
         raise BadInput(f"{path} is not a weights file, or not a complete one{cause}.") from error
 
 
-def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
-    """The weights in what `torch.load` gave: names with tensors, or a wrapper around them."""
+def _unwrapped(found: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
+    """The weights in what `torch.load` gave: names with tensors, or wrappers around them, up to DEPTH."""
+    if depth > DEPTH:
+        raise BadInput(f"{path} holds weights, if any, within more than {DEPTH} wrappers, or a wrapper within itself.")
     if not isinstance(found, Mapping):
         raise BadInput(
             f"{path} holds a {type(found).__name__}, not weights: expected names with tensors, as state_dict() gives."
@@ -213,7 +261,7 @@ def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
         return tensors
     for wrapper in WRAPPERS:
         if isinstance(found.get(wrapper), Mapping):
-            return _unwrapped(found[wrapper], path)
+            return _unwrapped(found[wrapper], path, depth + 1)
     if not tensors:
         raise BadInput(f"{path} holds no weights, only {few(repr(key) for key in found) or 'nothing'}.")
     return tensors

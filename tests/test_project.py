@@ -44,6 +44,7 @@ WRITTEN_IN = {
     "company": "training",
     "optima": "record",
     "resampling": "vocabulary",
+    "network_facts": "record",
 }
 """Files that belong to the chapter of another name."""
 

@@ -19,12 +19,11 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from unitscope.errors import BadInput, Failure, unknown_name
+from unitscope.network_facts import difference
 from unitscope.vocabulary import Box, Unit
 
 if TYPE_CHECKING:
     import pandas
-
-    from unitscope.networks import Network
 
 Pictures = Float32[np.ndarray, "seed color height width"]
 
@@ -188,20 +187,20 @@ ARRAYS = ("whitened", "responses", "history", "moved")
 def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts by which one set is told from another."""
     kept = ("recipe", "pole", "seeds", "seed", "reads", "precision")
-    network = facts.get("network", {}).get("fingerprint")
-    return json.loads(json.dumps({name: facts.get(name) for name in kept} | {"network": network}))
+    return json.loads(json.dumps({name: facts.get(name) for name in kept}))
 
 
-def refuse_foreign(network: Network, folder: Path) -> None:
-    """Optima of one network do not go into the record of another. Raises Failure."""
+def refuse_foreign(folder: Path, here: Mapping[str, Any]) -> None:
+    """Optima of one network, of which `here` are the facts, do not go into the record of another. Raises Failure."""
     from unitscope.record import read_facts
 
     there = read_facts(folder)
     known = (there or {}).get("network", {})
-    if known and known.get("fingerprint") != network.fingerprint:
+    other = difference(known, here) if known else ""
+    if other:
         raise Failure(
-            f"{folder} is a record of {known.get('name')} with other weights or another preprocessing "
-            f"({known.get('weights')}); optima of {network.name} ({network.weights}) do not belong there."
+            f"{folder} is a record of {known.get('name')} ({known.get('weights')}) with other {other}; "
+            f"optima of this {here.get('name')} do not belong there. Choose another folder, or survey this network."
         )
 
 
@@ -212,13 +211,8 @@ def begin_set(folder: Path, facts: Mapping[str, Any]) -> set[str]:
     from unitscope.record import write_whole
 
     there = read_recipe(folder)
-    if there is not None and identity(there) != identity(facts):
-        old, new = identity(there), identity(facts)
-        different = ", ".join(name for name in new if old.get(name) != new[name])
-        raise Failure(
-            f"{folder} holds optima that were made otherwise ({different} differ). Choose another name for these, or "
-            "delete that folder."
-        )
+    if there is not None:
+        refuse_otherwise(folder, there, facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if there is None:
@@ -226,6 +220,19 @@ def begin_set(folder: Path, facts: Mapping[str, Any]) -> set[str]:
     except OSError as error:
         raise Failure(f"optima cannot be written to {folder}: {error.strerror or error}.") from error
     return {entry["objective"] for file in files_of(folder) for entry in contents(file)}
+
+
+def refuse_otherwise(folder: Path, there: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raises Failure where the optima of a set were made otherwise than `facts` say."""
+    old, new = identity(there), identity(facts)
+    different = [name for name in new if old.get(name) != new[name]]
+    other = difference(there.get("network", {}), facts.get("network", {}))
+    if different or other:
+        different += [f"the network's {other}"] if other else []
+        raise Failure(
+            f"{folder} holds optima that were made otherwise ({', '.join(different)} differ). Choose another name for "
+            "these, or delete that folder."
+        )
 
 
 def write_part(folder: Path, optima: Sequence[Optimum]) -> None:

@@ -14,8 +14,10 @@ from unitscope.analysis.measures import tables, write_measures
 from unitscope.analysis.opponency import color_table
 from unitscope.analysis.orientation import orientation_table
 from unitscope.analysis.tuning import Session
+from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, few
+from unitscope.network_facts import difference
 from unitscope.record import Record, open_record, write_whole
 from unitscope.recording.electrode import choose
 from unitscope.recording.natural import keep_natural, show_natural
@@ -71,14 +73,15 @@ def tuning(
     stimulated, for a contrast out of gamut; Failure where the record is another network's.
     """
     record = record if isinstance(record, Record) else record_at(network, Path(record), sites)
-    refuse_other(network, record)
+    identity = identity_of(network)
+    refuse_other(network, record, identity)
     chosen, left = sites_to_tune(network, record, sites)
     groups, refused = groups_of(chosen)
     if (sites is not None and refused) or not groups:
         raise BadInput(
             "; ".join(f"{name} cannot be shown gratings: {why}" for name, why in {**refused, **left}.items())
         )
-    settings = {"contrast": contrast, "color_contrast": color_contrast, "network": network.fingerprint}
+    settings = {"contrast": contrast, "color_contrast": color_contrast, "network": identity}
     for number, group in enumerate(groups):
         said = f"{few(group.channels, most=1)} ({number + 1} of {len(groups)})"
         folder = record.path / "tuning" / name_of(group)
@@ -208,12 +211,14 @@ def sites_to_tune(
     return {name: site for name, site in known.items() if name not in left}, left
 
 
-def refuse_other(network: Network, record: Record) -> None:
+def refuse_other(network: Network, record: Record, identity: dict[str, str]) -> None:
     there = record.facts["network"]
-    if there["fingerprint"] != network.fingerprint:
+    other = difference(there, identity)
+    if other:
         raise Failure(
             f"{record.path} is a record of {there['name']} (weights {there['fingerprint'][:6]}…), and this network is "
-            f"{network.name} (weights {network.fingerprint[:6]}…). Use the network that was surveyed."
+            f"{network.name} (weights {network.fingerprint[:6]}…), with other {other}. Use the network that was "
+            "surveyed."
         )
 
 

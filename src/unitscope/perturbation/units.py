@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.sites import blank
 from unitscope.errors import BadInput, Failure, few, unknown_name
+from unitscope.network_facts import difference
 from unitscope.record import Record
 from unitscope.vocabulary import resolve_sites, spelled
 
@@ -127,12 +129,13 @@ def none_inactive(record: Record, site: str) -> str:
 
 
 def refuse_foreign(record: Record, network: Network) -> None:
-    """Raises Failure where the record was made with other weights or another preprocessing."""
+    """Raises Failure where the record was made with another network."""
     there = record.facts["network"]
-    if there["fingerprint"] != network.fingerprint:
+    other = difference(there, identity_of(network))
+    if other:
         raise Failure(
-            f"the record {record.path} is of {there['name']} with other weights or another preprocessing "
-            f"({there['fingerprint'][:8]}) than this {network.name} ({network.fingerprint[:8]})."
+            f"the record {record.path} is of {there['name']} ({there['fingerprint'][:8]}) with other {other} than this "
+            f"{network.name} ({network.fingerprint[:8]}). Give the network that was surveyed, or survey this one."
         )
 
 

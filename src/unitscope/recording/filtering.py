@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from jaxtyping import Float
 
+from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.filters import (
     MODES,
     Mode,
@@ -23,6 +24,7 @@ from unitscope.anatomy.filters import (
 from unitscope.anatomy.graph import Operation, graph_of
 from unitscope.anatomy.linearized import agreement
 from unitscope.errors import BadInput, unknown_name
+from unitscope.network_facts import difference
 from unitscope.record import Record, open_record, write_arrays, write_whole
 from unitscope.recording.joint import joint_moments
 from unitscope.recording.place import CHANNEL_BY_CHANNEL
@@ -175,11 +177,12 @@ def followers(graph: Mapping[str, Operation], site: str) -> list[str]:
 def refuse_other_weights(record: Record, network: Network) -> None:
     """A record says something of one network only. Raises BadInput where it is of another."""
     known = record.facts["network"]
-    if known["fingerprint"] != network.fingerprint:
+    other = difference(known, identity_of(network))
+    if other:
         raise BadInput(
             f"the record {record.path} is of {known['name']} with the weights {known['fingerprint'][:8]}; "
-            f"{network.name} has {network.fingerprint[:8]} (weights or preprocessing differ). Give the network that "
-            "was surveyed, or survey this one."
+            f"{network.name} has {network.fingerprint[:8]} ({other} differ). Give the network that was surveyed, or "
+            "survey this one."
         )
 
 

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.graph import graph_of, kernels_at
 from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.errors import Failure, few
+from unitscope.network_facts import difference
 from unitscope.record import FORMAT, read_facts, write_facts
 from unitscope.recording.session import BLOCK, Settings
 from unitscope.stimuli.images import Images
@@ -52,7 +54,7 @@ def describe(
         "format": FORMAT,
         "network": {
             "name": network.name,
-            "fingerprint": network.fingerprint,
+            **identity_of(network),
             "weights": network.weights,
             "size": list(network.size),
             "mean": list(network.mean),
@@ -103,9 +105,8 @@ def site_facts(site: Site, first: int) -> dict[str, Any]:
 
 
 def identity(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts by which one survey is told from another, in words."""
+    """The facts by which one survey of a network is told from another, in words."""
     return {
-        "weights or preprocessing": facts["network"]["fingerprint"],
         "images": facts["stimuli"]["fingerprint"],
         "size": [facts["stimuli"]["size"], facts["stimuli"]["resize"]],
         "sites": [site["name"] for site in facts["sites"]],
@@ -128,9 +129,10 @@ def finished(folder: Path, facts: dict[str, Any]) -> bool:
 def refuse_foreign(folder: Path, there: dict[str, Any], facts: dict[str, Any]) -> None:
     try:
         old, new = identity(there), identity(facts)
+        other = difference(there["network"], facts["network"])
     except (KeyError, TypeError):
         raise Failure(f"{folder} holds something else than a survey's record; choose another folder.") from None
-    different = [name for name in new if old[name] != new[name]]
+    different = [*([other] if other else []), *(name for name in new if old[name] != new[name])]
     if different:
         raise Failure(
             f"{folder} holds a survey of {there['network']['name']} over {there['stimuli']['source']}, "

@@ -12,11 +12,13 @@ from torch import nn
 
 from unitscope.analysis.couplings import couplings
 from unitscope.analysis.sharing import titles_of
+from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.filters import pair
 from unitscope.anatomy.graph import PICTURE, Operation, depth_of, graph_of
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.atlas.scripts import slugs
 from unitscope.errors import BadInput
+from unitscope.network_facts import difference
 from unitscope.physiology import tuning
 from unitscope.record import Record, read_facts
 from unitscope.recording.filtering import Filtered, filters
@@ -97,8 +99,8 @@ def recorded(network: Network, images: Images, folder: Path, name: str, tell: Pr
 
 def fits(facts: Mapping[str, Any], network: Network, images: Images) -> bool:
     """Whether these are the facts of a record of this network and these images."""
-    there = (facts["network"]["fingerprint"], facts["stimuli"]["fingerprint"])
-    return there == (network.fingerprint, images.fingerprint)
+    alike = facts["stimuli"]["fingerprint"] == images.fingerprint
+    return alike and not difference(facts["network"], identity_of(network))
 
 
 def compare_fields(study: Study) -> None:

@@ -18,7 +18,7 @@ from unitscope.optima import Optima, begin_set, read_optima, read_scores, refuse
 from unitscope.record import open_record
 from unitscope.synthesis.canvases import STARTS, Photograph, Start
 from unitscope.synthesis.objectives import Asked, At, Objective, understand
-from unitscope.synthesis.preparations import subject_of
+from unitscope.synthesis.preparations import Subject, subject_of
 from unitscope.synthesis.recipes import Recipe, recipe_of
 from unitscope.synthesis.scores import score
 from unitscope.synthesis.searches import Progress, Search
@@ -75,14 +75,14 @@ def maximize(
     if start is not None:
         recipe = started(recipe, start)
     _check(pole, seeds, batch)
-    facts = facts_of(network, recipe, pole=pole, seeds=seeds, seed=seed, after=after, bf16=bf16)
+    facts = facts_of(subject, recipe, pole=pole, seeds=seeds, seed=seed, after=after, bf16=bf16)
     search = Search(subject, recipe, POLES[pole], seeds, seed, after, bf16, batch)
     if to is None:
         found = {str(one.objective): one for part in search.through(objectives, progress) for one in part}
         optima = Optima(tuple(found[str(objective)] for objective in objectives), facts)
         return replace(optima, scores=score(network, optima)) if scores else optima
     place = Path(to) if isinstance(to, str | Path) else to.path
-    refuse_foreign(network, place)
+    refuse_foreign(place, facts["network"])
     folder = place / "optima" / (name or f"{recipe.name}-{pole}")
     there = begin_set(folder, facts)
     waiting = [objective for objective in objectives if str(objective) not in there]
@@ -161,9 +161,10 @@ def started(recipe: Recipe, start: str | Start | Tensor) -> Recipe:
 
 
 def facts_of(
-    network: Network, recipe: Recipe, *, pole: str, seeds: int, seed: int, after: bool, bf16: bool
+    subject: Subject, recipe: Recipe, *, pole: str, seeds: int, seed: int, after: bool, bf16: bool
 ) -> dict[str, Any]:
     """How optima were made, for the record."""
+    network = subject.network
     return {
         "format": 1,
         "recipe": recipe.facts(),
@@ -174,7 +175,7 @@ def facts_of(
         "precision": "bfloat16" if bf16 else "float32",
         "network": {
             "name": network.name,
-            "fingerprint": network.fingerprint,
+            **subject.identity,
             "size": list(network.size),
             "mean": list(network.mean),
             "std": list(network.std),

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.sites import sites as sites_of
@@ -40,7 +41,7 @@ class Subject:
     """A network on the table: its sites, its circuit, and the preparations made so far."""
 
     holder: ReferenceType[Network]
-    fingerprint: str
+    identity: dict[str, str]
     device: torch.device
     sites: dict[str, Site]
     circuit: Circuit
@@ -58,18 +59,18 @@ _subjects: WeakKeyDictionary[Network, Subject] = WeakKeyDictionary()
 
 
 def subject_of(network: Network) -> Subject:
-    """What is known of a network; found out once, and again when a weight has changed. Raises BadInput for weights
-    that are not finite.
+    """What is known of a network; found out once, and again when its weights or its operations have changed. Raises
+    BadInput for weights that are not finite.
     """
-    known = _subjects.get(network)
-    if known is not None and (known.fingerprint, known.device) == (network.fingerprint, network.device):
+    known, identity = _subjects.get(network), identity_of(network)
+    if known is not None and (known.identity, known.device) == (identity, network.device):
         return known
     for name, tensor in network.module.state_dict().items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise BadInput(
                 f"the weights {name} of {network.name} hold NaN or infinity; no picture can be found for it."
             )
-    subject = Subject(ref(network), network.fingerprint, network.device, sites_of(network), circuit_of(network))
+    subject = Subject(ref(network), identity, network.device, sites_of(network), circuit_of(network))
     _subjects[network] = subject
     return subject
 

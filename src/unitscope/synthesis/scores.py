@@ -70,9 +70,9 @@ def score(
 
     if not contrasts or min(contrasts) <= 0:
         raise BadInput(f"contrasts were {tuple(contrasts)}; expected root mean squares above 0, such as 0.2.")
-    if record is not None:
-        refuse_foreign(network, record.path)
     bench = Bench.of(network, optima, record, originals, natural=natural, noise=noise, seed=seed)
+    if record is not None:
+        refuse_foreign(record.path, {"name": network.name, **bench.search.subject.identity})
     rows = []
     for number, optimum in enumerate(optima):
         rows += bench.rows(optimum, contrasts)

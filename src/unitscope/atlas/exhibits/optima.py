@@ -14,6 +14,7 @@ from PIL import Image
 from unitscope.atlas import figures, sprites
 from unitscope.atlas.exhibition import Overview
 from unitscope.atlas.scripts import rounded
+from unitscope.network_facts import difference
 from unitscope.optima import Optimum, read_optima, read_recipe, sets_of
 from unitscope.vocabulary import Box
 
@@ -81,7 +82,7 @@ def groups_of(shelf: Shelf, site: SiteFacts) -> Iterator[Group]:
 
     for name in sorted(sets_of(home), key=rank):
         optima = read_optima(home / name, site=site.name)
-        if optima.facts["network"]["fingerprint"] != shelf.record.facts["network"]["fingerprint"]:
+        if difference(optima.facts["network"], shelf.record.facts["network"]):
             continue
         groups: dict[str, Group] = {}
         for one in optima:

@@ -176,6 +176,7 @@ class Writing(TorchDispatchMode):
         kwargs = kwargs or {}
         arguments = named(function, args, kwargs)
         name, tensors = plain_name(function), flat(arguments.values())
+        name = "convolution" if name == "_convolution" else name  # as traced modules call it
         counts = any(self.known(t) for t in tensors) or torch.Tag.nondeterministic_seeded in function.tags
         if not counts:
             return function(*args, **kwargs)
@@ -204,7 +205,7 @@ class Writing(TorchDispatchMode):
         targets = written(function, arguments)
         if name in NORMALIZATIONS:
             name, arguments = "batch_norm", {PLAIN.get(key, key): value for key, value in arguments.items()}
-            for left_out in ("momentum", "training", "cudnn_enabled") if not arguments.get("training") else ():
+            for left_out in ("momentum", "training") if not arguments.get("training") else ():
                 arguments.pop(left_out, None)
         words = {
             key: self.target(value) if any(value is target for target in targets) else self.word(value)
@@ -268,8 +269,11 @@ PLAIN = {"epsilon": "eps", "exponential_average_factor": "momentum"}
 
 ALIKE = {"max_pool2d_with_indices": "max_pool2d", "_unsafe_view": "view", "_reshape_alias": "view"}
 
-WHERE = frozenset(["device", "layout", "pin_memory", "non_blocking", "memory_format", "generator"])
-"""Arguments that say where and how a value is kept, and not what it is; and the source of chance."""
+WHERE = frozenset(
+    ["device", "layout", "pin_memory", "non_blocking", "memory_format", "generator", "benchmark", "deterministic",
+     "cudnn_enabled", "allow_tf32"]
+)  # fmt: skip
+"""Arguments that say where and how a value is kept or computed, and not what it is; and the source of chance."""
 
 
 def alias(function: Any, name: str, arguments: dict[str, Any]) -> Tensor | None:

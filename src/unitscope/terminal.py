@@ -13,6 +13,7 @@ from unitscope.errors import few
 if TYPE_CHECKING:
     import pandas
 
+    from unitscope.analysis.measures import Measure
     from unitscope.networks import Network
     from unitscope.optima import Optimum
     from unitscope.record import Record
@@ -140,7 +141,9 @@ def _number(value: float) -> str:
 
 
 def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str:
-    """A table of measures in short: for each site how many units a column holds for, or its median; what it says."""
+    """A table of measures in short: for each site how many units a column holds for, or its median (of circular
+    quantities their circular mean); what it says.
+    """
     from unitscope.analysis.measures import tables
 
     said = {column.name: column for column in tables()[name].columns}
@@ -149,10 +152,13 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]
     rows = []
     for site, units in table.groupby("site", sort=False):
-        rows.append((str(site), str(len(units)), *(_in_short(units[column]) for column in shown)))
+        rows.append((str(site), str(len(units)), *(_in_short(units[column], said[column]) for column in shown)))
     if len(rows) > 1:
-        rows.append(("all", str(len(table)), *(_in_short(table[column]) for column in shown)))
-    legend = [f"{column.replace('_', ' ')}: {said[column].says} ({_condensed(table[column])})." for column in shown]
+        rows.append(("all", str(len(table)), *(_in_short(table[column], said[column]) for column in shown)))
+    legend = [
+        f"{column.replace('_', ' ')}: {said[column].says} ({_condensed(table[column], said[column])})."
+        for column in shown
+    ]
     further = [column for column in known if column not in shown]
     legend += [f"{column.replace('_', ' ')}: {said[column].says} (in the table)." for column in further]
     empty = [column for column in said if column not in known]
@@ -269,12 +275,20 @@ def _broken(headings: Sequence[Column], rows: Sequence[Sequence[str]], width: in
     return table(columns, [*top[1:], *rows], width=width).split("\n")
 
 
-def _in_short(values: pandas.Series) -> str:
-    """How many flags are set, the most frequent of some words, or the median of numbers; "–" where none is known."""
+def _in_short(values: pandas.Series, measure: Measure) -> str:
+    """How many flags are set, the most frequent of some words, or the median of numbers, of circular ones their mean
+    and how far they agree on it; "–" where none is known.
+    """
+    from unitscope.analysis.measures import circular_mean
+
     known = values.dropna()
     if not len(known):
         return "–"
-    how = _condensed(values)
+    if measure.period is not None:
+        mean, length = circular_mean(known, measure.period)
+        direction = "–" if math.isnan(mean) else f"{round(mean) % measure.period:.0f}"
+        return f"{direction} ({length:.2f})"
+    how = _condensed(values, measure)
     return (
         str(int(known.sum()))
         if how == "units"
@@ -284,9 +298,11 @@ def _in_short(values: pandas.Series) -> str:
     )
 
 
-def _condensed(values: pandas.Series) -> str:
-    """What `_in_short` makes of a column, in a word."""
+def _condensed(values: pandas.Series, measure: Measure) -> str:
+    """What `_in_short` makes of a column, in words."""
     known = values.dropna()
+    if measure.period is not None:
+        return "circular mean; in parentheses 1 where all are alike, 0 where they are spread evenly"
     if known.map(lambda value: isinstance(value, str)).any():
         return "most frequent"
     return "units" if known.map(lambda value: value is True or value is False).all() else "median"

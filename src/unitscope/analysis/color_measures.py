@@ -88,6 +88,7 @@ COLOR = Table(
             "L-M",
             "L-M again",
             "derrington1984",
+            180.0,
         ),
         Measure(
             "color_orientation_selectivity",
@@ -126,7 +127,13 @@ COLOR = Table(
             "",
         ),
         Measure(
-            "preferred_hue", "of uniform fields, degrees from L-M to S", (0, 360), "L-M", "L-M again", "derrington1984"
+            "preferred_hue",
+            "of uniform fields, degrees from L-M to S",
+            (0, 360),
+            "L-M",
+            "L-M again",
+            "derrington1984",
+            360.0,
         ),
         Measure(
             "hue_selectivity",

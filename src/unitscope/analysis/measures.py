@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from unitscope.record import Record, open_record, write_table
 
 if TYPE_CHECKING:
     import pandas
+    from numpy.typing import ArrayLike
 
     from unitscope.analysis.categories import Asked
     from unitscope.analysis.selectivity import Pool
@@ -21,7 +24,8 @@ class Measure:
     """One number per unit that condenses responses: what its smallest and largest value mean, and where it is from.
 
     Tables, the atlas's legends and the docs read it from here. `range` is None for a yes or no,
-    `source` the key of docs/references.bib, or empty where the definition is ours.
+    `source` the key of docs/references.bib, or empty where the definition is ours. Of a circular quantity, such as an
+    orientation, `period` is after how much it is the same again; it has no median, since 1 and 179 degrees are close.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Measure:
     low: str
     high: str
     source: str
+    period: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,19 @@ class Table:
     make: Callable[[Record], pandas.DataFrame | None]
     "Gives None where the record lacks what it is made of."
     columns: tuple[Measure, ...]
+
+
+def circular_mean(values: ArrayLike, period: float) -> tuple[float, float]:
+    """The mean of a circular quantity, 0 to `period`, and how far values agree on it: the length of the mean of their
+    unit vectors, 1 where all are alike, 0 where they are spread evenly (then the mean is NaN). NaN and NaN of nothing.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return float("nan"), float("nan")
+    mean = np.exp(2j * np.pi * known / period).mean()
+    length = float(abs(mean))
+    return float(np.angle(mean) / (2 * np.pi) * period % period) if length > 1e-9 else float("nan"), length
 
 
 def ends_of(name: str, span: tuple[float, float], low: str, high: str, *, over: str = "redrawn phases"

@@ -88,7 +88,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     simple = redone.f1[:, best.places[0], units] >= above
     return {
         "preferred_orientation": preferred(mean),
-        "orientation_error": np.percentile(np.abs(np.nan_to_num(away)), 95, axis=0),
+        "orientation_error": np.percentile(np.nan_to_num(np.abs(away), nan=90.0), 95, axis=0),
         "orientation_selectivity": np.abs(mean),
         **_ends("orientation_selectivity", np.abs(drawn)),
         "orientation_selectivity_f0": np.abs(resultant(found.f0[:, best.places[1], units], degrees)),
@@ -260,6 +260,7 @@ ORIENTATION = Table(
             "horizontal",
             "horizontal again",
             "ringach2002",
+            180.0,
         ),
         Measure(
             "orientation_error",
@@ -337,6 +338,7 @@ ORIENTATION = Table(
             "bright bar",
             "bright bar again",
             "",
+            360.0,
         ),
         Measure(
             "strength", "response to the best grating: F1, or the rise of the mean", (0, np.inf), "none", "strong", ""

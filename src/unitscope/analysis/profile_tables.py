@@ -159,7 +159,7 @@ def _optima(record: Record) -> Iterator[Some]:
 def _measures(name: str) -> tuple[Measure, ...]:
     told = (
         Measure("orientation", "bars at the peak of its Fourier transform, degrees counterclockwise from horizontal",
-                (0, 180), "horizontal", "horizontal again", ""),
+                (0, 180), "horizontal", "horizontal again", "", 180.0),
         Measure("orientation_selectivity", "1 - circular variance of its Fourier energy over orientation", (0, 1),
                 "all orientations alike", "one orientation only", "ringach2002"),
         Measure("frequency", "at the peak of its Fourier transform, cycles per pixel", (0, 0.5), "coarse", "fine", ""),
@@ -170,7 +170,7 @@ def _measures(name: str) -> tuple[Measure, ...]:
                 "explains", (0, 1), "none", "all", ""),
         Measure("shape", "the nearer of the two, by the Bayesian information criterion", None, "", "", ""),
         Measure("gabor_phase", "phase of that Gabor function in its center, degrees", (0, 360), "bright bar",
-                "bright bar again", "jones1987"),
+                "bright bar again", "jones1987", 360.0),
         Measure("cycles_across", "standard deviation of its envelope across the bars, cycles", (0, 2), "a blob",
                 "many bars", "ringach2002b"),
         Measure("cycles_along", "standard deviation of its envelope along the bars, cycles", (0, 2), "short bars",
@@ -179,7 +179,7 @@ def _measures(name: str) -> tuple[Measure, ...]:
                 "color changes from place to place", "one color, and its complement", ""),
         Measure("chromatic_energy", "share of its energy that is not gray", (0, 1), "gray", "no gray at all", ""),
         Measure("hue_axis", "its color in the plane of equal luminance, degrees from L-M to S", (0, 180), "L-M",
-                "L-M again", "derrington1984"),
+                "L-M again", "derrington1984", 180.0),
         Measure("cone_l", "what its color tells the L cones", (-1, 1), "less", "more", ""),
         Measure("cone_m", "what its color tells the M cones", (-1, 1), "less", "more", ""),
         Measure("cone_s", "what its color tells the S cones", (-1, 1), "less", "more", ""),
@@ -188,7 +188,7 @@ def _measures(name: str) -> tuple[Measure, ...]:
         Measure("opponency", "none; single: opposed weights of cones and of red, green and blue, balance 0.5 or more; "
                 "double: and less", None, "", "", "johnson2008"),
     )  # fmt: skip
-    return tuple(Measure(f"{name}_{m.name}", m.says, m.range, m.low, m.high, m.source) for m in told)
+    return tuple(Measure(f"{name}_{m.name}", m.says, m.range, m.low, m.high, m.source, m.period) for m in told)
 
 
 PROFILES = tuple(

@@ -77,18 +77,27 @@ def record_facts(record: Record) -> dict[str, Any]:
 
 def measure_facts(record: Path, tables: Mapping[str, pandas.DataFrame]) -> dict[str, Any]:
     """The tables of measures: where they are, and for each measure of how many units it is known, and its median (of
-    yes or no: how many it holds for).
+    yes or no: how many it holds for; of circular quantities: their circular mean, and how far they agree on it).
     """
     return {"record": str(record), "measures": {name: table_facts(record, name, t) for name, t in tables.items()}}
 
 
 def table_facts(record: Path, name: str, table: pandas.DataFrame) -> dict[str, Any]:
+    from unitscope.analysis.measures import circular_mean, tables
+
+    periods = {measure.name: measure.period for measure in tables()[name].columns} if name in tables() else {}
     measures = {}
     for column, values in table.items():
         known = values.dropna()
         if column in ("unit", "site", "channel") or (len(known) and isinstance(known.iloc[0], str)):
             continue
         yes_or_no = str(values.dtype).lower().startswith("bool")
-        told = {"holds_for": int(known.sum())} if yes_or_no else {"median": float(known.median())} if len(known) else {}
+        told: dict[str, float] = {}
+        if yes_or_no:
+            told = {"holds_for": int(known.sum())}
+        elif len(known) and (period := periods.get(str(column))):
+            told = dict(zip(("circular_mean", "resultant_length"), circular_mean(known, period), strict=True))
+        elif len(known):
+            told = {"median": float(known.median())}
         measures[str(column)] = {"known": len(known), **told}
     return {"table": str(record / "measures" / f"{name}.parquet"), "rows": len(table), "columns": measures}

@@ -47,6 +47,8 @@ def test_every_site_stands_beside_macaque_v1(shelf: Shelf, tmp_path: Path) -> No
     (section,) = tuning.overview(shelf, tmp_path) or []
     assert "macaque V1" in section.body
     assert "84 % (73 of 87)" in section.body
+    assert "band-pass: Schiller et al. 1976" in section.body
+    assert "about" not in section.body
     assert re.search(r'href="[^"]*conv1\.html">conv1<', section.body)
     assert 'class="null"' in section.body  # untrained networks
     assert "2 of 2" in section.body

@@ -42,7 +42,7 @@ MEANINGS = {
     ),
     "orientation/bandwidth": Meaning("orientation bandwidth", "half width of the tuning curve", "degrees"),
     "orientation/preferred_frequency": Meaning("preferred frequency", "spatial frequency", "cycles/pixel"),
-    "orientation/f1_f0": Meaning("F1/F0", "modulation by the phase of a grating: above 1 simple, below 1 complex"),
+    "orientation/f1_f0": Meaning("F1/F0", "modulation by the phase of a grating over the mean response"),
     "orientation/responsive": Meaning("responds to gratings", "whether gratings drive it at all"),
     "color/cone_l": Meaning("L cone weight", "weight of the long-wavelength cones", "share"),
     "color/cone_m": Meaning("M cone weight", "weight of the middle-wavelength cones", "share"),

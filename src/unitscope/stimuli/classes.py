@@ -55,10 +55,10 @@ def logits_of_labels(
     if classes is not None:
         known = classes if isinstance(classes, Mapping) else read_classes(classes)
         return _looked_up(labels, known, logits, "the given table of classes")
-    for known in _ways(logits, names):
-        if known.keys() >= set(labels):
-            _refuse_shared(labels, known)
-            return {label: known[label][0] for label in labels}
+    for numbers in _ways(logits, names):
+        if numbers.keys() >= set(labels):
+            _refuse_shared(labels, numbers)
+            return {label: numbers[label][0] for label in labels}
     raise BadInput(
         f"it is not known which of the {logits} logits belongs to which of the {len(labels)} labels "
         f"({few(labels)}). Give a table: --classes CSV, with the columns label and class (the number of the logit, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.analysis.macaque import COMPARISONS, ORIENTATION_COUNTS, Comparison
+from unitscope.analysis.macaque import COMPARISONS, Comparison
 from unitscope.analysis.opponency import hue_curves
 from unitscope.analysis.orientation import contrast_curves, frequency_curves, orientation_curves, size_curves
 from unitscope.analysis.tuning import Session, sessions
@@ -133,17 +133,16 @@ def overview(shelf: Shelf, home: Path) -> list[Overview] | None:  # noqa: ARG001
     known = _known(joined)
     head = "".join(f'<th scope="col" class="number" title="{escape(c.says)}">{escape(c.name)}</th>' for c in known)
     first = "".join(f'<td class="number">{escape(c.macaque) or "–"}</td>' for c in known)
-    cells = rose(np.array(list(ORIENTATION_COUNTS.values())))
     opponency = "opponent in cones and in red, green and blue; in parentheses in cones alone, as most gray units are"
     rows = [_row(shelf, name, table, null) for name, table in joined.groupby("site", sort=False)]
     body = (
         '<p class="caption">Gratings, patches and colors in the field of the center neuron. Medians and shares are of '
         "the units that respond; the histogram is of 1 − circular variance, from 0 to 1, the line that of untrained "
-        "networks of the same shape, the mark macaque V1. Rose: units by preferred orientation.</p>"
+        "networks of the same shape. Rose: units by preferred orientation.</p>"
         '<div class="wide"><table class="tuning-sites"><thead><tr><th scope="col">site</th>'
         f'<th scope="col" class="number">respond</th><th scope="col">orientation</th>{head}'
         f'<th scope="col" class="number" title="{opponency}">opponency</th></tr></thead><tbody>'
-        f'<tr class="macaque"><th scope="row">macaque V1</th><td></td><td>{cells}</td>'
+        f'<tr class="macaque"><th scope="row">macaque V1</th><td></td><td></td>'
         f"{first}<td></td></tr>{''.join(rows)}</tbody></table></div>"
         f'<p class="caption">{_sources(joined)}</p>'
     )
@@ -155,9 +154,10 @@ def _known(table: pandas.DataFrame) -> list[Comparison]:
 
 
 def _sources(table: pandas.DataFrame) -> str:
-    keys = sorted({c.source for c in _known(table) if c.macaque} | {"marques2021"})
+    told = "; ".join(f"{c.name}: {c.source}" for c in _known(table) if c.macaque)
     return (
-        f"Macaque V1: {', '.join(keys)}. Numbers with “about” are commonly quoted, and not checked against the paper."
+        f"Macaque V1: {told}; as counted from figures of these papers by Brain-Score (marques2021), whose scripts were "
+        "read; the papers were not. Where there is no number, none was found whose source could be read."
     )
 
 
@@ -240,11 +240,10 @@ def histogram(values: np.ndarray, chance: np.ndarray | None) -> str:
         heights = height - height * other / most
         points = " ".join(f"{i * step:.1f},{y:.1f} {(i + 1) * step:.1f},{y:.1f}" for i, y in enumerate(heights))
         line = f'<polyline class="null" points="{points}"/>'
-    mark = f'<path class="mark" d="M{0.4 * width:.1f} 0v{height}"/>'
     label = f"1 - circular variance of {len(values)} units"
     return (
         f'<svg class="tuning-histogram" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{label}">{bars}{line}{mark}</svg>'
+        f'aria-label="{label}">{bars}{line}</svg>'
     )
 
 

@@ -1,13 +1,14 @@
-"""Chance by resampling: p-values of permutations, false discovery. One place for all tests, so that one
-simulation (`tests/statistics/`) speaks for all of them.
+"""Chance by resampling: p-values of permutations, false discovery, intervals of means. One place for all tests, so
+that one simulation (`tests/statistics/`) speaks for all of them.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 Tail = Literal["above", "below", "both"]
 
@@ -56,3 +57,102 @@ def false_discovery(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]
     if known.any():
         q[known] = false_discovery_control(p[known], method="bh")
     return q
+
+
+RESAMPLES = 2000
+"""So many bootstrap samples an interval is made of."""
+
+FEWEST = 10
+"""With fewer values or clusters than these nothing can be learned of the form of their distribution: resamples of three
+values are too alike, and a percentile interval of them covers the mean in 72 of 100 cases instead of 95."""
+
+
+class Interval(NamedTuple):
+    """A mean, its standard error, and the ends of its 95 % interval; NaN where they cannot be told."""
+
+    mean: float
+    se: float
+    low: float
+    high: float
+
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan, math.nan)
+
+
+def mean_interval(
+    values: Float[np.ndarray, " value"],
+    *,
+    clusters: Int[np.ndarray, " value"] | None = None,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """The mean of values with its 95 % interval, for values that are independent, or are so between `clusters`.
+
+    From ten clusters on a bootstrap of Student's t, which holds for skewed values, too; below that Student's t itself,
+    which is right for values that are about normal; no interval for fewer than three. Whole clusters are drawn; the
+    mean is over values, so that larger clusters count for more.
+
+    Source: efron1993, section 12.5.
+    """
+    count = len(values)
+    if not count:
+        return UNKNOWN
+    mean = math.fsum(values) / count
+    groups = np.arange(count) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    sums, sizes = np.bincount(groups, weights=values), np.bincount(groups).astype(np.float64)
+    number = len(sums)
+    if number < 3:
+        return UNKNOWN._replace(mean=mean)
+    if not values.any():  # nothing in any of them: no resampling can say otherwise
+        return Interval(0.0, 0.0, 0.0, 0.0)
+    every = np.ones((1, number))
+    se = float(_means(every, sums, sizes)[1][0])
+    if number < FEWEST:
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, number - 1)) * se
+        return Interval(mean, se, mean - half, mean + half)
+    drawn = generator.multinomial(number, np.full(number, 1 / number), size=resamples).astype(np.float64)
+    means, errors = _means(drawn, sums, sizes)
+    away = means - mean
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t_values = np.where(np.abs(away) <= EQUAL * abs(mean), 0.0, away / errors)
+    low, high = np.quantile(t_values, [0.025, 0.975], method="inverted_cdf")
+    ends = (mean - high * se, mean - low * se) if np.isfinite([low, high]).all() else (math.nan, math.nan)
+    return Interval(mean, se, *map(float, ends))
+
+
+def _means(
+    times: Float[np.ndarray, "draw cluster"], sums: Float[np.ndarray, " cluster"], sizes: Float[np.ndarray, " cluster"]
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
+    """The mean over values, and its standard error between clusters, where each cluster was drawn so many times."""
+    number, of = len(sums), times @ sizes
+    mean = (times @ sums) / of
+    squares = times @ sums**2 - 2 * mean * (times @ (sums * sizes)) + mean**2 * (times @ sizes**2)
+    return mean, np.sqrt(number / (number - 1) * np.maximum(squares, 0)) / of
+
+
+def both_intervals(mean: float, first: Interval, second: Interval) -> Interval:
+    """The interval of a mean that varies for two independent reasons, from the intervals that each of them gives alone.
+
+    Source: zou2008 (variance estimates recovered from both ends).
+    """
+    low, high = (
+        math.hypot(*(side(one) for one in (first, second)))
+        for side in (lambda one: one.mean - one.low, lambda one: one.high - one.mean)
+    )
+    return Interval(mean, math.hypot(first.se, second.se), mean - low, mean + high)
+
+
+def joined(one: Int[np.ndarray, " value"], other: Int[np.ndarray, " value"]) -> Int[np.ndarray, " value"]:
+    """Numbers of the clusters of `one`, those that share a cluster of `other` made one: 0, 1 ..."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = (np.unique(numbers, return_inverse=True)[1] for numbers in (one, other))
+    beyond = int(first.max()) + 1
+    nodes = beyond + int(second.max()) + 1
+    edges = coo_array((np.ones(len(first)), (first, beyond + second)), (nodes, nodes))
+    component = connected_components(edges, directed=False)[1]
+    found: Int[np.ndarray, " value"] = np.unique(component[first], return_inverse=True)[1]
+    return found

@@ -443,8 +443,7 @@ def perturbation_table(table: pandas.DataFrame, *, width: int = 80) -> str:
         lines += ["", title, _perturbed(rows, width)]
     foot = (
         "Changes are means over images of paired differences (float64), averaged over seeds; intervals are "
-        "bootstrapped over images, or over batches for 'one per batch'. A change whose interval "
-        "holds 0 is none that could be seen."
+        f"over {', '.join(table['ci_over'].unique())}. A change whose interval holds 0 is none that could be seen."
     )
     return "\n".join([paragraph(head, width=width), *lines, "", paragraph(foot, width=width)])
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unitscope.perturbation.estimates import change, class_changes, false_discovery, paired_p
+from unitscope.perturbation import estimates
+from unitscope.perturbation.estimates import change, class_changes, class_p
 
 
 def test_mean_and_standard_error_are_those_of_scipy():
@@ -16,18 +17,36 @@ def test_mean_and_standard_error_are_those_of_scipy():
     found = change(values, generator=np.random.default_rng(1))
     assert found.mean == pytest.approx(values.mean(), abs=1e-14)
     assert found.se == pytest.approx(stats.sem(values), rel=1e-12)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(2))
-    assert found.low == pytest.approx(theirs.confidence_interval.low, abs=0.02)
-    assert found.high == pytest.approx(theirs.confidence_interval.high, abs=0.02)
+    half = stats.sem(values) * stats.t.ppf(0.975, 499)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    draw = np.random.default_rng(3)
-    inside = 0
-    for _ in range(300):
-        found = change(draw.exponential(1.0, 100), generator=draw, resamples=400)
-        inside += found.low <= 1.0 <= found.high
-    assert 0.88 <= inside / 300 <= 0.98
+def test_the_interval_of_skewed_values_is_longer_on_the_side_of_the_rare_ones():
+    found = change(np.random.default_rng(2).exponential(1, 40), generator=np.random.default_rng(1))
+    assert found.high - found.mean > 1.2 * (found.mean - found.low)
+
+
+def test_below_ten_clusters_it_is_students_t_and_below_three_there_is_none():
+    values = np.random.default_rng(3).normal(0, 1, 9)
+    found = change(values, generator=np.random.default_rng(1))
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    few = change(values, clusters=np.arange(9) % 2, generator=np.random.default_rng(1))
+    assert few.mean == pytest.approx(values.mean())
+    assert math.isnan(few.low)
+    assert math.isnan(few.high)
+
+
+def test_for_units_that_were_drawn_the_interval_is_over_draws_too():
+    """Images that all say the same, and draws that do not: only the draws tell how sure the mean is."""
+    draw = np.random.default_rng(4)
+    draws = draw.lognormal(0, 1, 20)
+    values = np.full(300, draws.mean()) + draw.normal(0, 1e-3, 300)
+    alone, both = (change(values, draws=of, generator=np.random.default_rng(5)) for of in (None, draws))
+    assert both.mean == alone.mean
+    assert both.high - both.low > 50 * (alone.high - alone.low)
+    over = change(draws, generator=np.random.default_rng(5))
+    assert both.high - both.mean == pytest.approx(over.high - over.mean, rel=0.1)
 
 
 def test_clusters_are_drawn_whole():
@@ -44,21 +63,12 @@ def test_clusters_are_drawn_whole():
 
 
 def test_nothing_changed_and_too_few():
-    assert change(np.zeros(5), generator=np.random.default_rng(0)) == change(
-        np.zeros(9), generator=np.random.default_rng(1)
-    )
+    assert change(np.zeros(5), generator=np.random.default_rng(0)) == (0, 0, 0, 0)
     alone = change(np.array([2.0]), generator=np.random.default_rng(0))
     assert alone.mean == 2
     assert math.isnan(alone.se)
     assert math.isnan(alone.low)
     assert math.isnan(change(np.empty(0), generator=np.random.default_rng(0)).mean)
-
-
-def test_false_discovery_after_benjamini_and_hochberg():
-    p = np.array([0.001, 0.008, 0.039, 0.041, np.nan, 0.9])
-    by_hand = [0.001 * 6, 0.008 * 6 / 2, 0.041 * 6 / 4, 0.041 * 6 / 4, np.nan, 1.0]
-    np.testing.assert_allclose(false_discovery(p), by_hand)
-    assert len(false_discovery(np.empty(0))) == 0
 
 
 def test_a_class_that_is_hurt_is_found_and_the_others_are_not():
@@ -67,7 +77,45 @@ def test_a_class_that_is_hurt_is_found_and_the_others_are_not():
     losses = draw.normal(0, 1, len(labels)) + 2.0 * (labels == "c")
     found = class_changes(losses, -(labels == "c").astype(float), labels)
     assert [one.label for one in found if one.q < 0.01] == ["c"]
-    hurt = found[2]
-    assert hurt.p == pytest.approx(stats.ttest_1samp(losses[labels == "c"], 0).pvalue)
-    assert (hurt.images, hurt.delta_top1) == (50, -1)
-    assert math.isnan(paired_p(np.zeros(4)))
+    assert found[2].p == pytest.approx(1 / 2001)
+    assert (found[2].images, found[2].delta_top1) == (50, -1)
+
+
+def test_the_statistic_of_a_class_is_its_distance_from_the_median_class_in_standard_errors():
+    draw, sizes = np.random.default_rng(7), [5, 9, 12, 4, 1]
+    label = np.repeat(np.arange(5), sizes)
+    values = draw.exponential(1, 31)
+    found = estimates._away(values[None], np.array(sizes))[0]
+    means = [values[label == number].mean() for number in range(5)]
+    for number in range(4):
+        away = means[number] - np.median(means)
+        assert found[number] == pytest.approx(away / stats.sem(values[label == number]))
+    assert found[4] == 0
+
+
+def test_false_classes_are_rare_however_skewed_the_differences():
+    """Losses rise in a few images and fall a little in the others, in all of twenty classes of ten images."""
+    draw = np.random.default_rng(10)
+    found = 0
+    for _ in range(40):
+        losses = draw.lognormal(0, 1.5, 200) - np.exp(1.125)
+        changes = class_changes(losses, losses, np.repeat(np.arange(20), 10).astype(str))
+        found += any(one.q < 0.05 for one in changes)
+    assert found <= 5
+
+
+def test_a_photograph_counts_once_however_many_crops_are_cut_of_it():
+    draw = np.random.default_rng(8)
+    label, photographs = np.repeat(np.arange(6), 170), np.repeat(np.arange(6), 170)
+    values = draw.normal(0, 0.1, len(label)) + 5.0 * (label == 2)
+    assert np.isnan(class_p(values, label, photographs, generator=draw)).all()
+    assert class_p(values, label, generator=draw)[2] < 0.01
+    assert np.isnan(class_p(np.zeros(20), np.arange(20) % 2, generator=draw)).all()
+
+
+def test_of_many_classes_one_alone_can_be_found():
+    draw = np.random.default_rng(9)
+    label = np.repeat(np.arange(100), 6)
+    losses = draw.normal(0, 1, len(label)) + 8.0 * (label == 70)
+    found = class_changes(losses, losses, label.astype(str))
+    assert [one.label for one in found if one.q < 0.05] == ["70"]

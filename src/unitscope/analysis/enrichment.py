@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unitscope.resampling import permutation_p
+from unitscope.resampling import joined, permutation_p
 
 MOST = 1000
 """Images at an end, as in the dog study ..."""
@@ -88,7 +88,7 @@ def lottery(
     as one). One that cuts through labels is exchanged for as many photographs of the same labels; where it cuts through
     photographs, too, there is nothing to exchange. Images without a label (-1) count as images of one more label.
     """
-    classes = _joined(label, photograph)
+    classes = joined(label, photograph)
     if _whole(member, classes):
         block = classes
         inside = np.bincount(block, weights=member) > 0
@@ -161,20 +161,6 @@ def counts_of_blocks(chosen: Ends, lottery: Lottery) -> Int[np.ndarray, "unit bl
     images = len(lottery.block)
     into = csr_array((np.ones(images, int), (np.arange(images), lottery.block)), (images, len(lottery.sizes)))
     return (csr_array(chosen.astype(int)) @ into).toarray()
-
-
-def _joined(label: np.ndarray, photograph: np.ndarray) -> Int[np.ndarray, " image"]:
-    """Numbers of labels, those that share a photograph joined."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    of_label, of_photograph = (np.unique(numbers, return_inverse=True)[1] for numbers in (label, photograph))
-    first = int(of_label.max()) + 1
-    nodes = first + int(of_photograph.max()) + 1
-    edges = coo_array((np.ones(len(label)), (of_label, first + of_photograph)), (nodes, nodes))
-    component = connected_components(edges, directed=False)[1]
-    found: Int[np.ndarray, " image"] = np.unique(component[of_label], return_inverse=True)[1]
-    return found
 
 
 def _whole(member: np.ndarray, block: np.ndarray) -> bool:

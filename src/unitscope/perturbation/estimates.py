@@ -3,61 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Float64, Int
 
-RESAMPLES = 2000
-"""How many bootstrap samples an interval is made of."""
+from unitscope.resampling import Interval, both_intervals, false_discovery, mean_interval, permutation_p
 
+PERMUTATIONS = 2000
+"""So many at least; for many classes a hundred for each, so that one class can stand out among all ..."""
 
-@dataclass(frozen=True)
-class Change:
-    """A mean difference with its standard error and its 95 % interval over images."""
+MOST = 20_000
+"""... and at most so many."""
 
-    mean: float
-    se: float
-    low: float
-    high: float
+AT_ONCE = 4_000_000
+"""Values that are permuted at a time."""
 
 
 def change(
     differences: Float64[np.ndarray, " stimulus"],
     *,
     clusters: Int[np.ndarray, " stimulus"] | None = None,
+    draws: Float64[np.ndarray, " draw"] | None = None,
     generator: np.random.Generator,
-    resamples: int = RESAMPLES,
-) -> Change:
-    """The mean of paired differences, its standard error, and a percentile bootstrap interval over images.
+) -> Interval:
+    """The mean of paired differences with its interval over images, or over `clusters` of images (the photograph that
+    they are cut from, the batch that they were in).
 
-    With `clusters` (the number of the batch of each image) whole clusters are drawn, and the standard error is that of
-    a mean of clusters. NaN for no images; no interval for a single image or cluster.
+    Where units were drawn at random, `draws` are the means of each draw: another draw would have given another mean,
+    whatever the images, and the interval is over images and draws.
     """
-    count = len(differences)
-    if not count:
-        return Change(math.nan, math.nan, math.nan, math.nan)
-    mean = math.fsum(differences) / count
-    groups = np.arange(count) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    sums = np.bincount(groups, weights=differences)
-    sizes = np.bincount(groups).astype(np.float64)
-    number = len(sums)
-    if number < 2:
-        return Change(mean, math.nan, math.nan, math.nan)
-    if not differences.any():  # nothing changed in any image: no resampling can say otherwise
-        return Change(0.0, 0.0, 0.0, 0.0)
-    se = math.sqrt(number / (number - 1) * float(((sums - mean * sizes) ** 2).sum())) / count
-    drawn = generator.multinomial(number, np.full(number, 1 / number), size=resamples).astype(np.float64)
-    low, high = np.quantile((drawn @ sums) / (drawn @ sizes), [0.025, 0.975])
-    return Change(mean, se, float(low), float(high))
+    found = mean_interval(differences, clusters=clusters, generator=generator)
+    if draws is None or math.isnan(found.mean) or not differences.any():
+        return found
+    return both_intervals(found.mean, found, mean_interval(draws, generator=generator)._replace(mean=found.mean))
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """The change in the images of one class, with the p of a paired t-test and whether it stands among all classes.
+    """The change in the images of one class, and whether it differs from that of the median class.
 
-    `p` is NaN where all differences are equal. `q` is p controlled for false discovery over the classes
-    (benjamini1995); what has no p counts as 1.
+    `p` is that of a permutation of images among classes: exact however skewed the differences are, as those of a loss
+    are, for which a t-test finds false classes. What happens to all classes alike is the change itself. NaN for fewer
+    than two photographs, or where all differences are equal. `q` is p controlled for false discovery over the classes
+    that have one.
     """
 
     label: str
@@ -72,11 +62,14 @@ def class_changes(
     losses: Float64[np.ndarray, " stimulus"],
     hits: Float64[np.ndarray, " stimulus"],
     labels: np.ndarray,
+    *,
+    photographs: Int[np.ndarray, " stimulus"] | None = None,
+    seed: int = 0,
 ) -> list[ClassChange]:
     """Changes of loss and accuracy by class; `losses` and `hits` are paired differences per image."""
     names = sorted(set(labels.tolist()))
     members = [labels == name for name in names]
-    p = np.array([paired_p(losses[member]) for member in members])
+    p = class_p(losses, np.searchsorted(names, labels), photographs, generator=np.random.default_rng(seed))
     q = false_discovery(p)
     return [
         ClassChange(str(name), int(m.sum()), float(losses[m].mean()), float(hits[m].mean()), float(a), float(b))
@@ -84,18 +77,64 @@ def class_changes(
     ]
 
 
-def paired_p(differences: Float64[np.ndarray, " stimulus"]) -> float:
-    """Two-sided p of the paired t-test; NaN for fewer than two images or where all differences are equal."""
-    from scipy import stats
+def class_p(
+    differences: Float64[np.ndarray, " stimulus"],
+    label: Int[np.ndarray, " stimulus"],
+    photographs: Int[np.ndarray, " stimulus"] | None = None,
+    *,
+    generator: np.random.Generator,
+) -> Float64[np.ndarray, " label"]:
+    """Two-sided p of each class: the distance of its mean from the median class's, in standard errors, under
+    permutation of images among the classes.
 
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return math.nan
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    The median is hardly moved by a class that is hurt, which the mean of all others is: then those that are not hurt
+    would be found. A photograph counts once, with the mean of its crops. Source: janssen1997, of studentized
+    statistics.
+    """
+    values, label = _of_photographs(differences, label, photographs)
+    order = np.argsort(label, kind="stable")
+    values, sizes = values[order], np.bincount(label)
+    defined = (sizes > 1) & (np.count_nonzero(sizes) > 1) & (np.ptp(values) > 0 if len(values) else False)
+    if not defined.any():
+        return np.full(len(sizes), np.nan)
+    own = _away(values[None], sizes)[0]
+    count = min(MOST, max(PERMUTATIONS, 100 * len(sizes)))
+    under = np.concatenate(list(_permuted(values, sizes, count, generator)))
+    return np.where(defined, permutation_p(np.abs(own), np.abs(under).T), np.nan)
 
 
-def false_discovery(p: Float64[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:
-    """p controlled for false discovery, after benjamini1995; undefined p count as 1."""
-    from scipy import stats
+def _permuted(
+    values: np.ndarray, sizes: np.ndarray, count: int, generator: np.random.Generator
+) -> Iterator[Float64[np.ndarray, "draw label"]]:
+    step = max(1, AT_ONCE // len(values))
+    for first in range(0, count, step):
+        rows = np.tile(values, (min(step, count - first), 1))
+        yield _away(generator.permuted(rows, axis=1, out=rows), sizes)
 
-    known: Bool[np.ndarray, " test"] = np.isfinite(p)
-    return np.where(known, stats.false_discovery_control(np.where(known, p, 1.0)), np.nan) if len(p) else p
+
+def _away(
+    values: Float64[np.ndarray, "draw stimulus"], sizes: Int[np.ndarray, " label"]
+) -> Float64[np.ndarray, "draw label"]:
+    """The distance of each class's mean from the median of the classes' means, in standard errors; values lie class
+    after class. 0 for a class of a single image, and where nothing varies.
+    """
+    shown = np.flatnonzero(sizes)
+    starts, n = (np.cumsum(sizes) - sizes)[shown], sizes[shown].astype(float)
+    sums, squares = (np.add.reduceat(power, starts, axis=1) for power in (values, values**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(np.maximum(squares - sums**2 / n, 0) / (n * (n - 1)))
+        found = (sums / n - np.median(sums / n, axis=1, keepdims=True)) / error
+    t = np.zeros((len(values), len(sizes)))
+    t[:, shown] = np.where(np.isnan(found) | (n < 2), 0.0, found)
+    return t
+
+
+def _of_photographs(
+    values: np.ndarray, label: np.ndarray, photographs: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each photograph under each label, and that label."""
+    if photographs is None:
+        return values, label
+    groups, place = np.unique(np.stack([label, photographs]), axis=1, return_inverse=True)
+    place = place.ravel()
+    return np.bincount(place, weights=values) / np.bincount(place), groups[0]

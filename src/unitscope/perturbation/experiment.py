@@ -24,7 +24,7 @@ from unitscope.perturbation.conditions import (
     protocol,
     rectified_noise,
 )
-from unitscope.perturbation.estimates import change, class_changes
+from unitscope.perturbation.estimates import ClassChange, change, class_changes
 from unitscope.perturbation.results import Answers, Result
 from unitscope.perturbation.units import Chosen, choose_units
 from unitscope.record import Record, open_record, write_table
@@ -84,10 +84,12 @@ def perturb(
     repeated with `seeds` seeds. The same seed gives the same noise in all conditions.
 
     Columns: `delta_loss` is the mean over images of the paired change of cross-entropy, in float64 and averaged over
-    seeds; `se`, `ci_low`, `ci_high` are over images (over batches for "one per batch"); `seed_sd` is the standard
-    deviation over seeds. Further `delta_top1` and `delta_top5`, `flips` (share of images whose prediction changes),
-    `kl` (of the disturbed prediction from the intact one), `classes_changed` (of the classes, at a false discovery
-    rate of 0.05), `worst_class` with `worst_delta_loss`, `units_answering` (how many of the units ever answered above 0
+    seeds; `se`, `ci_low`, `ci_high` are over what `ci_over` says: images (photographs, where several images are of
+    one; batches for "one per batch"), and for "active" units, which are drawn anew for each seed, over draws, too;
+    NaN for fewer than three of these. `seed_sd` is the standard deviation over seeds. Further `delta_top1` and
+    `delta_top5`, `flips` (share of images whose prediction changes), `kl` (of the disturbed prediction from the intact
+    one), `classes_changed` (how many of the classes change otherwise than the median class, at a false discovery rate
+    of 0.05), `worst_class` with `worst_delta_loss`, `units_answering` (how many of the units ever answered above 0
     here), `loss` and `top1` undisturbed, and `inactive_at`, the record's site whose inactive units were chosen. With
     `to`, the table and that of the classes are written there, as `perturbation.parquet` and
     `perturbation_classes.parquet`.
@@ -245,7 +247,7 @@ class Trial:
                     channels, alter = self.deed(result.condition, number, int(places[0]), means)
                     logits = self.played(tape, x, alter, result.condition)
                     result.take(number, intact, Answers.of(logits, codes), [c for c in channels if answering[c]])
-                result.close(intact, places // self.batch, labels)
+                result.close(intact, places // self.batch, self.images.photographs[places], labels)
 
     def played(self, tape: Tape, x: Tensor, alter: Alter, condition: Condition) -> Tensor:
         """The logits under a condition: played from the tape, unless that must not be relied on."""
@@ -277,12 +279,15 @@ class Trial:
         """A row per condition, and a row per condition and class."""
         import pandas
 
-        rows = [self.row(result) for result in results]
-        by_class = [
-            self.about(result) | asdict(one)
+        classes = [
+            class_changes(
+                result["loss"], result["top1"], np.array(result.labels), photographs=result.photographs,
+                seed=self.seed,
+            )
             for result in results
-            for one in class_changes(result["loss"], result["top1"], np.array(result.labels))
-        ]
+        ]  # fmt: skip
+        rows = [self.row(result, of) for result, of in zip(results, classes, strict=True)]
+        by_class = [self.about(result) | asdict(one) for result, of in zip(results, classes, strict=True) for one in of]
         return pandas.DataFrame(rows), pandas.DataFrame(by_class)
 
     def about(self, result: Result) -> dict[str, Any]:
@@ -298,10 +303,10 @@ class Trial:
             "target": one.target,
         }
 
-    def row(self, result: Result) -> dict[str, Any]:
-        clusters = result.clusters if result.condition.which == "one per batch" else None
-        found = change(result["loss"], clusters=clusters, generator=np.random.default_rng(self.seed))
-        by_class = class_changes(result["loss"], result["top1"], np.array(result.labels))
+    def row(self, result: Result, by_class: Sequence[ClassChange]) -> dict[str, Any]:
+        clusters, over = result.clusters()
+        draws, generator = result.draws(), np.random.default_rng(self.seed)
+        found = change(result["loss"], clusters=clusters, draws=draws, generator=generator)
         worst = max(by_class, key=lambda one: one.delta_loss)
         return self.about(result) | {
             "images": len(result["loss"]),
@@ -310,6 +315,7 @@ class Trial:
             "se": found.se,
             "ci_low": found.low,
             "ci_high": found.high,
+            "ci_over": over if draws is None else f"{over} and draws of units",
             "seed_sd": result.seed_sd(),
             "delta_top1": float(result["top1"].mean()),
             "delta_top5": float(result["top5"].mean()),

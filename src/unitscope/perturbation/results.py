@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from unitscope.perturbation.conditions import Condition
+from unitscope.resampling import joined
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Result:
     condition: Condition
     seeds: int
     per_seed: list[float] = field(default_factory=list)
-    clusters: Int[np.ndarray, " stimulus"] = field(default_factory=lambda: np.empty(0, np.int64))
+    batches: Int[np.ndarray, " stimulus"] = field(default_factory=lambda: np.empty(0, np.int64))
+    photographs: Int[np.ndarray, " stimulus"] = field(default_factory=lambda: np.empty(0, np.int64))
     labels: list[str] = field(default_factory=list)
     answering: set[int] = field(default_factory=set)
     parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -63,19 +65,35 @@ class Result:
         self.per_seed[number] += math.fsum(loss)
         self.answering |= set(answering)
 
-    def close(self, intact: Answers, clusters: np.ndarray, labels: list[str]) -> None:
+    def close(self, intact: Answers, batches: np.ndarray, photographs: np.ndarray, labels: list[str]) -> None:
         """The part has been shown with all seeds."""
         whole = {name: values / self.seeds for name, values in self.sums.items()}
         whole |= {"intact_loss": intact.loss, "intact_top1": intact.top1}
         for name, values in whole.items():
             self.parts.setdefault(name, []).append(values)
         self.sums = {}
-        self.clusters = np.concatenate([self.clusters, clusters])
+        self.batches = np.concatenate([self.batches, batches])
+        self.photographs = np.concatenate([self.photographs, photographs])
         self.labels += labels
 
     def __getitem__(self, name: str) -> Float64[np.ndarray, " stimulus"]:
         """One number per image: "loss", "top1", "top5", "flips", "kl", "intact_loss" or "intact_top1"."""
         return np.concatenate(self.parts[name])
+
+    def clusters(self) -> tuple[Int[np.ndarray, " stimulus"], str]:
+        """What is independent, as a number for each image, and what to call it: images, photographs where several
+        images are of one, and batches (joined where they share a photograph) where a unit was drawn for each.
+        """
+        several = len(np.unique(self.photographs)) < len(self.photographs)
+        if self.condition.which != "one per batch":
+            return self.photographs, "photographs" if several else "images"
+        if not several:
+            return self.batches, "batches"
+        return joined(self.batches, self.photographs), "batches and photographs"
+
+    def draws(self) -> Float64[np.ndarray, " draw"] | None:
+        """The mean change of loss under each draw of units; None where they are not drawn."""
+        return np.array(self.per_seed) / len(self.labels) if self.condition.target == "active" else None
 
     def seed_sd(self) -> float:
         """The standard deviation over seeds of the mean change of loss; NaN for a single seed."""

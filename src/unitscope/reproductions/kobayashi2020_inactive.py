@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unitscope.record import Record
 
 SEEDS = 20
-"""Of the noise, for inactive units."""
+"""Of the noise, and draws of active units: what noise does to these depends on which are drawn."""
 
 SHARE = 13 / 64
 """Of the paper's ResNet34, so many units are inactive. Where none is, as many of the least active are disturbed."""
@@ -27,8 +27,8 @@ SHARE = 13 / 64
 CONDITIONS = (Condition(), Condition(which="one per batch"), Condition(target="active"))
 """The paper's two, and the same noise in as many active units."""
 
-INSTEAD, SEEDS_INSTEAD, BATCH_INSTEAD = 200, 3, 10
-"""Images, seeds, and images in a batch, of that control."""
+INSTEAD, BATCH_INSTEAD = 200, 10
+"""Images, and images in a batch, of that control."""
 
 PRINTED = (
     ("ResNet34 in print", "all", 1.26962), ("ResNet34 in print", "one per batch", 2.40560e-2),
@@ -61,8 +61,8 @@ def disturb_inactive(study: Study) -> None:
         whole = pandas.concat(tables, ignore_index=True)
         study.write("table-1", whole[["network", *(name for name in whole.columns if name != "network")]])
         caption = (
-            "Change of loss by rectified normal noise. Bars: 95 % over images. Hollow: the paper's own networks, as "
-            "printed."
+            "Change of loss by rectified normal noise. Bars: 95 % over images, and draws of active units. Hollow: the "
+            "paper's own networks, as printed."
         )
         study.keep("table-1", losses_figure(whole, PRINTED), caption)
 
@@ -78,7 +78,7 @@ def changes(
     try:
         rows = perturb(
             network, study.images, record=record, units=least_active(record, site) if none else None, site=site,
-            conditions=CONDITIONS, seeds=SEEDS_INSTEAD if none else SEEDS, count=INSTEAD if none else None,
+            conditions=CONDITIONS, seeds=SEEDS, count=INSTEAD if none else None,
             batch=BATCH_INSTEAD if none else BATCH, progress=tell,
         )  # fmt: skip
     except (BadInput, Failure) as error:
@@ -102,8 +102,9 @@ def least_active(record: Record, site: str) -> list[str]:
 
 
 def told(row: Any) -> str:
-    """A change with its interval; that is undefined for a single batch."""
-    interval = f" [{row.ci_low:+.2g}, {row.ci_high:+.2g}]" if math.isfinite(row.ci_low) else " (one batch: no interval)"
+    """A change with its interval; that is undefined for fewer than three images or batches."""
+    known = math.isfinite(row.ci_low)
+    interval = f" [{row.ci_low:+.2g}, {row.ci_high:+.2g}]" if known else f" (too few {row.ci_over}: no interval)"
     return f"{row.delta_loss:+.3g}{interval}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -113,4 +114,6 @@ def verdict_of(chosen: pandas.DataFrame, *, none: bool) -> str:
     if none:
         return "another question: these units are used"
     low, high = rows["ci_low"].iloc[0], rows["ci_high"].iloc[0]
+    if not math.isfinite(low):
+        return "cannot be told: no interval"
     return "the loss rises" if low > 0 else "the loss falls" if high < 0 else "no change that could be seen"

@@ -156,8 +156,8 @@ def measure_tuning(study: Study) -> None:
         beside = [spread([one[i] for one in others]) for i in (0, 1)]
         told = (
             f"{site}: of {record.sites[site].channels} units {own[0]} orientation selective (1 less circular "
-            f"variance is {SELECTIVE} or more; untrained copies: {beside[0]}), {own[1]} double opponent (untrained "
-            f"copies: {beside[1]})"
+            f"variance is {SELECTIVE} or more; untrained copies: {beside[0]}), {own[1]} double opponent in cones and "
+            f"in channels (untrained copies: {beside[1]})"
         )
         study.claim(what, said, told, verdict_of(own, others), "abstract")
 

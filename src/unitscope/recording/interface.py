@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +12,30 @@ FUNCTIONS = (
     "hear", "normalize", "pool", "tint", "insert", "moments", "histogram", "labels", "counts", "add_map", "add_pixels",
     "shrink",
 )  # fmt: skip
+
+
+ARRAYS = {
+    "normalize": ("position unit", "f position unit", "f unit", "f unit", "f position unit"),
+    "moments": ("unit stimulus", "f stimulus unit", "b stimulus unit", "q unit", "d unit", "d unit"),
+    "histogram": ("unit stimulus", "f stimulus unit", "b stimulus unit", "q unit 131"),
+    "labels": (
+        "unit stimulus", "f stimulus unit", "f stimulus unit", "b stimulus unit", "q stimulus", "q label unit",
+        "q label unit", "q label unit", "i label unit",
+    ),
+    "counts": (
+        "unit stimulus", "f stimulus unit", "f stimulus unit", "f stimulus unit", "b stimulus unit", "q unit", "q unit",
+        "q unit", "f unit", "f unit",
+    ),
+    "add_map": ("unit position last", "f unit position", "q unit position"),
+    "add_pixels": ("unit pixel", "i unit pixel", "i unit", "i unit pixel"),
+    "insert": (
+        "unit rank stimulus", "f unit rank", "q unit rank", "i unit rank", "i unit rank", "f stimulus unit",
+        "i stimulus unit",
+    ),
+}  # fmt: skip
+"""What functions that take arrays are given: the names of the numbers, then each array's kind and sizes. Kinds are
+numpy's characters, and b for any byte; a size that is no number of these is the same in all arrays that have it.
+"""
 
 
 class Ear(ctypes.Structure):
@@ -54,3 +80,24 @@ def address(array: np.ndarray, *, written: bool = False) -> int:
     if not array.flags.c_contiguous or (written and not array.flags.writeable):
         raise ValueError("the readout takes arrays in one piece, and writes only into those that are its caller's")
     return int(array.ctypes.data)
+
+
+def check_arrays(name: str, numbers: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+    """Raises ValueError where an array is of another type, or has another number of elements, than ARRAYS says.
+
+    The compiled functions look at nothing: with another array they would read, and write, what is somebody else's.
+    """
+    names, *expected = ARRAYS[name]
+    sizes = dict(zip(names.split(), (int(number) for number in numbers), strict=True))
+    if min(sizes.values()) < 0:
+        raise ValueError(f"the readout's {name} was given sizes below 0: {sizes}")
+    for array, (kind, *axes) in zip(arrays, map(str.split, expected), strict=True):
+        for axis in axes:
+            if axis not in sizes:
+                sizes[axis] = int(axis) if axis.isdigit() else len(array)
+        byte = kind == "b" and array.dtype.itemsize == 1
+        if not (byte or array.dtype == kind) or array.size != math.prod(sizes[axis] for axis in axes):
+            raise ValueError(
+                f"the readout's {name} was given {array.dtype} of shape {array.shape}; expected {np.dtype(kind)} of "
+                f"{' x '.join(f'{sizes[axis]} ({axis})' for axis in axes)}"
+            )

@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 from torch import Tensor
 
 from unitscope.recording.compilation import compiled, find_compiler
-from unitscope.recording.interface import Ear, address, declared
+from unitscope.recording.interface import Ear, address, check_arrays, declared
 from unitscope.recording.verification import find_fault
 from unitscope.vocabulary import Box, Size
 
@@ -54,10 +53,14 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
-def called(name: str, *arguments: Any, reads: tuple[np.ndarray, ...], writes: tuple[np.ndarray, ...]) -> None:
-    """Call the compiled function: numbers first, then the arrays that it reads, then those that it changes."""
+def called(name: str, *arguments: int, reads: tuple[np.ndarray, ...], writes: tuple[np.ndarray, ...]) -> None:
+    """Call the compiled function: numbers first, then the arrays that it reads, then those that it changes.
+
+    Raises ValueError where an array is not what the function takes.
+    """
     found = library()
     assert found is not None
+    check_arrays(name, arguments, (*reads, *writes))
     places = [*(address(array) for array in reads), *(address(array, written=True) for array in writes)]
     getattr(found, name)(*arguments, *places)
 
@@ -79,6 +82,9 @@ def insert(
     """
     found, (units, k) = library(), value.shape
     assert found is not None
+    check_arrays("insert", (units, k, len(responses)), (value, image, row, col, responses, places))
+    if min(k, cols) < 1:
+        raise ValueError(f"the readout's insert was given {k} ranks, {cols} columns")
     held = [address(column, written=True) for column in (value, image, row, col)]
     found.insert(units, k, sign, *held, len(responses), address(responses), address(places), first, cols)
 
@@ -102,6 +108,8 @@ def tint(
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     given = torch.empty_like(pictures, dtype=torch.float32)
     colors, table = pictures.shape[1], table.contiguous()
+    if (pictures.dtype, table.dtype, *table.shape) != (torch.uint8, torch.float32, 256, colors):
+        raise ValueError(f"the readout's tint was given {pictures.dtype}, and a table of {tuple(table.shape)}")
     places = (pictures.data_ptr(), table.data_ptr(), given.data_ptr())
     found.tint(pictures.numel() // colors, colors, reverse, *places)
     return given
@@ -114,6 +122,13 @@ def shrink(
     up).
     """
     stimuli, height, width, colors = pictures.shape
+    if (
+        pictures.dtype != np.uint8
+        or min(shape) < 1
+        or box.clip((height, width)) != box
+        or min(box.height, box.width) < 1
+    ):
+        raise ValueError(f"{box} of {pictures.dtype} of shape {pictures.shape} cannot be made {shape}")
     small = np.empty((stimuli, colors, *shape), dtype=np.uint8)
     found = library()
     if found is None:

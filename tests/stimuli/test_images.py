@@ -362,6 +362,7 @@ def test_webdataset_labels_stand_beside_the_image(tmp_path):
         ({"1.left.jpg": "", "1.right.jpg": "", "1.cls": "7"}, {"1.left": "7", "1.right": "7"}),
         ({"1.jpg": "", "1.seg.png": "", "1.depth.png": "", "1.edited.jpg": "", "1.cls": "7"}, {"1": "7"}),
         ({"1.rgb.png": "", "1.mask.png": "", "1.cls": "7"}, {"1.rgb": "7"}),
+        ({"1.png": "", "1.JPG": "", "1.cls": "7", "2.jpg": "", "2.png": ""}, {"1": "7", "2": None}),
         ({"1.jpg": "", "1.json": '{"label": 3, "caption": "x"}'}, {"1": "3"}),
         ({"1.jpg": "", "1.json": '{"class": "owl"}', "1.txt": "an owl on a tree"}, {"1": "owl"}),
         ({"1.jpg": "", "1.json": '{"label": 3}', "1.cls": "4"}, {"1": "4"}),
@@ -379,6 +380,13 @@ def test_labels_are_found_by_the_longest_stem_and_parts_are_no_pictures(tmp_path
     path = tar(tmp_path / "w.tar", {name: text.encode() for name, text in members.items()})
     found = {item.uri.removeprefix("w.tar//").rpartition(".")[0]: item.label for item in open_images(path)}
     assert found == labels
+
+
+def test_of_a_labeled_stem_the_photograph_is_the_picture(tmp_path):
+    names = ("1.png", "1.JPG", "1.cls", "2.jpg", "2.png", "3.png", "3.bmp", "3.txt")
+    images = open_images(tar(tmp_path / "w.tar", dict.fromkeys(names, b"x")))
+    assert uris(images) == [f"w.tar//{name}" for name in ("1.JPG", "2.jpg", "2.png", "3.png")]
+    assert images.note == "left out: 2 masks and other parts of pictures, 1 .txt"
 
 
 def test_what_is_left_out_of_shards_is_counted_over_all(tmp_path):

@@ -144,6 +144,18 @@ def test_a_transparent_color_of_sixteen_bits_is_laid_on_white():
     assert shown.tolist() == [[[0x12, 0x56, 0x9A], [255, 0, 128]]]
 
 
+@pytest.mark.parametrize("color", [2, 4, 6])
+def test_colors_of_sixteen_bits_that_are_nearly_black_are_told(color):
+    bands = {2: 3, 4: 2, 6: 4}[color]
+    values = np.full((1, 2, bands), 4095, ">u2")
+    if color != 2:
+        values[..., -1] = 65535
+    with pytest.raises(Unreadable, match=r"16-bit colors below 4,096 of 65,535, nearly black"):
+        decode(png(values.tobytes(), (1, 2), 16, color))
+    values[0, 0, 0] = 4096
+    assert np.asarray(decode(png(values.tobytes(), (1, 2), 16, color)))[0, 0, 0] == 16
+
+
 def test_gray_with_alpha_of_sixteen_bits_is_laid_on_white():
     values = np.array([[[0x4000, 0xFFFF], [0x4000, 0]]], ">u2")
     assert grays(png(values.tobytes(), (1, 2), 16, 4)).tolist() == [[0x40, 255]]

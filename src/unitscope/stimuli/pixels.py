@@ -30,11 +30,13 @@ DARK = 4096
 class Values:
     """What a file says of its values: how many `bits` they have (None where their white is not known), and whether
     zero is white (`inverted`, which Pillow sees to in 8 bits only). `key` is a gray value that is transparent.
+    `deep`: colors have 16 bits, of which Pillow keeps the high byte.
     """
 
     bits: int | None = 16
     inverted: bool = False
     key: int | None = None
+    deep: bool = False
 
     @classmethod
     def of(cls, image: ImageFile) -> Values:
@@ -43,7 +45,7 @@ class Values:
             return cls.of_tiff(image)
         key = image.info.get("transparency")
         if image.format != "PNG" or not isinstance(key, int):
-            return cls()
+            return cls(deep=is_deep(image))
         if image.mode in ("1", "L"):  # Pillow brings the pixels to 0..255, and leaves the key as it is in the file
             bits = {"1": 1, "L;2": 2, "L;4": 4}.get(str(image.tile[0].args), 8)
             image.info["transparency"] = key * 255 // ((1 << bits) - 1)
@@ -59,7 +61,12 @@ class Values:
         if not raw and mode == "F" and tags.prefix == b"MM":
             raise Unreadable("its fractions are compressed with the high byte first, which is not read")
         known = mode.startswith("I;16") and kind in ((), (1,)) and len(bits) == 1 and bits[0] <= 16
-        return cls(bits[0] if known else None, tags.get(PHOTOMETRIC) == 0 and mode[0] in "IF")
+        return cls(bits[0] if known else None, tags.get(PHOTOMETRIC) == 0 and mode[0] in "IF", deep=is_deep(image))
+
+
+def is_deep(image: ImageFile) -> bool:
+    """Whether an opened image has light of 16 bits, of which 8 are left once it is loaded."""
+    return image.mode in ("LA", "RGB", "RGBA", "RGBX") and any(";16" in str(tile.args) for tile in image.tile)
 
 
 def numbers(value: object) -> tuple[int, ...]:
@@ -70,6 +77,8 @@ def numbers(value: object) -> tuple[int, ...]:
 
 def rgb(image: Image.Image, values: Values) -> Image.Image:
     """Any Pillow mode as RGB of 8 bits. Raises Unreadable for values whose white is unknown."""
+    if values.deep and max(high for _, high in bands(image)) < DARK >> 8:
+        raise Unreadable(f"16-bit colors below {DARK:,} of 65,535, nearly black; scale them to what is white")
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
@@ -79,6 +88,12 @@ def rgb(image: Image.Image, values: Values) -> Image.Image:
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
         return on_paper(image)
     return image.convert("RGB")
+
+
+def bands(image: Image.Image) -> list[tuple[float, float]]:
+    """The lowest and the highest value of each color of a picture, without its alpha."""
+    light = image.getbands().index("A") if "A" in image.getbands() else len(image.getbands())
+    return [image.getchannel(band).getextrema() for band in range(light)]  # type: ignore[misc]
 
 
 def on_paper(image: Image.Image) -> Image.Image:

@@ -201,6 +201,8 @@ def nature(data: bytes) -> str:
     """What a file is that no decoder takes, in a few words."""
     if data[4:8] == b"ftyp" and data[8:12] in HEIF:
         return "it is an image in HEIF (HEIC), whatever its name says; convert it to JPEG or PNG"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "it is an AVIF image, which this Pillow cannot read, or a damaged one"
     if data[:4] in (b"II*\0", b"MM\0*"):
         return "it is a TIFF whose kind of values, or of compression, is not read (or a raw photograph)"
     if data[:4] == b"8BPS":

@@ -10,6 +10,7 @@ a picture of a shorter stem is there (`007.jpg`), or where the last part before 
 
     shot.0.png, shot.0.cls, shot.1.png          two pictures; the second has no label
     007.jpg, 007.seg.png, 007.cls               one picture, labeled
+    007.jpg, 007.png, 007.cls                   one picture (without a label or a caption they would be two)
     007.left.jpg, 007.right.jpg, 007.cls        two pictures, both labeled
 """
 
@@ -39,6 +40,10 @@ MASKED = frozenset(
 """What is kept beside pictures under names that end like theirs."""
 
 
+PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".jp2", ".avif")
+"""Endings of images that are no masks, since what is written loses a little."""
+
+
 def stems_of(name: str) -> Iterator[str]:
     """The stems of a member's name, the longest first: of `a/b.c.png` these are `a/b.c` and `a/b`."""
     folder, slash, file = name.rpartition("/")
@@ -64,10 +69,20 @@ def hidden(name: str) -> bool:
 
 
 def split_images(names: Collection[str]) -> tuple[list[str], list[str]]:
-    """The names of pictures, and of images that are parts of others, in the order that they have."""
+    """The names of pictures, and of images that are parts of others, in the order that they have.
+
+    Where a stem has a text beside it (a label, a caption), it is one sample, and one image of it is the picture: a
+    photograph (`007.jpg`) before what may be its mask (`007.png`).
+    """
     images = [name for name in names if is_image(name.rpartition("/")[2]) and not hidden(name)]
-    stems = {next(stems_of(name)) for name in images}
-    masks = {name for name in images if is_mask(name, stems)}
+    of_stem: dict[str, list[str]] = {}
+    for name in images:
+        of_stem.setdefault(next(stems_of(name)), []).append(name)
+    masks = {name for name in images if is_mask(name, of_stem)}
+    for stem, several in of_stem.items():
+        if len(several) > 1 and any(stem + ending in names for ending in (*LABELS, ".txt")):
+            picture = min(several, key=lambda name: not name.lower().endswith(PHOTOGRAPHS))
+            masks.update(name for name in several if name is not picture)
     return [name for name in images if name not in masks], [name for name in images if name in masks]
 
 

@@ -5,6 +5,7 @@ that one simulation (`tests/statistics/`) speaks for all of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -142,6 +143,36 @@ def both_intervals(mean: float, first: Interval, second: Interval) -> Interval:
         for side in (lambda one: one.mean - one.low, lambda one: one.high - one.mean)
     )
     return Interval(mean, math.hypot(first.se, second.se), mean - low, mean + high)
+
+
+def pseudo_values(whole: float, without: Float[np.ndarray, " value"]) -> Float[np.ndarray, " value"]:
+    """What each value contributes to a statistic of all: n times the whole, less n - 1 times the statistic without it.
+
+    Their mean interval is that of the statistic, as good as that is near to a mean. Source: efron1993, section 11.5.
+    """
+    found: Float[np.ndarray, " value"] = len(without) * whole - (len(without) - 1) * without
+    return found
+
+
+def beyond_copies_p(count: int, copies: Sequence[int]) -> float:
+    """One-sided p of as high a count as one of the network, where untrained copies have these counts.
+
+    More than the largest of three copies is no evidence: one of four networks that are all alike has the most in one
+    case of four. The larger of two p's: that of a new copy beyond those that were seen, if counts are about normal
+    (Student's t), and if they are as rare events are (the count's share of all, binomial), which is what copies without
+    any can tell. NaN for fewer than two copies.
+    """
+    from scipy.stats import binom, t
+
+    seen = np.asarray(copies, dtype=float)
+    number = len(seen)
+    if number < 2:
+        return math.nan
+    rare = float(binom.sf(count - 1, count + seen.sum(), 1 / (number + 1)))
+    spread = seen.std(ddof=1) * math.sqrt(1 + 1 / number)
+    if spread == 0:
+        return rare if count > seen.mean() else 1.0
+    return max(rare, float(t.sf((count - seen.mean()) / spread, number - 1)))
 
 
 def joined(one: Int[np.ndarray, " value"], other: Int[np.ndarray, " value"]) -> Int[np.ndarray, " value"]:

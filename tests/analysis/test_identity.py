@@ -7,13 +7,14 @@ import pytest
 from scipy import stats
 
 from unitscope.analysis.identity import (
+    advantages_without_one,
     auc,
     best_matching,
     identity,
     interval,
+    means,
     permutation_p,
     rank_of_same,
-    resampled,
 )
 
 
@@ -75,11 +76,13 @@ def test_the_permutation_is_exact_in_the_small() -> None:
     assert permutation_p(matrix, np.random.default_rng(0), 6000) == pytest.approx(1 / 6, abs=0.02)
 
 
-def test_resampling_leaves_out_pairs_of_a_channel_with_itself() -> None:
-    matrix = np.full((5, 5), 0.25) + 0.5 * np.eye(5)
-    np.testing.assert_allclose(resampled(matrix, np.random.default_rng(0), 200), 0.5)
-    low, high = interval(matrix, np.random.default_rng(0), 200)
-    assert (low, high) == (pytest.approx(0.5), pytest.approx(0.5))
+def test_the_interval_is_over_what_each_channel_contributes() -> None:
+    matrix = np.random.default_rng(0).standard_normal((12, 12))
+    for channel, found in enumerate(advantages_without_one(matrix)):
+        same, other = means(np.delete(np.delete(matrix, channel, 0), channel, 1))
+        assert found == pytest.approx(same - other)
+    alike = np.full((12, 12), 0.25) + 0.5 * np.eye(12)
+    assert interval(alike, np.random.default_rng(0), 200) == (pytest.approx(0.5), pytest.approx(0.5))
 
 
 def test_without_sharing_p_is_uniform() -> None:

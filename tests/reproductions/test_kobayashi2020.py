@@ -28,6 +28,7 @@ from unitscope.reproductions.kobayashi2020 import verdict_of as verdict_of_tunin
 from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive, least_active
 from unitscope.reproductions.kobayashi2020_layers import how_far, verdict_of
 from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, places_of, some_of
+from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import open_images
 
 DEAD = (1, 4)
@@ -235,6 +236,18 @@ def test_finite_numbers_only_in_the_comparison(study) -> None:
 def test_tuned_units_are_told_beside_those_of_untrained_copies(claims) -> None:
     assert "untrained copies: " in claims["orientation selective and double opponent units, residual"]["found"]
     said = "orientation: more than in untrained copies; double opponency: none"
-    assert verdict_of_tuning((5, 0), [(4, 0), (1, 3)]) == said
-    said = "orientation: no more than in untrained copies; double opponency: more than in untrained copies"
-    assert verdict_of_tuning((4, 2), [(4, 0), (1, 1)]) == said
+    assert verdict_of_tuning((50, 0), [(4, 0), (1, 3), (3, 1)]) == said
+    said = "orientation: not clearly more than in untrained copies; double opponency: more than in untrained copies"
+    assert verdict_of_tuning((5, 9), [(4, 0), (1, 1), (3, 0)]) == said
+
+
+def test_more_than_in_the_largest_of_three_copies_is_no_evidence():
+    """Four networks that are all alike: one of them has the most in one case of four."""
+    draw = np.random.default_rng(0)
+    counts = draw.poisson(6, (400, 4))
+    assert (counts[:, 0] > counts[:, 1:].max(1)).mean() > 0.15
+    called = [beyond_copies_p(own, copies) < 0.05 for own, *copies in counts.tolist()]
+    assert np.mean(called) < 0.07
+    assert beyond_copies_p(19, [0, 0, 1]) < 0.01
+    assert beyond_copies_p(1, [0, 0, 0]) == pytest.approx(0.25)
+    assert np.isnan(beyond_copies_p(5, [1]))

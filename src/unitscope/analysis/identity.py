@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unitscope.resampling import mean_interval, pseudo_values
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -22,8 +24,8 @@ CHUNK = 1000
 class Identity:
     """How far the same channel (the diagonal) stands out from others.
 
-    `same` and `other`: mean similarity on and off the diagonal; `advantage`, their difference, with a bootstrap
-    interval over channels (95 %) and a permutation's one-sided `p`; `identified`: share of channels whose own
+    `same` and `other`: mean similarity on and off the diagonal; `advantage`, their difference, with a 95 % interval
+    over channels and a permutation's one-sided `p`; `identified`: share of channels whose own
     counterpart is the most similar one (chance 1 / channels); `reciprocal_rank`: mean of 1 / rank of the counterpart;
     `auc`: chance that a diagonal value exceeds one off it; `matched`: mean similarity under the best one-to-one
     matching (Hungarian), `kept_by_matching` the share of channels that it leaves in place. NaN where fewer than three
@@ -126,22 +128,17 @@ def permutation_p(matrix: Float[np.ndarray, "unit unit"], generator: np.random.G
 def interval(
     matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
-    """95 % of the advantage over channels drawn with replacement; a channel met twice is no pair of different ones."""
-    advantages = resampled(matrix, generator, resamples)
-    low, high = np.nanpercentile(advantages, [2.5, 97.5]) if np.isfinite(advantages).any() else (np.nan, np.nan)
-    return float(low), float(high)
+    """95 % of the advantage over channels, from what each channel contributes to it (see `pseudo_values`)."""
+    same, other = means(matrix)
+    values = pseudo_values(same - other, advantages_without_one(matrix))
+    found = mean_interval(values, generator=generator, resamples=resamples)
+    return found.low, found.high
 
 
-def resampled(
-    matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, resamples: int
-) -> Float[np.ndarray, " resample"]:
-    """The advantage in bootstrap samples of channels."""
+def advantages_without_one(matrix: Float[np.ndarray, "unit unit"]) -> Float[np.ndarray, " unit"]:
+    """The advantage of all channels but one, for each of them."""
     count, own = len(matrix), np.diag(matrix)
     off = matrix - np.diag(own)
-    found = []
-    for first in range(0, resamples, CHUNK):
-        times = generator.multinomial(count, [1 / count] * count, min(CHUNK, resamples - first)).astype(np.float64)
-        pairs = count**2 - (times**2).sum(1)
-        other = np.divide(((times @ off) * times).sum(1), pairs, out=np.full(len(times), np.nan), where=pairs > 0)
-        found.append(times @ own / count - other)
-    return np.concatenate(found)
+    others = (off.sum() - off.sum(0) - off.sum(1)) / ((count - 1) * (count - 2))
+    found: Float[np.ndarray, " unit"] = (own.sum() - own) / (count - 1) - others
+    return found

@@ -35,6 +35,7 @@ from unitscope.reproductions.kobayashi2020_study import (
     channels_shown,
     places_of,
 )
+from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.synthesis.maximize import maximize
 
@@ -182,10 +183,11 @@ def untrained_tables(record: Record, names: Sequence[str], *, seeds: int) -> lis
 
 
 def verdict_of(own: tuple[int, int], others: Sequence[tuple[int, int]]) -> str:
-    """For both kinds of units: none, more than in every untrained copy, or no more."""
+    """For both kinds of units: none, more than untrained copies have (see `beyond_copies_p`), or no more."""
     said = []
     for kind, count, beside in zip(("orientation", "double opponency"), own, zip(*others, strict=True), strict=True):
-        how = "more than in untrained copies" if count > max(beside) else "no more than in untrained copies"
+        more = beyond_copies_p(count, beside) < 0.05
+        how = "more than in untrained copies" if more else "not clearly more than in untrained copies"
         said.append(f"{kind}: {how if count else 'none'}")
     return "; ".join(said)
 

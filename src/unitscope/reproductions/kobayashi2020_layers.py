@@ -25,8 +25,8 @@ Names = list[list[str]]
 """For each network the sites of the first stage."""
 
 SHARED = 0.1
-"""From this mean advantage of the same channel on, and with p < 0.05 for most pairs of layers, channels are said to be
-shared; with fewer such pairs, in part.
+"""From this mean advantage of the same channel on, and with p < 0.05 (divided by the number of pairs of layers) for
+most pairs of layers, channels are said to be shared; with fewer such pairs, in part.
 """
 
 
@@ -115,7 +115,7 @@ def how_far(rows: pandas.DataFrame) -> str:
     """Whether the same channel is more similar than others, by how many of the pairs of layers tell it from chance."""
     if rows.empty:
         return ""
-    share = float((rows["p"] < 0.05).mean()) if rows["advantage"].mean() > SHARED else 0.0
+    share = float((rows["p"] < 0.05 / len(rows)).mean()) if rows["advantage"].mean() > SHARED else 0.0
     return "shared" if share > 0.5 else "in part" if share > 0 else "not shared"
 
 

@@ -42,11 +42,13 @@ def open_images(source: Source) -> Images:
 
     * a folder: all images below it, sorted by path, labeled by the first sub-folder;
     * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as `train-*.tar`;
-      a sequence of tar files; and the same of Parquet files with an image column;
+      a sequence of tar files (with labels beside the images, as of WebDataset: see samples.py, else by folder); and the
+      same of Parquet files with an image column;
     * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
     * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
 
-    Raises BadInput where there is no such thing, or no image in it.
+    What is left out, by ending, is in the `note` of the images. Raises BadInput where there is no such thing, or no
+    image in it.
     """
     if isinstance(source, Images):
         return source

@@ -213,6 +213,8 @@ def nature(data: bytes) -> str:
 def reason(error: Exception) -> str:
     """Why an image could not be decoded, in a few words."""
     text = " ".join(str(error).split())
+    if "MAX_TEXT_CHUNK" in text or "MAX_TEXT_MEMORY" in text:
+        return "a text or a color profile in it unpacks to more than a picture needs (too large)"
     return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
 
 

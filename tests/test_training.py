@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,17 @@ def test_a_crop_depends_on_seed_epoch_and_image_only(pictures):
     again = Crops(images, labels, TINY, epoch=1)
     assert torch.equal(first[7][0], again[7][0])
     assert not torch.equal(first[7][0], Crops(images, labels, TINY, epoch=2)[7][0])
+
+
+def test_flips_are_as_often_as_the_recipe_says(pictures):
+    images, labels = open_images(pictures), torch.zeros(10, dtype=torch.int64)
+    never, always = (Crops(images, labels, replace(TINY, flip=flip), epoch=1) for flip in (0.0, 1.0))
+    for index in range(10):
+        picture = Image.open(io.BytesIO(images.bytes(index)))
+        box = szegedy_crop(picture.size, np.random.default_rng([3, 1, index]), smallest_area=0.08)
+        plain = np.array(picture.resize((32, 32), Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+        np.testing.assert_array_equal(never[index][0], plain)
+        np.testing.assert_array_equal(always[index][0], plain[:, :, ::-1])
 
 
 def test_accuracy_counts_labels_among_the_first_logits():

@@ -153,6 +153,14 @@ def test_only_what_both_sites_see_is_compared() -> None:
     np.testing.assert_allclose(found, flat @ flat.T, atol=1e-12)
 
 
+def test_rows_and_columns_have_parts_of_their_own() -> None:
+    """What is seen of 9 x 14 pixels in rows 1 to 5 and columns 8 to 13 is compared with that part of the whole."""
+    whole = np.random.default_rng(0).random((4, 3, 9, 14))
+    found = mean_similarity(means(whole[:, :, 1:6, 8:14], Box(1, 8, 6, 14)), means(whole, Box(0, 0, 9, 14)))
+    assert found is not None
+    np.testing.assert_allclose(np.diag(found), 1)
+
+
 def test_reduced_fields_are_compared_on_a_common_grid() -> None:
     generator = np.random.default_rng(1)
     coarse = generator.standard_normal((4, 3, 16, 16))

@@ -87,6 +87,8 @@ PARTS = {
     "plain": lambda: (nn.Conv2d(3, 5, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(5, 4, 3, padding=1)),
     "normalized": lambda: (nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5), nn.Conv2d(5, 4, 3, dilation=2)),
     "pooled": lambda: (nn.Conv2d(3, 5, 3), nn.MaxPool2d(3, 2, 1), nn.Conv2d(5, 4, 3, stride=2, padding=1)),
+    "oblong": lambda: (nn.Conv2d(3, 5, (3, 5), stride=(2, 1)), nn.Conv2d(5, 4, (3, 1), stride=(1, 2), padding=(1, 0))),
+    "pooled evenly": lambda: (nn.Conv2d(3, 5, 3), nn.MaxPool2d((2, 4)), nn.Conv2d(5, 4, 3)),
     "three": lambda: (nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4, padding=1), nn.Conv2d(4, 2, 3)),
 }  # fmt: skip
 

@@ -44,6 +44,22 @@ def test_every_neuron_of_random_branched_networks(seed: int):
     assert count > 10_000
 
 
+def test_groups_of_channels_keep_their_own_fields():
+    """A convolution in two groups, of which the first reads a narrow branch and the second a wide one."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 5, padding=2)
+            self.groups = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.groups(torch.cat([self.narrow(x), self.wide(x)], 1))
+
+    _, found = compared(Branches(), (16, 16))
+    assert [found["groups"].field(channel).size for channel in range(6)] == [(3, 3)] * 3 + [(7, 7)] * 3
+
+
 @needs("torchvision")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet", "shufflenet_v2_x0_5"])

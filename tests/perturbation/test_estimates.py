@@ -62,6 +62,13 @@ def test_clusters_are_drawn_whole():
     assert found.se > 4 * change(values, generator=np.random.default_rng(5)).se
 
 
+def test_clusters_of_unequal_size_count_by_their_size():
+    """A mean over images: where all images say the same, so does every resample of clusters."""
+    clusters = np.repeat(np.arange(20), np.arange(1, 21))
+    found = change(np.full(len(clusters), 2.0), clusters=clusters, generator=np.random.default_rng(0))
+    assert (found.mean, found.low, found.high) == pytest.approx((2, 2, 2))
+
+
 def test_nothing_changed_and_too_few():
     assert change(np.zeros(5), generator=np.random.default_rng(0)) == (0, 0, 0, 0)
     alone = change(np.array([2.0]), generator=np.random.default_rng(0))

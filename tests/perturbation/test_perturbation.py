@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas
 import pytest
@@ -13,7 +15,7 @@ from unitscope.anatomy.sites import sites
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.perturbation.conditions import Condition, alteration, rectified_noise
-from unitscope.perturbation.experiment import labeled, perturb, seed_of
+from unitscope.perturbation.experiment import Trial, labeled, perturb, seed_of
 from unitscope.perturbation.units import behind_rectification, parse_units
 from unitscope.recording.electrode import read
 from unitscope.recording.survey import survey
@@ -115,6 +117,16 @@ def test_one_per_batch_has_the_expectation_of_the_single_channels(folder):
     se_of_draws = random.seed_sd / np.sqrt(random.seeds)
     assert abs(random.delta_loss - single.delta_loss.mean()) < 3 * se_of_draws
     assert single.delta_loss.max() - single.delta_loss.min() > 6 * se_of_draws  # so the draw could be seen
+
+
+def test_one_per_batch_is_drawn_anew_for_each_batch_and_seed():
+    trial = SimpleNamespace(chosen=SimpleNamespace(channels=(2, 3, 4, 5), active=()), seed=0)
+    drawn = [
+        [Trial.drawn(trial, Condition(which="one per batch"), number, batch) for batch in range(20)]
+        for number in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {channel for (channel,) in drawn[0]} == {2, 3, 4, 5}
 
 
 def test_a_loss_in_float32_is_rounded_to_units_of_two_to_the_minus_23():

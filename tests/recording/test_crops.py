@@ -8,8 +8,9 @@ from torch import nn
 
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network, load
-from unitscope.recording.crops import agrees, aligned_crop, center_responses, planned
+from unitscope.recording.crops import Crop, agrees, aligned_crop, center_responses, planned
 from unitscope.recording.tuning import groups_of
+from unitscope.vocabulary import Box
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,10 @@ def test_a_crop_that_is_not_aligned_is_found_out(network: Network) -> None:
     shifted = type(crop)(crop.top + 1, crop.left + 1, crop.size, crop.centers)
     assert agrees(network, {site.name: site}, crop, whole)
     assert not agrees(network, {site.name: site}, shifted, whole)
+
+
+def test_the_center_of_a_box_is_counted_from_the_crops_corner() -> None:
+    assert Crop(4, 16, (8, 16), {}).within(Box(6, 20, 9, 27)) == (3, 7)
 
 
 def test_a_network_that_sees_the_whole_picture_is_shown_the_whole() -> None:

@@ -216,6 +216,7 @@ class Site:
     ...), `readers` the operations that read the value directly; `preactivation` is true where one of them is a
     nonlinearity. A site without positions (a vector) has the lattice (1, 1). `channel_axis` is the axis of channels in
     the network's own tensor. `module` is the path of the module whose output the site is; "" for a function's result.
+    `unreadable` says why its responses cannot be read; "" where they can.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Site:
     preactivation: bool = False
     channel_axis: int = 1
     module: str = ""
+    unreadable: str = ""
     groups: tuple[int, ...] = field(default=(), repr=False)
     """For each channel the index of its field in `fields`; empty where all channels share one."""
 
@@ -349,9 +351,10 @@ class Site:
 
 
 def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> dict[str, Site]:
-    """The sites that any of the patterns stands for (see `matching`), in the order of execution.
+    """The sites that any of the patterns stands for (see `matching`) and that can be read, in the order of execution.
 
-    Raises UnknownName for a pattern that stands for none. Warns where the name of a site is that of another module.
+    Raises UnknownName for a pattern that stands for none, BadInput where none of them can be read. Warns where the name
+    of a site is that of another module.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     found: set[str] = set()
@@ -363,6 +366,8 @@ def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> d
             if elsewhere:
                 advice = f"The output of the module {pattern!r} is the site {elsewhere[0]!r}. {advice}"
             raise unknown_name("site", pattern, sites, where="the network", advice=advice)
+        if all(sites[name].unreadable for name in names):
+            raise BadInput(f"the responses of {names[0]} cannot be read: {sites[names[0]].unreadable}.")
         if names == [pattern] and elsewhere and sites[pattern].module != pattern:
             warnings.warn(
                 f"the site {pattern!r} is the output of the module {sites[pattern].module!r}; that of the module "
@@ -371,7 +376,7 @@ def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> d
                 stacklevel=2,
             )
         found.update(names)
-    return {name: site for name, site in sites.items() if name in found}
+    return {name: site for name, site in sites.items() if name in found and not site.unreadable}
 
 
 def hull_of(fields: Sequence[ReceptiveField]) -> ReceptiveField:

@@ -257,12 +257,31 @@ def test_what_heard_computes_is_not_heard():
     assert names == ["0", "1"]
 
 
-def test_data_parallel_is_refused():
-    with (
-        pytest.raises(BadInput, match=r"wrapped in nn\.DataParallel.*pass the network itself: `model\.module`"),
-        listening(nn.DataParallel(nn.Conv2d(3, 2, 1)), lambda *_: None),
+class Parallel(nn.Module):
+    """A part of the network is in DataParallel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.DataParallel(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())), nn.Conv2d(2, 2, 1)
+        self.features.device_ids = []  # as on a machine without several GPUs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+def test_data_parallel_on_one_device_is_looked_into():
+    assert heard_names(Parallel(), 1, 3, 4, 4) == ["features.module.0", "features.module.1", "head"]
+
+
+def test_data_parallel_on_several_devices_is_refused_by_the_name_of_the_part():
+    module = Parallel()
+    module.features.device_ids = [0, 1]
+    for refused, story in (
+        (module, r"features is wrapped in nn\.DataParallel on 2 devices.*`model\.features = model\.features\.module`"),
+        (module.features, r"the network is wrapped in nn\.DataParallel on 2 devices.*one device: `model\.module`"),
     ):
-        pass
+        with pytest.raises(BadInput, match=story), listening(refused, lambda *_: None):
+            pass
 
 
 def test_dropout_in_evaluation_and_identity_are_sites_of_their_own():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from tests.oracles.blindness import disagreements
 from unitscope.anatomy.calls import RULES, Call
+from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites
-from unitscope.vocabulary import Site
+from unitscope.errors import BadInput
+from unitscope.vocabulary import Site, resolve_sites
 
 
 class Behind(nn.Module):
@@ -61,7 +64,6 @@ EXACT = {
     "channels put in": lambda y: y.index_copy(1, torch.tensor([0, 3]), y[:, 1:3].flip(2)),
     "channels emptied": lambda y: y.index_fill(1, torch.tensor([0]), 0.0),
     "channels written by number": written(lambda out: out.__setitem__((slice(None), [0, 2]), out[:, [1, 3]].flip(3))),
-    "rows written by number": written(lambda out: out.__setitem__((Ellipsis, [0, 2], slice(None)), 0.0)),
     "one channel written": written(lambda out: out.__setitem__((slice(None), 1), out[:, 0].flip(1))),
     "parts of a complex number": lambda y: torch.complex(y, y.relu()).abs(),
     "a Fourier transform there and back": lambda y: torch.fft.ifft2(torch.fft.fft2(y)).real,
@@ -128,3 +130,103 @@ def test_pictures_and_other_things_in_one_axis_are_told_from_pictures():
     """Behind an operation of which nothing is known, pictures and places in one axis are still both."""
     _, found = looked_at(lambda y: torch.linalg.pinv(y.permute(0, 2, 3, 1).reshape(-1, 2, 2)).reshape(-1, 4).relu())
     assert "relu" not in found
+
+
+def halves(y: Tensor) -> Tensor:
+    out = torch.empty_like(y)
+    out[:, :2], out[:, 2:] = y[:, 2:], y[:, :2].flip(2)
+    return out.relu()
+
+
+def views(y: Tensor) -> Tensor:
+    out = torch.zeros_like(y)
+    out[:, :2].copy_(y[:, 2:])
+    out[:, 2:].copy_(y[:, :2])
+    return out.relu()
+
+
+def channels_one_by_one(y: Tensor) -> Tensor:
+    out = torch.zeros(len(y), 4, *y.shape[2:], dtype=y.dtype)
+    for channel in range(4):
+        out[:, channel] = y[:, 3 - channel]
+    return out.relu()
+
+
+def added_into(y: Tensor) -> Tensor:
+    out = y.clone()
+    out[:, :2] += y[:, 2:].flip(3)
+    return out.relu()
+
+
+def in_place_through_a_view(y: Tensor) -> Tensor:
+    y[:, :2].sigmoid_()
+    return y.relu()
+
+
+@pytest.mark.parametrize("deed", [halves, views, channels_one_by_one, added_into, in_place_through_a_view])
+def test_what_was_written_to_in_parts_is_a_site_when_it_is_read(deed: Callable[[Tensor], Tensor]):
+    module, found = looked_at(deed)
+    _, lines = disagreements(module.double(), (12, 11), found)
+    assert lines == []
+    assert [name for name in found if "setitem" in name] == ["setitem"]
+    whole, module = found["setitem"], module.float()
+    assert (whole.channels, whole.lattice, whole.preactivation, whole.readers) == (4, (12, 11), True, ("relu",))
+    heard: dict[str, Tensor] = {}
+    with torch.no_grad(), listening(module, lambda name, value: heard.update({name: value.clone()})):
+        result = module(torch.rand(2, 3, 12, 11))
+    torch.testing.assert_close(heard["setitem"].relu(), result, rtol=0, atol=0)
+
+
+def test_a_value_put_in_place_of_one_that_was_written_to_is_read():
+    module, _ = looked_at(halves)
+    with torch.no_grad(), listening(module, lambda name, value: torch.ones_like(value) if name == "setitem" else None):
+        assert (module(torch.rand(1, 3, 12, 11)) == 1).all()
+
+
+def test_plain_writing_in_place_makes_no_site_of_its_own():
+    _, found = looked_at(lambda y: F.relu(y.add_(1.0), inplace=True).mul_(2.0))
+    assert list(found) == ["conv", "add_", "relu", "mul_"]
+
+
+OUTSIDE = {
+    "numpy": lambda y: torch.from_numpy(np.tanh(y.detach().numpy())),
+    "an array": lambda y: torch.as_tensor(np.asarray(y.detach()) * 2),
+    "lists": lambda y: torch.tensor(y.detach().tolist()),
+    "another library": lambda y: torch.from_dlpack(y.detach()),
+}
+
+
+class There(nn.Module):
+    """Values that leave torch and come back."""
+
+    def __init__(self, deed: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.deed, self.one, self.two, self.relu = deed, nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.two(self.deed(self.one(x))))
+
+
+@pytest.mark.parametrize("what", OUTSIDE)
+def test_values_that_left_torch_are_sites_of_unknown_fields_when_they_are_back(what: str):
+    found = sites(SimpleNamespace(module=There(OUTSIDE[what]).eval(), size=(12, 11), inputs=3))
+    assert found["one"].field().status == "exact"
+    assert found["two"].preactivation
+    for name in ("two", "relu"):
+        assert (found[name].channels, found[name].lattice, found[name].field().status) == (4, (8, 7), "unknown")
+        assert f"by {what if what == 'another library' else 'Python' if what == 'lists' else 'numpy'}" in (
+            found[name].field().cause
+        )
+
+
+def test_sites_with_pictures_on_another_axis_are_told_of():
+    _, found = looked_at(lambda y: F.gelu(y.flatten(2).permute(2, 0, 1)).mean(0))
+    turned, pooled = found["gelu"], found["mean"]
+    assert (turned.field().status, turned.field().cause) == (
+        "unknown", "the pictures lie on axis 1 of its tensor, not on axis 0",
+    )  # fmt: skip
+    assert not found["permute"].preactivation
+    assert pooled.field().status == "whole image"
+    with pytest.raises(BadInput, match="responses of gelu cannot be read: the pictures lie on axis 1"):
+        resolve_sites(found, "gelu")
+    assert "gelu" not in resolve_sites(found, "*")

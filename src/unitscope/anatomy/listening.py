@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.inference import without_inference_mode
+from unitscope.anatomy.looks import HANDED_OUT
 from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, kind_of, operation_of, paths_of
 from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
@@ -43,14 +45,9 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
     they are enabled). An exception raised by `heard` ends the forward pass and comes out of it.
 
     Values that do not depend on the network's input or parameters have no name; what the modules of torch.nn do inside
-    is theirs. Raises BadInput for nn.DataParallel, whose replicas run in other threads.
+    is theirs. Raises BadInput for nn.DataParallel on several devices, whose replicas run in other threads.
     """
-    for part in module.modules():
-        if isinstance(part, nn.DataParallel):
-            raise BadInput(
-                "the network is wrapped in nn.DataParallel, whose copies run in threads that cannot be listened to; "
-                "pass the network itself: `model.module`."
-            )
+    refuse_replicas(module)
     ear = Ear(module, heard, noted)
     with ExitStack() as stack:
         stack.enter_context(without_inference_mode())
@@ -61,6 +58,17 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
         stack.enter_context(wrapped_functions(ear))
         stack.enter_context(ear)
         yield ear
+
+
+def refuse_replicas(module: nn.Module) -> None:
+    for path, part in module.named_modules():
+        if isinstance(part, nn.DataParallel) and len(part.device_ids) > 1:
+            place = f"`model.{path} = model.{path}.module`" if path else "`model.module`"
+            devices = f"{len(part.device_ids)} devices"
+            raise BadInput(
+                f"{path or 'the network'} is wrapped in nn.DataParallel on {devices}, whose copies run in threads that "
+                f"cannot be listened to; use what is wrapped, on one device: {place}."
+            )
 
 
 class Ear(TorchFunctionMode):
@@ -83,6 +91,9 @@ class Ear(TorchFunctionMode):
         self.within = False  # inside a leaf, whose own operations have no names
         self.busy = False  # what `heard` computes is not the network's
         self.derived = WeakIdKeyDictionary()
+        self.versions = WeakIdKeyDictionary()  # of each named value, when it was passed on
+        self.assembled = WeakIdKeyDictionary()  # what was written into a value since, by the value
+        self.left_torch = False
 
     # modules
 
@@ -110,28 +121,33 @@ class Ear(TorchFunctionMode):
             script, self.script = self.script, None
             script.__exit__(None, None, None)
 
-    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.busy:
-            return
+            return None
         if not self.trail:
             self.begin()
             for tensor in tensors((args, kwargs)):
                 self.derived[tensor] = True
+        read = None if self.within or not self.trail else self.whole((args, kwargs))
         self.trail.append(module)
         self.within = is_leaf(module) or is_scripted(module)
         if is_scripted(module):
             self.script = ScriptEar(self)
             self.script.__enter__()
+        return read
 
     def exit(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if self.busy or module not in self.trail:
             return None
-        while self.trail.pop() is not module:
-            pass
+        while self.trail[-1] is not module:
+            self.trail.pop()
+        passes_on = not (is_leaf(module) or is_whole(module) or is_scripted(module))
+        whole = self.whole(output) if passes_on else None
+        self.trail.pop()
         self.leave_script()
         self.within = bool(self.trail) and is_leaf(self.trail[-1])
         if self.within or output is None or not (is_leaf(module) or is_whole(module)):
-            return None
+            return whole
         read = tuple(tensors((args, kwargs)))
         operation = kind_of(module).__name__
         name = self.counting.name(self.paths[module] or operation_of(operation))
@@ -145,16 +161,23 @@ class Ear(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         if self.within or self.busy or not self.trail:
-            return result
+            return func(*args, **kwargs)
+        if function_name(func, None) not in UNREAD:
+            args, kwargs = self.whole((args, kwargs)) or (args, kwargs)
+        result = func(*args, **kwargs)
         read = tuple(tensors((args, kwargs)))
-        if not any(tensor in self.derived or isinstance(tensor, nn.Parameter) for tensor in read):
+        if not self.depends(read):
             return result
         function = function_name(func, caller())
+        self.left_torch |= function in HANDED_OUT
+        self.note_written(function, args, read, result)
+        if function == "setitem":  # what is written to has its name when it is read
+            return result
         value = self.named(self.counting.name(self.here, function), function, read, result)
         if value is not result and isinstance(result, Tensor) and any(tensor is result for tensor in read):
             overwrite(result, value)
+            self.know(result)
         return value
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -169,7 +192,48 @@ class Ear(TorchFunctionMode):
         name = function_name(function, None)
         return self.named(self.counting.name(self.here, name), name, tuple(tensors((args, kwargs))), result)
 
+    # values that are written to in parts
+
+    def note_written(self, function: str, args: Any, read: tuple[Tensor, ...], result: Any) -> None:
+        """Remember a value into a part of which was written: by `x[...] = y`, or in place through a view."""
+        target = args[0] if args and isinstance(args[0], Tensor) else None
+        if target is None or not (function == "setitem" or (result is target and target._base is not None)):
+            return
+        whole = target if target._base is None else target._base
+        for value in {id(target): target, id(whole): whole}.values():
+            if function == "setitem" or value is not target:
+                self.assembled.setdefault(value, []).extend(tensor for tensor in read if tensor is not value)
+
+    def whole(self, values: Any) -> Any:
+        """Name what is about to be read: a value that was written to in parts is then a value of its own, `setitem`.
+
+        Gives the values with replacements, None where there are none.
+        """
+        changed = {id(t): t for t in tensors(values) if t in self.assembled or self.is_changed(t)}
+        named = {one: self.written(tensor) for one, tensor in changed.items()}
+        if all(named[one] is tensor for one, tensor in changed.items()):
+            return None
+        return tree_map_only(Tensor, lambda tensor: named.get(id(tensor), tensor), values)
+
+    def is_changed(self, tensor: Tensor) -> bool:
+        return tensor in self.versions and self.versions[tensor] != version_of(tensor)
+
+    def written(self, tensor: Tensor) -> Tensor:
+        read = (*self.assembled.pop(tensor, []), tensor)
+        return self.pass_on(self.counting.name(self.here, "setitem"), "setitem", read, tensor)
+
     # values
+
+    @property
+    def part_path(self) -> str:
+        """The path of the module whose output is being passed on; "" for a function's result."""
+        return "" if self.part is None else self.paths[self.part]
+
+    def depends(self, read: tuple[Tensor, ...]) -> bool:
+        """Whether an operation has a name: it reads what comes from the picture, a parameter, or what may have come
+        back from outside torch.
+        """
+        return any(t in self.derived or isinstance(t, nn.Parameter) for t in read) or (self.left_torch and bool(read))
 
     @property
     def here(self) -> str:
@@ -196,8 +260,13 @@ class Ear(TorchFunctionMode):
         finally:
             self.busy = False
         value = value if replacement is None else replacement
-        self.derived[value] = True
+        self.know(value)
         return value
+
+    def know(self, value: Tensor) -> None:
+        """A value is named, as it is now."""
+        self.derived[value] = True
+        self.versions[value] = version_of(value)
 
     def item(self, value: Any, whole: tuple[Any, ...]) -> Any:
         """Name one element taken out of a tuple, as torch.fx does: `getitem`."""
@@ -254,6 +323,19 @@ def wrapped_functions(ear: Ear) -> Iterator[None]:
             scope[name] = function
 
 
+UNREAD = frozenset(
+    [
+        "getattr", "size", "dim", "ndimension", "stride", "numel", "nelement", "is_contiguous", "element_size",
+        "data_ptr", "storage_offset", "__len__", "__hash__", "__repr__", "is_floating_point", "is_complex", "type",
+        "get_device",
+        "setitem", "getitem", "narrow", "select", "view", "view_as", "chunk", "split", "unbind", "permute", "transpose",
+        "squeeze", "unsqueeze", "flatten", "unflatten", "reshape", "expand", "expand_as", "movedim", "swapaxes",
+        "unfold", "diagonal", "tensor_split", "detach", "t", "untyped_storage",
+    ]
+)  # fmt: skip
+"""Functions that read no values: they tell of a tensor, look at a part of it, or write there."""
+
+
 class Items(tuple[Any, ...]):
     """A tuple that tells when an element is taken out of it. In all else it is the tuple that it was."""
 
@@ -291,6 +373,12 @@ def tensors(values: Any) -> Iterator[Tensor]:
     elif isinstance(values, dict):
         for value in values.values():
             yield from tensors(value)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written to; 0 for one made in inference mode, which does not tell."""
+    with torch._C.DisableTorchFunction():
+        return 0 if tensor.is_inference() else tensor._version
 
 
 def overwrite(value: Tensor, replacement: Tensor) -> None:

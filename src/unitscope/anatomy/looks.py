@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-HANDED_OUT = frozenset(["tolist", "numpy", "__array__", "__dlpack__"])
-"""Methods of a tensor that hand all its values to others; they are no operations of torch's."""
+OUTSIDE = {"tolist": "Python", "numpy": "numpy", "__array__": "numpy", "__dlpack__": "another library"}
+"""To whom methods of a tensor hand all its values; they are no operations of torch's."""
+
+HANDED_OUT = frozenset(OUTSIDE)
 
 READS = HANDED_OUT | {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"}
 """What hands a value to Python."""
@@ -66,7 +68,9 @@ class Looks:
                     self.settled[tensor] = True
         if name in READS or name in SHAPED_BY_VALUES or masked(name, arguments, seeing):
             made = [word for tensor in seeing if name in READS and (word := self.called(tensor))]
-            return self.look(Look(made[0] if made else name.strip("_"), isinstance(result, bool), settled), result)
+            what = made[0] if made else name.strip("_")
+            what = f"{what} by {OUTSIDE[name]}" if name in OUTSIDE else what
+            return self.look(Look(what, isinstance(result, bool), settled), result)
         return result
 
     def look(self, look: Look, result: Any) -> Any:

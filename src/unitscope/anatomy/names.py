@@ -77,6 +77,10 @@ class Counting:
         return f"{name}_{times}" if times else name
 
 
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.DataParallel, nn.parallel.DistributedDataParallel)
+"""Modules of torch.nn that are no operations."""
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether the module is one operation: what torch.nn brings, containers aside (torch.fx `is_leaf_module`)."""
     if is_whole(module):
@@ -85,7 +89,7 @@ def is_leaf(module: nn.Module) -> bool:
     return (
         kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
         and kind is not nn.Module
-        and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        and not isinstance(module, CONTAINERS)
     )
 
 

@@ -16,6 +16,7 @@ from unitscope.anatomy.looks import Answered, Look, Looks, first_choice
 from unitscope.anatomy.maps import Factors, Seen, origin
 from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, everything, fields_of, layout
+from unitscope.anatomy.views import permuted
 from unitscope.anatomy.watching import Watching, WatchingHands
 from unitscope.errors import BadInput, unknown_name
 from unitscope.vocabulary import ReceptiveField, Site, Size
@@ -137,13 +138,16 @@ class Run:
                 dims, axis, lattice = self.layouts[name]
                 watching.know(value, origin(tuple(value.shape), dims, channel=axis, lattice=lattice))
             seen = watching.seen(value)
-            if seen is None or not value.is_floating_point() or (place := layout(seen)) is None:
+            if seen is None or not value.is_floating_point():
+                return
+            if (place := layout(seen)) is None:
+                self.unreadable(name, operations[name], seen, extent, ear.part_path)
                 return
             if self.at is None:
                 self.layouts[name] = (seen.dims, *place)
             self.looked[name] = len(self.looks)
             site = site_of(name, operations[name], seen, place, extent)
-            self.sites[name] = replace(site, module=ear.paths.get(ear.part, "") if ear.part is not None else "")
+            self.sites[name] = replace(site, module=ear.part_path)
 
         picture = blank(module, (STIMULI, views.inputs, *views.size), value=0.0 if cheaply else 0.5)
         if self.at is None:
@@ -151,6 +155,19 @@ class Run:
             watching.know(picture, origin(tuple(picture.shape), dims, channel=1, lattice=views.size))
         with torch.no_grad(), listening(module, heard, noted=noted) as ear, WatchingHands(watching), watching:
             show(module, picture)
+
+    def unreadable(self, name: str, operation: str, seen: Seen, picture: Size, module: str) -> None:
+        """A site whose stimuli lie on another axis than the first; what its neurons see is not claimed."""
+        axes = [dim for dim in range(len(seen.shape)) if seen.label(dim) == "stimulus"]
+        if axes in ([], [0]) or len(axes) > 1 or seen.shape[axes[0]] != STIMULI:
+            return
+        order = [axes[0], *(dim for dim in range(len(seen.shape)) if dim != axes[0])]
+        turned = permuted(seen, order)
+        if (place := layout(turned)) is not None:
+            self.looked[name] = len(self.looks)
+            why = f"the pictures lie on axis {axes[0]} of its tensor, not on axis 0"
+            site = replace(site_of(name, operation, turned, place, picture), module=module, unreadable=why)
+            self.sites[name] = unclaimed(site, why)
 
     def after(self, look: int) -> list[str]:
         """The sites that ran after a look."""
@@ -162,7 +179,7 @@ class Run:
             name: replace(
                 on_one_path(site, views.chosen[name]) if name in views.chosen else site,
                 readers=tuple(self.readers[name]),
-                preactivation=any(reader in NONLINEARITIES for reader in self.readers[name]),
+                preactivation=not site.unreadable and any(one in NONLINEARITIES for one in self.readers[name]),
                 views=views,
             )
             for name, site in self.sites.items()
@@ -191,7 +208,13 @@ def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], pict
 
 def on_one_path(site: Site, what: str) -> Site:
     """A site that runs after a choice: for another picture it may be computed in another way, or not at all."""
-    cause = f"the network looks at values ({what}) to choose its path; this is its path for a gray picture"
+    return unclaimed(
+        site, f"the network looks at values ({what}) to choose its path; this is its path for a gray picture"
+    )
+
+
+def unclaimed(site: Site, cause: str) -> Site:
+    """A site of whose fields nothing is claimed."""
     unknown = ReceptiveField(site.picture, (0, 0), (0, 0), "unknown", cause)
     return replace(site, fields=(unknown,), groups=(), bounds=everything(site.picture))
 

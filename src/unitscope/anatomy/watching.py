@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
@@ -55,6 +55,8 @@ class Watching(TorchDispatchMode):
         self.looks = looks or Looks()
         self.known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.holders: dict[int, list[Any]] = {}
+        self.handed: list[Seen] = []
+        """What those values saw that left torch; what comes from nowhere afterwards may be made of them."""
 
     def seen(self, tensor: Any) -> Seen | None:
         return self.known.get(tensor) if isinstance(tensor, Tensor) else None
@@ -65,6 +67,8 @@ class Watching(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         arguments = named(func, args, kwargs)
+        for tensor in flat(arguments.values()) if self.handed else []:
+            self.welcome(tensor)
         before = {id(tensor): seen for tensor in flat(arguments.values()) if (seen := self.seen(tensor)) is not None}
         name = plain_name(func)
         result = blank(name, func, args, kwargs, arguments, seeing=bool(before)) if self.cheaply else None
@@ -93,7 +97,23 @@ class Watching(TorchDispatchMode):
             else:
                 self.known[tensor] = maps
 
+    def welcome(self, tensor: Tensor) -> None:
+        """Take a tensor that no operation made for one made of the values that left torch."""
+        if tensor in self.known or isinstance(tensor, nn.Parameter) or self.is_held(tensor):
+            return
+        alike = [seen for seen in self.handed if seen.shape == tuple(tensor.shape)]
+        count = next((seen.shape[0] for seen in self.handed if seen.shape and seen.label(0) == "stimulus"), None)
+        if alike or (tensor.ndim in (2, 4) and tensor.shape[0] == count):
+            seen = coarse_like(self.handed, tensor, why="numpy")
+            words = ("stimulus", "channel", "row", "col")[: tensor.ndim]
+            dims = alike[0].dims if alike else tuple(((word, n),) for word, n in zip(words, tensor.shape, strict=True))
+            self.known[tensor] = replace(seen, dims=dims, bounded=frozenset(), unknown=frozenset([OUTSIDE_TORCH]))
+
     # tensors that share their memory
+
+    def is_held(self, tensor: Tensor) -> bool:
+        """Whether an operation made the memory of a tensor, or it is the network's own."""
+        return not tensor.is_sparse and tensor.untyped_storage()._cdata in self.holders
 
     def hold(self, tensor: Tensor) -> None:
         """Remember who shares memory with whom."""
@@ -119,6 +139,9 @@ class Watching(TorchDispatchMode):
         self.known[tensor] = seen
 
 
+OUTSIDE_TORCH = "what is done outside torch"
+
+
 class WatchingHands(TorchFunctionMode):
     """Sees values leave torch for lists and numpy arrays, which operations do not tell."""
 
@@ -129,7 +152,8 @@ class WatchingHands(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        if name in HANDED_OUT and self.watching.seen(args[0]) is not None:
+        if name in HANDED_OUT and (seen := self.watching.seen(args[0])) is not None:
+            self.watching.handed.append(seen)
             return self.watching.looks.through(name, {"self": args[0]}, [args[0]], result)
         return result
 

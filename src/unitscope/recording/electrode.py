@@ -165,7 +165,8 @@ def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[st
     a pattern that matches nothing.
     """
     if patterns is None:
-        return {name: site for name, site in sites.items() if site.preactivation or site.operation in POOLINGS}
+        default = (site for site in sites.values() if site.preactivation or site.operation in POOLINGS)
+        return {site.name: site for site in default if not site.unreadable}
     return resolve_sites(sites, patterns)
 
 

@@ -31,7 +31,7 @@ LAYERS = (
     "record",
     "anatomy stimuli networks",
     "vocabulary",
-    "pristine",
+    "pristine durable",
     "errors",
 )
 HEIGHT = {chapter: height for height, row in enumerate(reversed(LAYERS)) for chapter in row.split()}
@@ -45,12 +45,14 @@ WRITTEN_IN = {
     "optima": "record",
     "resampling": "vocabulary",
     "network_facts": "record",
+    "facts": "record",
 }
 """Files that belong to the chapter of another name."""
 
 LIGHT = (
     "unitscope",
     "unitscope.record",
+    "unitscope.durable",
     "unitscope.optima",
     "unitscope.recording.patches",
     "unitscope.stimuli.images",

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.power import watched
 from unitscope.company import Company
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
@@ -240,3 +242,61 @@ def test_a_last_batch_too_small_for_all_processes_is_left_out():
     recipe = Recipe(batch=4)
     assert [_steps(count, recipe, Company()) for count in (8, 9, 10)] == [2, 2, 3]
     assert [_steps(count, recipe, Company(0, 2)) for count in (8, 11, 12)] == [2, 2, 3]
+
+
+def test_two_equal_trainings_leave_the_same_bytes(pictures, tmp_path):
+    """The metadata of weights are in the order of names, which the library leaves to chance."""
+    weights = []
+    for name in "abc":
+        recipe = Recipe(epochs=1, batch=5, size=32)
+        path = train(tiny_network(), open_images(pictures), to=tmp_path / name, recipe=recipe, workers=0)
+        weights.append(path.read_bytes())
+    assert weights[0] == weights[1] == weights[2]
+
+
+def test_a_second_training_in_one_folder_is_refused_and_the_first_ends(pictures, tmp_path):
+    images, recipe, refused = open_images(pictures), Recipe(epochs=1, batch=5, size=32), []
+
+    def at_the_same_time() -> None:
+        try:
+            train(tiny_network(), images, to=tmp_path, recipe=recipe, workers=0)
+        except Failure as story:
+            refused.append(str(story))
+
+    def tell(_row: object) -> None:
+        if not refused:
+            other = threading.Thread(target=at_the_same_time)
+            other.start()
+            other.join()
+
+    assert train(tiny_network(), images, to=tmp_path, recipe=recipe, workers=0, progress=tell).is_file()
+    assert len(refused) == 1
+    assert "another training is writing to" in refused[0]
+
+
+def test_a_torn_checkpoint_is_told(pictures, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(Failure, match=r"checkpoint\.pt is damaged .* Delete it to begin the training anew"):
+        train(tiny_network(), open_images(pictures), to=tmp_path, recipe=TINY, workers=0)
+
+
+def test_a_power_cut_leaves_the_training_resumable(pictures, tmp_path, monkeypatch):
+    """All that a power cut may leave is whole: nothing yet, or a checkpoint with which it goes on."""
+    recipe = Recipe(epochs=2, batch=10, size=32)
+    with watched(tmp_path / "t", monkeypatch) as disk:
+        whole = train(tiny_network(), open_images(pictures), to=tmp_path / "t", recipe=recipe, workers=0).read_bytes()
+    found = [tree for _, tree in disk.after()]
+    assert {frozenset(tree) for tree in found} == {
+        frozenset(names)
+        for names in (
+            (), ("checkpoint.pt",), ("checkpoint.pt", "log.csv"), ("checkpoint.pt", "log.csv", "weights.safetensors")
+        )
+    }  # fmt: skip
+    assert all(tree.get("weights.safetensors", whole) == whole for tree in found)
+    checkpoints = {tree["checkpoint.pt"] for tree in found if "checkpoint.pt" in tree}
+    assert len(checkpoints) == 2
+    for number, checkpoint in enumerate(checkpoints):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        (folder / "checkpoint.pt").write_bytes(checkpoint or b"")
+        assert train(tiny_network(), open_images(pictures), to=folder, recipe=recipe, workers=0).read_bytes() == whole

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from unitscope.durable import lock_folder, read_json, read_table, whole_file, write_file, write_json, write_table
 from unitscope.errors import BadInput, Failure, unknown_name
+from unitscope.facts import COUNT, NUMBER, TEXT, fault_of, read_facts
 from unitscope.network_facts import difference
 from unitscope.vocabulary import Box, Unit
 
@@ -183,6 +185,16 @@ class Optima:
 
 ARRAYS = ("whitened", "responses", "history", "moved")
 
+RECIPE: dict[str, Any] = {
+    "recipe": {"name": TEXT}, "pole": TEXT, "seeds": COUNT, "reads": TEXT,
+    "network": {"fingerprint": TEXT, "mean": [NUMBER], "std": [NUMBER], "order": TEXT},
+}  # fmt: skip
+"""What `recipe.json` must hold, and below each entry of a file of arrays (facts.SCHEMA)."""
+
+ENTRIES: list[dict[str, Any]] = [
+    {"objective": TEXT, "site": TEXT, "channel": COUNT, "box": [NUMBER], "reason": TEXT, "way": TEXT}
+]
+
 
 def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts by which one set is told from another."""
@@ -192,8 +204,6 @@ def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuse_foreign(folder: Path, here: Mapping[str, Any]) -> None:
     """Optima of one network, of which `here` are the facts, do not go into the record of another. Raises Failure."""
-    from unitscope.record import read_facts
-
     there = read_facts(folder)
     known = (there or {}).get("network", {})
     other = difference(known, here) if known else ""
@@ -208,17 +218,14 @@ def begin_set(folder: Path, facts: Mapping[str, Any]) -> set[str]:
     """Open or continue the set of optima in a folder; gives the objectives that it holds. Raises Failure where it was
     made otherwise, or cannot be written.
     """
-    from unitscope.record import write_whole
-
-    there = read_recipe(folder)
-    if there is not None:
-        refuse_otherwise(folder, there, facts)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if there is None:
-            write_whole(folder / "recipe.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+        with lock_folder(place_of(folder)):
+            there = read_recipe(folder) or facts
+            if there is facts:
+                write_json(folder / "recipe.json", facts)
     except OSError as error:
         raise Failure(f"optima cannot be written to {folder}: {error.strerror or error}.") from error
+    refuse_otherwise(folder, there, facts)
     return {entry["objective"] for file in files_of(folder) for entry in contents(file)}
 
 
@@ -235,11 +242,24 @@ def refuse_otherwise(folder: Path, there: Mapping[str, Any], facts: Mapping[str,
         )
 
 
-def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
-    """Add optima of one site to a set: arrays and facts in a file of their own, whole or not at all, and PNGs."""
-    from safetensors.numpy import save
+def place_of(folder: Path) -> Path:
+    """The record, or other folder, in whose `optima` a set lies: what writers of the set lock."""
+    return folder.parents[1]
 
-    from unitscope.record import write_whole
+
+def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
+    """Add optima of one site to a set: PNGs, then arrays and facts in a file of their own, whole or not at all. Those
+    that another run has added meanwhile are left as they are.
+    """
+    with lock_folder(place_of(folder)):
+        files = [file for file in files_of(folder) if file.name.startswith(f"{safe(optima[0].site)}-")]
+        known = {entry["objective"] for file in files for entry in contents(file)}
+        if new := [one for one in optima if one.objective not in known]:
+            _write_part(folder, new)
+
+
+def _write_part(folder: Path, optima: Sequence[Optimum]) -> None:
+    from safetensors.numpy import save
 
     site = safe(optima[0].site)
     tensors: dict[str, np.ndarray] = {}
@@ -254,28 +274,27 @@ def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
         )  # fmt: skip
         write_png(folder / site / f"{safe(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob(f"{site}-*.safetensors")), default=-1)
-    write_whole(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
+    write_file(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
 
 
 def write_scores(folder: Path, scores: pandas.DataFrame) -> None:
-    """Add scores to those that a set of optima has."""
+    """Add scores to those that a set of optima has, but for objectives that have some."""
     import pandas
     import pyarrow
 
-    from unitscope.record import write_table
-
-    there = read_scores(folder)
-    whole = scores if there is None else pandas.concat([there, scores], ignore_index=True)
-    table = pyarrow.Table.from_pandas(whole, preserve_index=False).replace_schema_metadata(None)
-    write_table(folder / "scores.parquet", table)
+    with lock_folder(place_of(folder)):
+        there = read_scores(folder)
+        if there is not None:
+            scores = scores[~scores.objective.isin(set(there.objective))]
+        whole = scores if there is None else pandas.concat([there, scores], ignore_index=True)
+        table = pyarrow.Table.from_pandas(whole, preserve_index=False).replace_schema_metadata(None)
+        write_table(folder / "scores.parquet", table)
 
 
 def read_scores(folder: Path) -> pandas.DataFrame | None:
     """The scores of a set of optima, or None where it has none."""
-    import pandas
-
     path = folder / "scores.parquet"
-    return pandas.read_parquet(path) if path.is_file() else None
+    return read_table(path).to_pandas() if path.is_file() else None
 
 
 def rows_of(scores: pandas.DataFrame | None, objectives: Sequence[str]) -> pandas.DataFrame | None:
@@ -295,9 +314,9 @@ def write_png(path: Path, pictures: Pictures) -> None:
 
     if pictures.shape[1] not in (1, 3):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     row = (np.concatenate(list(pictures), axis=2) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(row if row.shape[2] == 3 else row[..., 0])).save(path)
+    with whole_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(row if row.shape[2] == 3 else row[..., 0])).save(temporary, "PNG")
 
 
 def safe(name: str) -> str:
@@ -310,22 +329,28 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def contents(file: Path) -> list[dict[str, Any]]:
-    """What a file of arrays holds."""
-    from safetensors import safe_open
+    """What a file of arrays holds. Raises Failure where it is damaged."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="numpy") as opened:
-        entries: list[dict[str, Any]] = json.loads(opened.metadata()["optima"])
-    return entries
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            entries = json.loads(opened.metadata()["optima"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(file, type(error).__name__) from error
+    if fault := fault_of(entries, ENTRIES):
+        raise _damaged(file, fault)
+    return list(entries)
+
+
+def _damaged(file: Path, why: str) -> Failure:
+    return Failure(f"the optima in {file} are damaged ({why}). Delete that file, and make them again.")
 
 
 def read_recipe(folder: Path) -> dict[str, Any] | None:
-    """How a set was made, or None where there is none."""
-    try:
-        facts: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{folder / 'recipe.json'} is damaged ({error}).") from error
+    """How a set was made, or None where there is none. Raises BadInput where that is damaged."""
+    facts: dict[str, Any] | None = read_json(folder / "recipe.json")
+    if facts is not None and (fault := fault_of(facts, RECIPE)):
+        raise BadInput(f"{folder / 'recipe.json'} is damaged, or of no set of optima: {fault}.")
     return facts
 
 

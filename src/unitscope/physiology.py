@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +15,16 @@ import numpy as np
 from unitscope.analysis.measures import tables, write_measures
 from unitscope.analysis.opponency import color_table
 from unitscope.analysis.orientation import orientation_table
-from unitscope.analysis.tuning import Session
+from unitscope.analysis.tuning import SESSION, Session
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.durable import lock_folder, read_json, read_table, replace_file, write_table
 from unitscope.errors import BadInput, Failure, few
+from unitscope.facts import fault_of
 from unitscope.network_facts import difference
-from unitscope.record import Record, open_record, write_whole
+from unitscope.record import Record, open_record
 from unitscope.recording.electrode import choose
-from unitscope.recording.natural import keep_natural, show_natural
+from unitscope.recording.natural import asked_of, keep_natural, show_natural
 from unitscope.recording.survey import survey
 from unitscope.recording.tuning import Group, Responses, crop_of, groups_of, keep_session, present
 from unitscope.stimuli.batteries import first_part, full_pictures, second_part
@@ -45,6 +49,14 @@ Progress = Callable[[str, int, int], None]
 """Told what is done, how many stimuli were shown so far, and of all."""
 
 
+@contextmanager
+def leaving_warning_filters() -> Iterator[None]:
+    """What is imported on the way changes the filters of warnings, which are the caller's."""
+    with warnings.catch_warnings():
+        yield
+
+
+@leaving_warning_filters()
 def tuning(
     network: Network,
     record: Record | str | Path,
@@ -86,7 +98,6 @@ def tuning(
         said = f"{few(group.channels, most=1)} ({number + 1} of {len(groups)})"
         folder = record.path / "tuning" / name_of(group)
         if not kept(folder, group, settings):
-            shutil.rmtree(folder, ignore_errors=True)
             stimuli, responses = show_group(
                 network, chosen, group, contrast=contrast, color_contrast=color_contrast, progress=progress, said=said
             )
@@ -119,16 +130,15 @@ def show_patches(
     progress: Progress | None = None,
 ) -> None:
     """Show the preferred patches of a group's units again, changed; not where so many were shown already."""
-    folder = record.path / "tuning" / name_of(group)
-    told = folder / "natural.json"
-    if told.exists() and json.loads(told.read_text(encoding="utf-8")) == count:
+    path = record.path / "tuning" / name_of(group) / "natural.parquet"
+    asked = {"count": count, "channels": {name: c.tolist() for name, c in group.channels.items()}}
+    if asked_of(path) == asked:
         return
     tell = None if progress is None else (lambda done, total: progress(said, done, total))
     crop = crop_of(network, sites, group)
-    keep_natural(
-        folder / "natural.parquet", show_natural(network, record, sites, group, crop, count=count, progress=tell)
-    )
-    write_whole(told, json.dumps(count).encode())
+    answers = show_natural(network, record, sites, group, crop, count=count, progress=tell)
+    with lock_folder(record.path):
+        keep_natural(path, answers, asked)
 
 
 def show_untrained(
@@ -141,26 +151,68 @@ def show_untrained(
     *,
     progress: Progress | None = None,
 ) -> None:
-    """The measures of untrained networks of the same shape, with a column `seed`; seeds that are there are kept."""
-    import pandas
+    """The measures of untrained networks of the same shape, with a column `seed`; seeds that are there are kept.
 
-    paths = {name: record.path / "tuning" / f"null-{name}.parquet" for name in MAKERS}
-    told = record.path / "tuning" / "null.json"
-    asked = {**settings, "sites": sorted(sites), "definitions": DEFINITIONS}
-    if not told.exists() or json.loads(told.read_text(encoding="utf-8")) != asked:
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-    write_whole(told, json.dumps(asked).encode())
-    there = {name: pandas.read_parquet(path) for name, path in paths.items() if path.exists()}
-    done = set(there["orientation"]["seed"]) if "orientation" in there else set()
-    for seed in sorted(set(range(count)) - done):
+    Tables of other settings stay until there are as many seeds of these, which are gathered beside them.
+    """
+    names = [name for name in MAKERS if name != "color" or network.inputs == 3]
+    nulls = [Null(record, name, {**settings, "sites": sorted(sites), "definitions": DEFINITIONS}) for name in names]
+    for seed in sorted(set(range(count)) - set[int].intersection(*(null.seeds() for null in nulls))):
         said = f"untrained {seed + 1} of {count}"
-        for name, table in of_untrained(
-            network, sites, groups, settings, seed=seed, progress=progress, said=said
-        ).items():
-            there[name] = pandas.concat([there[name], table]) if name in there else table
-            there[name].to_parquet(paths[name].with_suffix(".tmp"), index=False)
-            paths[name].with_suffix(".tmp").replace(paths[name])
+        made = of_untrained(network, sites, groups, settings, seed=seed, progress=progress, said=said)
+        with lock_folder(record.path):
+            for null in nulls:
+                null.add(made[null.name])
+    with lock_folder(record.path):
+        for null in nulls:
+            null.put_in_place()
+
+
+@dataclass(frozen=True)
+class Null:
+    """The table `tuning/null-NAME.parquet` of untrained networks. It says itself of which settings it is, so that it
+    is never taken for that of others; while one of others is there, the new one is `null-NAME.next.parquet`.
+    """
+
+    record: Record
+    name: str
+    asked: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return self.record.path / "tuning" / f"null-{self.name}.parquet"
+
+    @property
+    def place(self) -> Path:
+        """Where these settings have their table."""
+        return self.path.with_suffix(".next.parquet") if self.path.exists() and not self.holds(self.path) else self.path
+
+    def holds(self, path: Path) -> bool:
+        return bool(asked_of(path) == self.asked)
+
+    def table(self) -> pandas.DataFrame | None:
+        return read_table(self.place).to_pandas() if self.holds(self.place) else None
+
+    def seeds(self) -> set[int]:
+        table = self.table()
+        return set() if table is None else set(table["seed"])
+
+    def add(self, rows: pandas.DataFrame) -> None:
+        """Add the rows of one seed, or put them in the place of those that are there."""
+        import pandas
+        import pyarrow
+
+        if (there := self.table()) is not None:
+            others = there[~there["seed"].isin(set(rows["seed"]))]
+            rows = pandas.concat([others, rows]).sort_values("seed", kind="stable")
+        made = pyarrow.Table.from_pandas(rows, preserve_index=False)
+        told = {**(made.schema.metadata or {}), b"asked": json.dumps(self.asked).encode()}
+        write_table(self.place, made.replace_schema_metadata(told))
+
+    def put_in_place(self) -> None:
+        """Let the new table take the name of the old one."""
+        if self.place != self.path and self.holds(self.place):
+            replace_file(self.place, self.path)
 
 
 MAKERS = {"orientation": orientation_table, "color": color_table}
@@ -284,8 +336,10 @@ def name_of(group: Group) -> str:
 def kept(folder: Path, group: Group, settings: dict[str, Any]) -> bool:
     """Whether a session of this group, with these settings, is there already."""
     try:
-        facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        facts = read_json(folder / "session.json")
+    except BadInput:
+        return False
+    if fault_of(facts, SESSION):
         return False
     same = all(facts.get(name) == value for name, value in settings.items())
     return same and facts["channels"] == {name: c.tolist() for name, c in group.channels.items()}

@@ -8,31 +8,26 @@ pandas, DuckDB, polars and xarray read them as they are.
 from __future__ import annotations
 
 import html
-import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitscope.durable import read_table
+from unitscope.durable import write_arrays as write_arrays  # so that who makes up a record finds all of it here
+from unitscope.durable import write_table as write_table
 from unitscope.errors import BadInput, Failure, unknown_name
+from unitscope.facts import find_fault, read_facts
+from unitscope.facts import write_facts as write_facts
 from unitscope.vocabulary import ReceptiveField, Size, Unit
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow
     import xarray
     import zarr
 
     from unitscope.optima import Optima
-
-CHUNK = 64
-"""Units in a chunk of an array."""
-
-FORMAT = 1
-"""Version of the record's form. A record of another version is refused in words."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +138,13 @@ class Record:
                 return Unit(site.name, index - site.first_unit)
         raise BadInput(f"the record {self.path} has no unit number {index}.")
 
+    def verify(self) -> None:
+        """Compare every file that the survey left with its digest in record.json; opening does it for the small ones.
+
+        Raises Failure where a file lost data on the disk. Records of older versions have no digests, and pass.
+        """
+        refuse_torn(self.path, self.facts, thorough=True)
+
     def to_xarray(self) -> xarray.Dataset:
         """The unit table's columns and the arrays on one `unit` axis, lazily opened, with site and channel as
         coordinates.
@@ -200,15 +202,14 @@ class Record:
             import pandas  # noqa: F401
         except ImportError as error:
             raise Failure("reading tables needs pandas: pip install 'unitscope[analysis]'.") from error
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_table(self.path / name, filters=filters).to_pandas()
+        return read_table(self.path / name, filters=filters).to_pandas()
 
 
 def open_record(path: str | Path) -> Record:
     """Open the record in a folder.
 
-    Raises BadInput where there is none, or where it is of another form or has not been completed.
+    Raises BadInput where there is none, or where it is damaged, of another form, or has not been completed; Failure
+    where files that it names lost data on the disk.
     """
     path = Path(path)
     facts = read_facts(path)
@@ -219,85 +220,17 @@ def open_record(path: str | Path) -> Record:
     if "shard" in facts:
         part = "{}/{}".format(*facts["shard"])
         raise BadInput(f"{path} is shard {part} of a survey; `unitscope merge` makes one record of all of them.")
-    if facts.get("format") != FORMAT:
-        raise BadInput(
-            f"{path} is a record of form {facts.get('format')}; this version of unitscope reads form {FORMAT}."
-        )
+    refuse_torn(path, facts)
     return Record(path, facts)
 
 
-def read_facts(path: Path) -> dict[str, Any] | None:
-    """The contents of record.json, or None where there is none. Raises BadInput where it is damaged."""
-    try:
-        facts = json.loads((path / "record.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path / 'record.json'} is damaged ({error}).") from error
-    if not isinstance(facts, dict):
-        raise BadInput(f"{path / 'record.json'} is not a record's: it holds a {type(facts).__name__}.")
-    return facts
-
-
-def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write record.json in one step, so that there is a whole one or none."""
-    write_whole(path / "record.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file to a temporary name, sync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def write_table(path: Path, table: pyarrow.Table) -> None:
-    """Write a Parquet table to a temporary name, then rename. The same table gives the same bytes."""
-    import pyarrow.parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pyarrow.parquet.write_table(table, temporary, compression="zstd", row_group_size=1 << 16)
-    temporary.replace(path)
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """An array that is never whole in memory: its pieces along the first axis, in order."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-    pieces: Iterable[Any]
-
-
-def write_arrays(path: Path, arrays: Mapping[str, tuple[Any, tuple[str, ...]]]) -> None:
-    """Write `arrays.zarr` anew from {name: (values or Pieces, dimension names)}: to a temporary name, then rename."""
-    import numpy as np
-    import zarr
-
-    temporary = path.with_name(path.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    group = zarr.create_group(str(temporary))
-    for name, (values, dimensions) in arrays.items():
-        dtype = np.dtype(values.dtype)
-        chunks = (min(256 if len(values.shape) == 1 else CHUNK, max(1, values.shape[0])), *values.shape[1:])
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            chunks=chunks,
-            dtype=dtype,
-            fill_value=np.nan if dtype.kind == "f" else 0,
-            dimension_names=dimensions,
+def refuse_torn(path: Path, facts: Mapping[str, Any], *, thorough: bool = False) -> None:
+    """Raises Failure where files that the record names lost data on the disk."""
+    if fault := find_fault(path, facts, thorough=thorough):
+        raise Failure(
+            f"the record {path} is torn: {fault}. Data were lost on the disk, perhaps in a power cut. Take a copy of "
+            "the record, or delete the folder and run the survey again."
         )
-        first = 0
-        for piece in values.pieces if isinstance(values, Pieces) else [values]:
-            array[first : first + len(piece)] = piece
-            first += len(piece)
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.replace(path)
 
 
 def _site_facts(site: Mapping[str, Any]) -> SiteFacts:

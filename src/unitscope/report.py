@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from unitscope.record import write_whole
+from unitscope.durable import make_folder, write_file, write_json
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ class Report:
 
 def write_report(report: Report, folder: Path) -> Path:
     """Write `report.json` and the page `index.html` into the folder, and return the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "report.json", (json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n").encode())
+    make_folder(folder)
+    write_json(folder / "report.json", asdict(report))
     page = folder / "index.html"
-    write_whole(page, _page(report).encode())
+    write_file(page, _page(report).encode())
     return page
 
 

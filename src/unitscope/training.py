@@ -12,9 +12,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unitscope.company import Company, company
+from unitscope.durable import lock_folder, whole_file, write_file
 from unitscope.errors import BadInput, Failure, few
 
 if TYPE_CHECKING:
@@ -104,11 +105,17 @@ def train(
     labels and must be as many as the network has logits. `progress` is told {"epoch", "step", "steps", "loss",
     "rate"} after every step, and the row of the log after every epoch. Returns the path of the weights.
 
-    Raises BadInput where labels and logits do not fit; Failure where the folder belongs to another training.
+    Raises BadInput where labels and logits do not fit; Failure where the folder belongs to another training, or
+    another one is running there.
     """
-    with company(device) as (team, own_device):
+    with company(device) as (team, own_device), _alone(Path(to), team):
         network.to(own_device)
         return _train(network, images, Path(to), recipe, validation, workers, checkpoint_every, progress, team)
+
+
+def _alone(folder: Path, team: Company) -> AbstractContextManager[None]:
+    """The folder's lock, which the first process holds for all."""
+    return lock_folder(folder, wait=0, what="training") if team.first else nullcontext()
 
 
 def _train(
@@ -125,7 +132,6 @@ def _train(
     """What each process does. The first of them writes and tells."""
     from unitscope.networks import save
 
-    folder.mkdir(parents=True, exist_ok=True)
     classes = _classes(images, network)
     module = network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(module, recipe, images.fingerprint, team)
@@ -219,13 +225,10 @@ class _Run:
         return row
 
     def keep(self, path: Path) -> None:
-        """Write the checkpoint: to a temporary name, synced, then renamed, so that there is a whole one at any
-        time.
-        """
+        """Write the checkpoint, so that there is a whole one at any time."""
         if not self.team.first:
             return
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with whole_file(path) as temporary:
             torch.save(
                 {
                     "module": self.module.state_dict(),
@@ -235,17 +238,14 @@ class _Run:
                     "recipe": asdict(self.recipe),
                     "images": self.images,
                 },
-                file,
+                temporary,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint, if there is one and it is of this training."""
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = _read_checkpoint(path)
         recipe = asdict(self.recipe)
         foreign = [
             f"{key} {state['recipe'].get(key)} (now {value})"
@@ -392,10 +392,18 @@ def _validation_set(images: Images, network: Network, classes: list[str]) -> tup
     return torch.stack(pictures), torch.tensor([classes.index(str(item.label)) for item in images.items])
 
 
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        state.update({name: state[name] for name in ("module", "optimizer", "at", "log", "recipe", "images")})
+    except Exception as error:
+        raise Failure(f"{path} is damaged ({type(error).__name__}). Delete it to begin the training anew.") from error
+    return state
+
+
 def _write_log(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(path, file.getvalue().encode())

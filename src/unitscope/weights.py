@@ -7,7 +7,7 @@ file can run code. How pictures must be shown travels in the metadata of a safet
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import pickle
 import re
@@ -23,6 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from unitscope.durable import whole_file
 from unitscope.errors import BadInput, Failure, few, near
 from unitscope.preprocessing import Preprocessing
 
@@ -100,8 +101,7 @@ def fit_weights(module: nn.Module, weights: Weights, *, name: str = "the network
 def write_weights(
     path: str | os.PathLike[str], state: Mapping[str, Tensor], about: Preprocessing, *, half: bool = False
 ) -> Path:
-    """Write weights as safetensors: to a temporary name, synced, then renamed, so that the file is whole or not
-    there.
+    """Write weights as safetensors, whole or not at all. Equal weights give equal bytes.
 
     With `half`, kernels and matrices are stored in half precision; vectors (batch normalization, biases), which are
     few and span more magnitudes, and whatever half precision cannot hold, stay as they are. Raises Failure where the
@@ -109,17 +109,12 @@ def write_weights(
     """
     path = Path(path).expanduser()
     tensors = {name: _stored(tensor, half=half) for name, tensor in state.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"} | about.to_metadata())
-        _sync(temporary)
-        os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-            _sync(path.parent)
+        with whole_file(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"} | about.to_metadata())
+            _sort_metadata(temporary)
     except (OSError, safetensors.SafetensorError) as error:
         raise Failure(f"the weights could not be written to {path}: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -278,10 +273,14 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "(one number)"
 
 
-def _sync(path: Path) -> None:
-    """Make sure that a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file, which the library writes in an order of chance, in the order of names."""
+    with path.open("rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
+        if len(ordered) != size:
+            raise OSError(f"its header has {size} bytes and, in order, {len(ordered)}")
+        file.seek(8)
+        file.write(ordered)

@@ -208,3 +208,10 @@ def test_a_curve_that_accelerates_is_no_saturating_one() -> None:
     curves = np.stack([contrasts**2, contrasts**2 / (contrasts**2 + 0.3**2)], axis=1)
     assert float(power(contrasts, curves)[0]) == pytest.approx(1)
     assert float(power(contrasts, curves)[1]) < float(naka_rushton(contrasts, curves)[2][1]) - 1e-2
+
+
+@pytest.mark.parametrize("highest", [1.0, 0.5, 0.1])
+def test_a_hinge_is_found_also_where_no_contrast_reaches_the_highest_thresholds(highest):
+    contrasts = np.geomspace(highest / 32, highest, 8)
+    bent = np.maximum(contrasts - 0.02, 0)[:, None]
+    assert float(hinge(contrasts, bent)[0]) == pytest.approx(1, abs=1e-6)

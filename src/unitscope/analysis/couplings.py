@@ -11,16 +11,16 @@ otherwise count as evidence once for each unit.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.errors import BadInput
-from unitscope.record import Record, open_record, write_table
+from unitscope.durable import lock_folder, read_array, read_attributes, read_json, read_whole, write_table
+from unitscope.errors import BadInput, Failure
+from unitscope.record import Record, open_record
 from unitscope.resampling import false_discovery, permutation_p
 
 if TYPE_CHECKING:
@@ -309,8 +309,7 @@ def couplings(
 
     record = open_record(record) if not isinstance(record, Record) else record
     whole, units = [], []
-    for number, about in enumerate(kept_filters(record)):
-        basis, coupling = (filter_array(record, number, name) for name in ("basis", "coupling"))
+    for about, basis, coupling in read_whole(record.path / "filters.zarr", lambda: _kept_couplings(record)):
         generator = np.random.default_rng(seed)
         tests, each = coupling_tests(basis, coupling, generator=generator, permutations=permutations)
         named = {"site": about["site"], "seed": about["seed"]}
@@ -318,26 +317,44 @@ def couplings(
         units += [] if about["seed"] is not None else [each.assign(site=about["site"])]
     tables = pandas.concat(whole, ignore_index=True), pandas.concat(units, ignore_index=True)
     tables[0]["seed"] = tables[0]["seed"].astype("Int64")
-    for name, table in zip(("filters", "couplings"), tables, strict=True):
-        made = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-        write_table(record.path / f"{name}.parquet", made)
+    with lock_folder(record.path):
+        for name, table in zip(("filters", "couplings"), tables, strict=True):
+            made = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+            write_table(record.path / f"{name}.parquet", made)
     return tables
 
 
+def _kept_couplings(record: Record) -> list[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+    return [
+        (about, filter_array(record, number, "basis"), filter_array(record, number, "coupling"))
+        for number, about in enumerate(kept_filters(record))
+    ]
+
+
 def kept_filters(record: Record) -> list[dict[str, Any]]:
-    """What a record says of the filters that it keeps, by number. Raises BadInput where it keeps none."""
-    try:
-        listed: list[dict[str, Any]] = json.loads((record.path / "filters.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """What a record says of the filters that it keeps, by number. Raises BadInput where it keeps none.
+
+    It stands beside the arrays, so that both are of one run; `filters.json` is a copy of it, and all that older records
+    have.
+    """
+    said = (read_attributes(record.path / "filters.zarr") or {}).get("filters")
+    listed: list[dict[str, Any]] | None = read_json(record.path / "filters.json") if said is None else said
+    if listed is None:
         raise BadInput(
             f"the record {record.path} keeps no filters; `unitscope filters MODEL --record {record.path}` adds them."
-        ) from None
+        )
     return listed
 
 
-def filter_array(record: Record, number: int, name: str) -> np.ndarray:
-    """One array of kept filters in float64: "pictures", "basis", "coupling", "cosine" or "error"."""
-    import zarr
+def filter_array(record: Record, number: int, name: str, *, of: Mapping[str, Any] | None = None) -> np.ndarray:
+    """One array of kept filters in float64: "pictures", "basis", "coupling", "cosine" or "error".
 
-    values = zarr.open_array(str(record.path / "filters.zarr"), path=f"{number}/{name}", mode="r")
-    return np.asarray(values[...], np.float64)
+    `of` is what `kept_filters` said of them. Raises Failure where that does not hold any more.
+    """
+
+    def read() -> np.ndarray:
+        if of is not None and kept_filters(record)[number : number + 1] != [of]:
+            raise Failure(f"the filters of {record.path} were written anew while they were read. Read them again.")
+        return read_array(record.path / "filters.zarr", f"{number}/{name}").astype(np.float64)
+
+    return read_whole(record.path / "filters.zarr", read)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unitscope.record import Record, open_record, write_table
+from unitscope.durable import lock_folder, write_table
+from unitscope.record import Record, open_record
 
 if TYPE_CHECKING:
     import pandas
@@ -98,7 +99,8 @@ def write_measures(record: Record, name: str, values: pandas.DataFrame) -> None:
     import pyarrow
 
     columns = pyarrow.Table.from_pandas(values, preserve_index=False)
-    write_table(record.path / "measures" / f"{name}.parquet", columns.replace_schema_metadata(None))
+    with lock_folder(record.path):
+        write_table(record.path / "measures" / f"{name}.parquet", columns.replace_schema_metadata(None))
 
 
 def tables() -> Mapping[str, Table]:

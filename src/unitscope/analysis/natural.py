@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unitscope.analysis.measures import Measure, Table, ends_of
+from unitscope.durable import read_table
 from unitscope.record import Record
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def natural(record: Record) -> pandas.DataFrame | None:
     """A row per unit whose preferred patches were shown again; null for fewer than FEWEST. None where none was."""
     import pandas
 
-    paths = sorted((record.path / "tuning").glob("*/natural.parquet"))
-    shown = [table for path in paths if len(table := pandas.read_parquet(path))]
+    paths = sorted((record.path / "tuning").glob("box-*/natural.parquet"))
+    shown = [table for path in paths if len(table := read_table(path).to_pandas())]
     if not shown:
         return None
     rows = [_row(record, int(unit), part) for unit, part in pandas.concat(shown).groupby("unit")]

@@ -224,8 +224,9 @@ def power(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"]) -> n
 
 
 def _best_of(shapes: Float[np.ndarray, "shape contrast"], curve: Float[np.ndarray, "contrast unit"]) -> np.ndarray:
-    scale = shapes @ curve / (shapes**2).sum(1)[:, None]
-    left = (curve**2).sum(0) - scale**2 * (shapes**2).sum(1)[:, None]
+    size = (shapes**2).sum(1)[:, None]
+    scale = shapes @ curve / np.where(size > 0, size, 1)  # a threshold above all contrasts explains nothing
+    left = (curve**2).sum(0) - scale**2 * size
     return _explained(left.min(0), curve)
 
 

@@ -105,7 +105,7 @@ def _virtual(record: Record) -> Iterator[Some]:
     for number, one in enumerate(listed):
         if one["seed"] is not None:
             continue
-        pictures = _in_pixels(record, filter_array(record, number, "pictures"), weights=True)
+        pictures = _in_pixels(record, filter_array(record, number, "pictures", of=one), weights=True)
         for site in one["shown_at"]:
             if site in record.sites and site not in seen and pictures.shape[1] in (1, 3):
                 seen.add(site)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unitscope.durable import read_table
 from unitscope.errors import BadInput
 from unitscope.record import Record, open_record
 
@@ -85,10 +86,8 @@ def shares(record: Record | str | Path) -> pandas.DataFrame:
 
 
 def _tables(record: Record, name: str) -> tuple[pandas.DataFrame | None, pandas.DataFrame | None]:
-    import pandas
-
     paths = record.path / "measures" / f"{name}.parquet", record.path / "tuning" / f"null-{name}.parquet"
-    own, null = (pandas.read_parquet(path) if path.exists() else None for path in paths)
+    own, null = (read_table(path).to_pandas() if path.exists() else None for path in paths)
     return own, null
 
 

@@ -6,7 +6,6 @@ Of the mean preferred stimuli every record tells by itself; what the responses t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -17,8 +16,19 @@ import numpy as np
 
 from unitscope.analysis.identity import PERMUTATIONS, best_matching, identity, rank_of_same
 from unitscope.analysis.pairing import aligned
+from unitscope.durable import (
+    TEMPORARY,
+    lock_folder,
+    make_folder,
+    read_array,
+    read_attributes,
+    read_json,
+    read_whole,
+    write_json,
+    write_table,
+)
 from unitscope.errors import BadInput, Failure, UnknownName, unknown_name
-from unitscope.record import Record, SiteFacts, open_record, write_table, write_whole
+from unitscope.record import Record, SiteFacts, open_record
 from unitscope.vocabulary import Box, matching
 
 if TYPE_CHECKING:
@@ -278,33 +288,36 @@ def response_similarity(record: Record, first: str, second: str) -> Float[np.nda
     none of these.
     """
     wanted = ("response", first, second, None)
-    for about in _listed_pairs(record):
-        if (about["what"], about["first"], about["second"], about["seed"]) == wanted:
-            return _kept(record, about)
-    return None
+
+    def read() -> Float[np.ndarray, "unit other"] | None:
+        for about in _listed_pairs(record):
+            if (about["what"], about["first"], about["second"], about["seed"]) == wanted:
+                return _kept(record, about)
+        return None
+
+    return read_whole(record.path / "sharing.zarr", read)
 
 
 def response_pairs(record: Record, title: str) -> Iterator[Pair]:
     """What `unitscope sharing` has added to a record: correlations of responses, of untrained copies too."""
-    for about in _listed_pairs(record):
+
+    def read() -> list[tuple[dict[str, Any], np.ndarray]]:
+        return [(about, _kept(record, about)) for about in _listed_pairs(record)]
+
+    for about, similarity in read_whole(record.path / "sharing.zarr", read):
         cka = float("nan") if about["cka"] is None else about["cka"]
-        sites = (about["first"], about["second"])
-        yield Pair(title, about["what"], *sites, _kept(record, about), about["seed"], cka)
+        yield Pair(title, about["what"], about["first"], about["second"], similarity, about["seed"], cka)
 
 
 def _listed_pairs(record: Record) -> list[dict[str, Any]]:
-    try:
-        found: list[dict[str, Any]] = json.loads((record.path / "sharing.json").read_text(encoding="utf-8"))["pairs"]
-    except FileNotFoundError:
-        return []
-    return found
+    """They stand beside the arrays, so that both are of one run; older records have them in `sharing.json` alone."""
+    said = read_attributes(record.path / "sharing.zarr") or {}
+    found = said if "pairs" in said else read_json(record.path / "sharing.json") or {}
+    return list(found.get("pairs", []))
 
 
 def _kept(record: Record, about: dict[str, Any]) -> Float[np.ndarray, "unit other"]:
-    import zarr
-
-    group = zarr.open_group(str(record.path / "sharing.zarr"), mode="r")
-    return np.asarray(group[f"similarity/{about['number']}"][...], np.float64)  # type: ignore[index]
+    return read_array(record.path / "sharing.zarr", f"similarity/{about['number']}").astype(np.float64)
 
 
 def channels_of(pairs: Iterable[Pair]) -> pandas.DataFrame:
@@ -331,10 +344,12 @@ def _place(folder: Path) -> Path:
     """Try the place before the work is done."""
     if (folder / "record.json").exists():
         raise BadInput(f"{folder} is a survey's record; give the comparison a folder of its own.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "comparison.json").exists():
+    known = {"sharing.parquet", "channels.parquet", "comparison.json"}
+    there = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if any(name not in known and not TEMPORARY.fullmatch(name) for name in there) and "comparison.json" not in there:
         raise BadInput(f"{folder} holds other things and no comparison; give the comparison a folder of its own.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise Failure(f"the comparison cannot be written to {folder}: {error.strerror or error}.") from error
     return folder
@@ -343,11 +358,14 @@ def _place(folder: Path) -> Path:
 def _write(folder: Path, records: Sequence[Record], table: pandas.DataFrame, channels: pandas.DataFrame) -> None:
     import pyarrow
 
-    for name, each in (("sharing", table), ("channels", channels)):
-        made = pyarrow.Table.from_pandas(each, preserve_index=False).replace_schema_metadata(None)
-        write_table(folder / f"{name}.parquet", made)
+    tables = {
+        name: pyarrow.Table.from_pandas(each, preserve_index=False).replace_schema_metadata(None)
+        for name, each in (("sharing", table), ("channels", channels))
+    }
     named = zip(titles_of(records), records, strict=True)
     about = [{"title": title, "record": str(one.path), "network": one.facts["network"]["fingerprint"],
               "stimuli": one.facts["stimuli"]["fingerprint"]} for title, one in named]  # fmt: skip
-    text = json.dumps({"records": about, "what": WHAT}, indent=1, ensure_ascii=False) + "\n"
-    write_whole(folder / "comparison.json", text.encode())
+    with lock_folder(folder):
+        for name, made in tables.items():
+            write_table(folder / f"{name}.parquet", made)
+        write_json(folder / "comparison.json", {"records": about, "what": WHAT})

@@ -8,16 +8,18 @@ simple cell, the second a complex one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from unitscope.durable import read_json, read_table, read_whole
+from unitscope.errors import Failure
+from unitscope.facts import COUNT, PAIR, TEXT, fault_of
 from unitscope.record import Record
 from unitscope.vocabulary import Size
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 RESPONSIVE = 0.02
 """A unit responds where it reaches this share of the strongest response among the units of its site."""
+
+
+SESSION: dict[str, Any] = {"channels": {}, "field": PAIR, "sites": [TEXT]}
+"""What a session's `session.json` must hold (facts.SCHEMA)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,25 +123,28 @@ def sessions(record: Record, *, site: str | None = None) -> list[Session]:
     given.
     """
     found = []
-    for path in sorted((record.path / "tuning").glob("*/session.json")):
-        found += _read(record, path.parent, site)
+    for path in sorted((record.path / "tuning").glob("box-*/session.json")):
+        found += read_whole(path.parent, partial(_read, record, path.parent, site))
     order = list(record.sites)
     return sorted(found, key=lambda one: (order.index(one.site), int(one.channels[0])))
 
 
 def _read(record: Record, folder: Path, only: str | None) -> list[Session]:
-    import pyarrow.parquet
-
-    facts = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "session.json")
+    fault = fault_of(facts, SESSION) or fault_of(facts["channels"], {name: [COUNT] for name in facts["sites"]})
+    if fault:
+        raise Failure(
+            f"{folder / 'session.json'} is damaged ({fault}). Delete that folder, and run `unitscope tuning` again."
+        )
     if only is not None and only not in facts["sites"]:
         return []
-    table = pyarrow.parquet.read_table(folder / "stimuli.parquet")
+    table = read_table(folder / "stimuli.parquet")
     stimuli = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     found = []
     for number, name in enumerate(facts["sites"]):
         if only not in (None, name):
             continue
-        responses = pyarrow.parquet.read_table(folder / f"responses-{number}.parquet")
+        responses = read_table(folder / f"responses-{number}.parquet")
         channels = np.array(facts["channels"][name])
         values = np.stack([responses[str(channel)].to_numpy() for channel in channels], axis=1)
         site = record.sites[name]

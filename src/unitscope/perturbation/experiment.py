@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.durable import lock_folder, write_table
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import logits_of
 from unitscope.perturbation.conditions import (
@@ -27,7 +28,7 @@ from unitscope.perturbation.conditions import (
 from unitscope.perturbation.estimates import ClassChange, change, class_changes
 from unitscope.perturbation.results import Answers, Result
 from unitscope.perturbation.units import Chosen, choose_units
-from unitscope.record import Record, open_record, write_table
+from unitscope.record import Record, open_record
 from unitscope.recording.electrode import Alter, inject, show
 from unitscope.recording.showing import Batch, batches, default_workers
 from unitscope.recording.tape import Tape, no_skip, record_tape
@@ -373,12 +374,10 @@ def write(folder: Path, table: pandas.DataFrame, by_class: pandas.DataFrame) -> 
     """Write both tables. Raises Failure where the folder cannot be written."""
     import pyarrow
 
-    for name, rows in (("perturbation", table), ("perturbation_classes", by_class)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_table(
-                folder / f"{name}.parquet",
-                pyarrow.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None),
-            )
-        except OSError as error:
-            raise Failure(f"{folder / name}.parquet cannot be written: {error.strerror or error}.") from error
+    try:
+        with lock_folder(folder):
+            for name, rows in (("perturbation", table), ("perturbation_classes", by_class)):
+                made = pyarrow.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
+                write_table(folder / f"{name}.parquet", made)
+    except OSError as error:
+        raise Failure(f"the tables cannot be written to {folder}: {error.strerror or error}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,10 @@ from unitscope.anatomy.filters import (
 )
 from unitscope.anatomy.graph import Operation, graph_of
 from unitscope.anatomy.linearized import agreement
+from unitscope.durable import lock_folder, write_arrays, write_json
 from unitscope.errors import BadInput, unknown_name
 from unitscope.network_facts import difference
-from unitscope.record import Record, open_record, write_arrays, write_whole
+from unitscope.record import Record, open_record
 from unitscope.recording.joint import joint_moments
 from unitscope.recording.place import CHANNEL_BY_CHANNEL
 from unitscope.stimuli.images import Source
@@ -202,5 +202,6 @@ def keep(found: list[Filtered], record: Record) -> None:
             "weighted": own.weighted, "start": list(own.start), "step": list(own.step), "seed": one.seed,
             "shown_at": list(one.shown_at), "why": one.why,
         })  # fmt: skip
-    write_arrays(record.path / "filters.zarr", arrays)
-    write_whole(record.path / "filters.json", (json.dumps(listed, indent=1) + "\n").encode())
+    with lock_folder(record.path):
+        write_arrays(record.path / "filters.zarr", arrays, attributes={"filters": listed})
+        write_json(record.path / "filters.json", listed)

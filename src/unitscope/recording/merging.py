@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
+from unitscope.durable import read_table
 from unitscope.errors import BadInput, few
-from unitscope.record import Record, open_record, read_facts
+from unitscope.facts import OF_A_SHARD, fault_of, read_facts
+from unitscope.record import Record, open_record, refuse_torn
 from unitscope.recording.place import parts_of, refuse_foreign
 from unitscope.recording.session import Session, Settings, load
 from unitscope.recording.tables import finish
@@ -47,11 +47,10 @@ def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
         kept.get("responses", False),
     )
     sessions = [load(path / "part.safetensors", facts["sites"], settings) for path, _ in shards]
-    images = pa.concat_tables(pyarrow.parquet.read_table(path / "images.parquet") for path, _ in shards)
-    folder, whole = Path(to), {name: value for name, value in facts.items() if name != "shard"}
+    images = pa.concat_tables(read_table(path / "images.parquet") for path, _ in shards)
+    folder, whole = Path(to), {name: value for name, value in facts.items() if name not in ("shard", "files")}
     with parts_of(folder, whole):
         finish(folder, reduce(Session.merge, sessions), whole, images)
-    shutil.rmtree(folder / "parts")
     return open_record(folder)
 
 
@@ -60,4 +59,7 @@ def read_shard(path: Path) -> tuple[Path, dict[str, Any]]:
     if facts is None or "shard" not in facts:
         what = "does not exist" if not path.exists() else "is a whole record" if facts else "holds no finished shard"
         raise BadInput(f"{path} {what}; `unitscope merge` takes what `unitscope survey --shard 1/8` and so on leave.")
+    if fault := fault_of(facts, OF_A_SHARD):
+        raise BadInput(f"{path / 'record.json'} is damaged: {fault}. Run the survey of this shard again.")
+    refuse_torn(path, facts)
     return path, facts

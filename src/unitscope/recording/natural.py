@@ -6,6 +6,7 @@ take part, and only where the center neuron answers to them as the neuron did th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from unitscope.record import Record, write_table
+from unitscope.durable import write_table
+from unitscope.record import Record
 from unitscope.recording.crops import Crop, center_responses
 from unitscope.recording.originals import Originals, originals_of
 from unitscope.recording.tuning import PIXELS, Group
@@ -77,10 +79,24 @@ def show_natural(
             "change": np.array(columns["change"], object), "value": np.array(columns["value"], np.float32)}  # fmt: skip
 
 
-def keep_natural(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+def keep_natural(path: Path, columns: Mapping[str, np.ndarray], asked: Mapping[str, Any]) -> None:
+    """Write the answers, and with them what was asked for."""
     import pyarrow
 
-    write_table(path, pyarrow.table({name: pyarrow.array(values.tolist()) for name, values in columns.items()}))
+    table = pyarrow.table({name: pyarrow.array(values.tolist()) for name, values in columns.items()})
+    write_table(path, table.replace_schema_metadata({"asked": json.dumps(asked)}))
+
+
+def asked_of(path: Path) -> Any:
+    """What was asked for when a table was written; None where there is none, where it is damaged or does not say."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        return json.loads(metadata.get(b"asked", b"null"))
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return None
 
 
 def _wanted(record: Record, group: Group, count: int) -> Iterator[dict[str, Any]]:

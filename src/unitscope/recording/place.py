@@ -1,11 +1,9 @@
-"""The place of a record before it is one: what it will say of itself, what is refused, and a lock against a second
-survey.
-"""
+"""The place of a record before it is one: what it will say of itself, and what is refused."""
 
 from __future__ import annotations
 
-import fcntl
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,9 +18,11 @@ import torch
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.graph import graph_of, kernels_at
 from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.durable import lock_folder, make_folder
 from unitscope.errors import Failure, few
+from unitscope.facts import FORMAT, read_facts, write_facts
 from unitscope.network_facts import difference
-from unitscope.record import FORMAT, read_facts, write_facts
+from unitscope.record import refuse_torn
 from unitscope.recording.session import BLOCK, Settings
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
@@ -123,6 +123,7 @@ def finished(folder: Path, facts: dict[str, Any]) -> bool:
     if there.get("shard") != facts.get("shard"):
         what = "another shard" if "shard" in there else "the whole"
         raise Failure(f"{folder} holds {what} of this survey; choose another folder.")
+    refuse_torn(folder, there)
     return bool(there["complete"]) or (folder / "part.safetensors").exists()
 
 
@@ -143,24 +144,22 @@ def refuse_foreign(folder: Path, there: dict[str, Any], facts: dict[str, Any]) -
 
 @contextmanager
 def parts_of(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
-    """The folder for what is put aside, tried out before the long pass, and locked against a second survey."""
-    parts = folder / "parts"
+    """The folder for what is put aside, tried out before the long pass, and locked against a second survey. What was
+    put aside goes when all has been done.
+    """
     try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = (parts / "lock").open("w")
+        make_folder(folder / "parts")
     except OSError as error:
         raise Failure(
             f"a record cannot be written to {folder}: {error.strerror or error}. Choose another folder."
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Failure(f"another survey is writing to {folder}. Wait for it, or choose another folder.") from None
+    with lock_folder(folder, wait=0, what="survey"):
+        parts = folder / "parts"
         begun = read_facts(parts)
         if begun is not None:
             refuse_foreign(folder, begun, facts)
         try:
+            make_folder(parts)
             write_facts(parts, facts)
             yield parts
         except OSError as error:
@@ -168,6 +167,7 @@ def parts_of(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
                 f"{folder} cannot be written any more: {error.strerror or error}. What was put aside is kept; "
                 "when there is room again, the same survey resumes."
             ) from error
+        shutil.rmtree(parts)
 
 
 def kernel_sites(network: Network, everything: Mapping[str, Site], chosen: Mapping[str, Site]) -> dict[str, Any] | None:

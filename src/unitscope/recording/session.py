@@ -4,7 +4,6 @@ how two are merged.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from unitscope.anatomy.certificates import NAMES as CERTIFIED
 from unitscope.anatomy.certificates import Certificate
+from unitscope.durable import whole_file
 from unitscope.errors import Failure
 from unitscope.recording.block import Hearing
 from unitscope.recording.center import CenterSums, EnsembleSums, center_sums
@@ -217,16 +217,13 @@ class Session:
 
 
 def save(session: Session, path: Path) -> None:
-    """Put a session aside, whole or not at all: under a temporary name, synced, renamed."""
-    temporary = path.with_name(path.name + ".tmp")
+    """Put a session aside, whole or not at all."""
     arrays = {name: np.ascontiguousarray(array) for name, array in session.arrays().items()}
-    try:
-        safetensors.numpy.save_file(arrays, temporary)
-    except safetensors.SafetensorError as error:  # a full disk, mostly
-        raise OSError(str(error)) from error
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        try:
+            safetensors.numpy.save_file(arrays, temporary)
+        except safetensors.SafetensorError as error:  # a full disk, mostly
+            raise OSError(str(error)) from error
 
 
 def resume(session: Session, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import combinations
@@ -13,8 +12,9 @@ import numpy as np
 
 from unitscope.anatomy.graph import Stream, graph_of, streams
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.durable import lock_folder, write_arrays, write_json, write_table
 from unitscope.errors import BadInput
-from unitscope.record import Record, open_record, write_arrays, write_table, write_whole
+from unitscope.record import Record, open_record
 from unitscope.recording.filtering import refuse_other_weights
 from unitscope.recording.joint import Joint, joint_moments
 from unitscope.recording.originals import originals_of, presentation_of
@@ -70,10 +70,11 @@ def sharing(
             along, *skips = (next(joints) for _ in _groups(stage))
             _note_pairs(stage, along, skips, seed, pairs, arrays)
             units += _units(stage, along, skips, seed)
-    write_arrays(opened.path / "sharing.zarr", arrays)
     facts = {"pairs": pairs, "images": {"fingerprint": shown.fingerprint, "count": len(shown)}, "units": units}
-    write_whole(opened.path / "sharing.json", (json.dumps(facts) + "\n").encode())
-    return _measures(opened, [unit for unit in units if unit["seed"] is None])
+    with lock_folder(opened.path):
+        write_arrays(opened.path / "sharing.zarr", arrays, attributes={"pairs": pairs})
+        write_json(opened.path / "sharing.json", facts, indent=None)
+        return _measures(opened, [unit for unit in units if unit["seed"] is None])
 
 
 def _tell(progress: Progress, before: int, total: int, done: int, _all: int) -> None:

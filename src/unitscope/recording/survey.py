@@ -20,7 +20,8 @@ from unitscope.anatomy.certificates import certify, joined
 from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
-from unitscope.record import Record, read_facts
+from unitscope.facts import read_facts
+from unitscope.record import Record
 from unitscope.recording.block import Hearing
 from unitscope.recording.cluster import show_on_cluster
 from unitscope.recording.electrode import Electrodes, choose, place
@@ -122,7 +123,6 @@ def survey(
         session.kernels = first_kernels(network, plan.facts["kernels"])
         session.certificate = joined(certify(network, plan.sites))
         finish(folder, session, plan.facts, images_table(session, images))
-    shutil.rmtree(folder / "parts")
     return Record(folder, read_facts(folder) or {})
 
 

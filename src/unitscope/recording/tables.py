@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from unitscope.anatomy.certificates import NAMES as CERTIFIED
-from unitscope.record import CHUNK, Pieces, write_arrays, write_facts, write_table
+from unitscope.durable import CHUNK, Pieces, write_arrays, write_table
+from unitscope.facts import describe_files, write_facts
 from unitscope.recording.center import mean_stimuli, reliability
 from unitscope.recording.positions import WHERE, PositionSums
 from unitscope.recording.responses import KINDS
@@ -29,17 +30,19 @@ Arrays = dict[str, tuple[np.ndarray | Pieces, tuple[str, ...]]]
 
 
 def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Table) -> None:
-    """Leave the record, or of a shard the part that `merge` takes, in the folder."""
+    """Leave the record, or of a shard the part that `merge` takes, in the folder: last what names all the rest."""
     unreadable = sum(bool(fact.error) for fact in session.shown)
     facts = facts | {"stimuli": facts["stimuli"] | {"unreadable": unreadable}}
     write_table(folder / "images.parquet", images)
     if "shard" in facts:
         save(session, folder / "part.safetensors")
-        write_facts(folder, facts)
+        names = ["part.safetensors"]
     else:
         with shared_memory():
             write_results(folder, session)
-        write_facts(folder, facts | {"complete": True})
+        facts["complete"] = True
+        names = ["units.parquet", "stimuli.parquet", "arrays.zarr"]
+    write_facts(folder, facts | {"files": describe_files(folder, ["images.parquet", *names])})
 
 
 @contextmanager

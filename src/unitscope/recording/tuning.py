@@ -6,7 +6,7 @@ shown once, on an aligned crop, and the pass ends at the last site that is read.
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.record import write_table, write_whole
+from unitscope.durable import lock_folder, whole_folder, write_json, write_table
 from unitscope.recording.crops import Crop, aligned_crop, center_responses
 from unitscope.stimuli.batteries import SMALLEST
 from unitscope.stimuli.gratings import StimulusSet, draw
@@ -114,15 +114,18 @@ def present(
 
 
 def keep_session(folder: Path, stimuli: StimulusSet, responses: Responses, facts: Mapping[str, Any]) -> None:
-    """Write one session: `stimuli.parquet`, `responses.parquet` for each site, `session.json` last."""
+    """Write one session in place of the one that was there: `stimuli.parquet`, `responses-NUMBER.parquet` for each
+    site, `session.json`. The answers to patches, which do not depend on gratings, stay.
+    """
     import pyarrow
 
-    folder.mkdir(parents=True, exist_ok=True)
     columns = {name: pyarrow.array(values.tolist()) for name, values in stimuli.columns.items()}
-    write_table(folder / "stimuli.parquet", pyarrow.table(columns))
     channels: dict[str, list[int]] = facts["channels"]
-    for number, (name, values) in enumerate(responses.items()):
-        units = {str(channel): values[:, place] for place, channel in enumerate(channels[name])}
-        write_table(folder / f"responses-{number}.parquet", pyarrow.table(units))
-    written = {**facts, "sites": list(responses)}
-    write_whole(folder / "session.json", (json.dumps(written, indent=1) + "\n").encode())
+    with lock_folder(folder.parents[1]), whole_folder(folder) as new:
+        write_table(new / "stimuli.parquet", pyarrow.table(columns))
+        for number, (name, values) in enumerate(responses.items()):
+            units = {str(channel): values[:, place] for place, channel in enumerate(channels[name])}
+            write_table(new / f"responses-{number}.parquet", pyarrow.table(units))
+        write_json(new / "session.json", {**facts, "sites": list(responses)})
+        for path in folder.glob("natural.parquet"):
+            shutil.copyfile(path, new / path.name)

@@ -18,9 +18,10 @@ from jaxtyping import Bool
 
 from unitscope.analysis.categories import groups, readable_name, wnid_of
 from unitscope.analysis.response_axis import quiet
+from unitscope.durable import write_file
 from unitscope.errors import BadInput, UnitscopeError, few
 from unitscope.networks import Network
-from unitscope.record import Record, SiteFacts, write_whole
+from unitscope.record import Record, SiteFacts
 from unitscope.recording.originals import originals_of
 from unitscope.recording.survey import survey
 from unitscope.report import Claim, Figure, Report, write_report
@@ -57,7 +58,7 @@ def reproduce(
     records = surveys([*networks, *twins(networks[:1], opened)], opened, Path(to), progress or (lambda *_: None))
     control = control_of(labels)
     found = [find(name, record, inside, labels_of(control, labels)) for name, record in records.items()]
-    write_whole(Path(to) / "two-sided.csv", table_of(found, control).encode())
+    write_file(Path(to) / "two-sided.csv", table_of(found, control).encode())
     report = Report(
         paper=CATEGORY,
         title="Dog-selective units at both ends of their responses",

@@ -18,9 +18,10 @@ from unitscope.anatomy.graph import PICTURE, Operation, depth_of, graph_of
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.atlas.scripts import slugs
 from unitscope.errors import BadInput
+from unitscope.facts import read_facts
 from unitscope.network_facts import difference
 from unitscope.physiology import tuning
-from unitscope.record import Record, read_facts
+from unitscope.record import Record
 from unitscope.recording.filtering import Filtered, filters
 from unitscope.recording.survey import survey
 from unitscope.report import Report, write_report

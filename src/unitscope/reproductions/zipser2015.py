@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from unitscope.durable import write_file
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
-from unitscope.record import write_whole
 from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions.untrained import untrained
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
@@ -65,8 +65,8 @@ def reproduce(
         found += studies_of(network, opened, effort, folder, tell)
     if not found:
         raise BadInput("the networks have no site with exact fields, positions and units that respond to the images.")
-    write_whole(to / "units.csv", as_csv([one.facts() for one in found]).encode())
-    write_whole(to / "pairs.csv", as_csv([row for one in found for row in pairs_of(one)]).encode())
+    write_file(to / "units.csv", as_csv([one.facts() for one in found]).encode())
+    write_file(to / "pairs.csv", as_csv([row for one in found for row in pairs_of(one)]).encode())
     report = Report(
         paper="zipser2015",
         title="Does it matter where on the picture a neuron looks?",

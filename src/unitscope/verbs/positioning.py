@@ -59,7 +59,7 @@ def positions(
         batch: Pictures in one pass. By default as many as suit the memory.
         device: auto, cpu, cuda or cuda:1.
     """
-    from unitscope.record import write_whole
+    from unitscope.durable import write_file
     from unitscope.synthesis.maximize import by_site
     from unitscope.synthesis.positions import positions
 
@@ -78,7 +78,7 @@ def positions(
             folder.mkdir(parents=True, exist_ok=True)
             stem = str(folder / f"{unit.site}-{unit.channel}")
             study.figure().savefig(f"{stem}.png", dpi=150)
-            write_whole(Path(f"{stem}.csv"), study.table().to_csv(index=False).encode())
+            write_file(Path(f"{stem}.csv"), study.table().to_csv(index=False).encode())
             found.append(study.facts())
     print(positions_table(found, width=columns()))
     print(f"\nFigures and tables of all pairs are in {to / 'positions'}.")

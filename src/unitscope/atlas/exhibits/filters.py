@@ -86,7 +86,7 @@ def tests_of(record: Record) -> pandas.DataFrame | None:
 
 def _shown(record: Record, number: int, about: dict[str, Any], *, stem: Path) -> dict[str, Any]:
     pictures, basis, coupling, cosine, error = (
-        filter_array(record, number, name) for name in ("pictures", "basis", "coupling", "cosine", "error")
+        filter_array(record, number, name, of=about) for name in ("pictures", "basis", "coupling", "cosine", "error")
     )
     swapped = record.facts["network"].get("order") == "BGR"
     strongest = np.argsort(-np.abs(coupling), axis=1, kind="stable")[:, :MOST]
@@ -123,7 +123,7 @@ def _row(shelf: Shelf, number: int, about: dict[str, Any], tests: pandas.DataFra
     """A convolution: a link to where its units are shown, its cosine, and z of each test over untrained copies'."""
     here = tests[tests["site"] == about["site"]]
     cells = Markup("").join(_cell(here[here["test"] == test]) for test in TESTS)
-    cosine = filter_array(shelf.record, number, "cosine")
+    cosine = filter_array(shelf.record, number, "cosine", of=about)
     known = cosine[np.isfinite(cosine)]
     place = next((name for name in (about["site"], *about["shown_at"]) if name in shelf.site_slugs), None)
     name = Markup("{}").format(about["site"])

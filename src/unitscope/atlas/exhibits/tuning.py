@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
     from unitscope.atlas.shelves import Shelf
-    from unitscope.record import SiteFacts
+    from unitscope.durable import read_table
+from unitscope.record import SiteFacts
 
 SIDE = 64
 """Pixels of the pictures of best gratings."""
@@ -179,9 +180,7 @@ def null_table(shelf: Shelf) -> pandas.DataFrame | None:
     path = shelf.record.path / "tuning" / "null-orientation.parquet"
     if not path.exists():
         return None
-    import pandas
-
-    return pandas.read_parquet(path)
+    return read_table(path).to_pandas()
 
 
 def _row(shelf: Shelf, name: str, table: pandas.DataFrame, null: pandas.DataFrame | None) -> str:

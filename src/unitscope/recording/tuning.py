@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.durable import lock_folder, whole_folder, write_json, write_table
+from unitscope.durable import lock_folder, read_json, whole_folder, write_json, write_table
+from unitscope.errors import BadInput
 from unitscope.recording.crops import Crop, aligned_crop, center_responses
 from unitscope.stimuli.batteries import SMALLEST
 from unitscope.stimuli.gratings import StimulusSet, draw
@@ -127,5 +128,14 @@ def keep_session(folder: Path, stimuli: StimulusSet, responses: Responses, facts
             units = {str(channel): values[:, place] for place, channel in enumerate(channels[name])}
             write_table(new / f"responses-{number}.parquet", pyarrow.table(units))
         write_json(new / "session.json", {**facts, "sites": list(responses)})
-        for path in folder.glob("natural.parquet"):
-            shutil.copyfile(path, new / path.name)
+        if _is_of(folder, facts["network"]) and (folder / "natural.parquet").exists():
+            shutil.copyfile(folder / "natural.parquet", new / "natural.parquet")
+
+
+def _is_of(folder: Path, network: Any) -> bool:
+    """Whether a session that is there is of this network."""
+    try:
+        facts = read_json(folder / "session.json")
+    except BadInput:
+        return False
+    return isinstance(facts, dict) and facts.get("network") == network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -157,3 +158,15 @@ def test_untrained_networks_are_measured_alike(tmp_path: Path) -> None:
     pandas.testing.assert_frame_equal(both[both["seed"] == 0].reset_index(drop=True), first)
     assert both["orientation_selectivity"].nunique() == 4
     assert both["orientation_selectivity"].mean() < record.measures("orientation")["orientation_selectivity"].mean()
+
+
+def test_untrained_measures_of_an_earlier_definition_are_made_anew(tmp_path: Path) -> None:
+    network = little(ANGLES)
+    record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
+    physiology.tuning(network, record, null=1)
+    path, told = (record.path / "tuning" / name for name in ("null-color.parquet", "null.json"))
+    first = pandas.read_parquet(path)
+    first.drop(columns="cone_opponency").assign(opponency="double").to_parquet(path)
+    told.write_text(json.dumps({**json.loads(told.read_text()), "definitions": 1}))
+    physiology.tuning(network, record, null=1)
+    pandas.testing.assert_frame_equal(pandas.read_parquet(path), first)

@@ -55,6 +55,8 @@ def groups_of(tree: Tree) -> dict[str, Tree]:
     for name, contents in tree.items():
         parts = Path(name).parts
         length = next((i + 1 for i, part in enumerate(parts) if part.endswith(".zarr") or part.startswith("box-")), 0)
+        if name.endswith("/natural.parquet"):  # it stays when the session is replaced
+            length = 0
         if length or contents is not None:
             found.setdefault("/".join(parts[: length or len(parts)]), {})[name] = contents
     return found
@@ -118,8 +120,7 @@ def test_a_survey(network, pictures, tmp_path, monkeypatch, resumed):
     ]
     check_survey(inside, lambda folder: run(to=folder), whole, tmp_path / "restored", resumed=resumed)
     _, last = inside.states[-1]
-    for tree in last.values():
-        assert {name: contents for name, contents in tree.items() if not name.startswith("parts")} == whole
+    assert all(bare(tree) == whole for tree in last.values())
 
 
 def below(tree: Tree, prefix: str) -> Tree:

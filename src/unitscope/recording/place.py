@@ -18,7 +18,7 @@ import torch
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.graph import graph_of, kernels_at
 from unitscope.anatomy.names import NONLINEARITIES
-from unitscope.durable import lock_folder, make_folder
+from unitscope.durable import lock_folder, make_folder, sync
 from unitscope.errors import Failure, few
 from unitscope.facts import FORMAT, read_facts, write_facts
 from unitscope.network_facts import difference
@@ -168,6 +168,7 @@ def parts_of(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
                 "when there is room again, the same survey resumes."
             ) from error
         shutil.rmtree(parts)
+        sync(folder)
 
 
 def kernel_sites(network: Network, everything: Mapping[str, Site], chosen: Mapping[str, Site]) -> dict[str, Any] | None:

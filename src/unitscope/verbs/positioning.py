@@ -59,7 +59,7 @@ def positions(
         batch: Pictures in one pass. By default as many as suit the memory.
         device: auto, cpu, cuda or cuda:1.
     """
-    from unitscope.durable import write_file
+    from unitscope.durable import whole_file, write_file
     from unitscope.synthesis.maximize import by_site
     from unitscope.synthesis.positions import positions
 
@@ -75,9 +75,9 @@ def positions(
                 progress=lambda done, total, unit=unit: tell(str(unit), done, total),  # type: ignore[misc]
             )  # fmt: skip
             folder = to / "positions" / f"{recipe}-{pole}"
-            folder.mkdir(parents=True, exist_ok=True)
             stem = str(folder / f"{unit.site}-{unit.channel}")
-            study.figure().savefig(f"{stem}.png", dpi=150)
+            with whole_file(Path(f"{stem}.png")) as new:
+                study.figure().savefig(new, dpi=150, format="png")
             write_file(Path(f"{stem}.csv"), study.table().to_csv(index=False).encode())
             found.append(study.facts())
     print(positions_table(found, width=columns()))

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import torch
 
+from unitscope.durable import replace_file, sync
+
 SOURCE = Path(__file__).resolve().with_name("readout.cc")
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=off", "-fPIC", "-Wno-psabi")
@@ -56,9 +58,7 @@ def compile_into(folder: Path, key: str, compiler: str, threads: Path | None) ->
         whole.chmod(0o700)
         sync(whole)
         path = folder / f"readout-{key}-{hashlib.sha256(whole.read_bytes()).hexdigest()}.so"
-        whole.replace(path)
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        sync(folder)
+        replace_file(whole, path)
     return path
 
 
@@ -156,15 +156,6 @@ def distrust(folder: Path) -> str:
         if facts.st_mode & 0o022 and (place == real or not facts.st_mode & stat.S_ISVTX):
             return f"{place} may be written to by others"
     return ""
-
-
-def sync(path: Path) -> None:
-    """Make sure that a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def threads_of_torch() -> Path | None:

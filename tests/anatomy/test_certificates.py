@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests import wiring
 from tests.conftest import needs
 from tests.recording.test_tape import network_of
 from unitscope.anatomy.bounds import RULES
-from unitscope.anatomy.certificates import certify
+from unitscope.anatomy.certificates import Bounding, certify
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import read
@@ -61,6 +62,37 @@ def test_dead_units_and_why() -> None:
     assert found["conv1"].highest_possible == pytest.approx([1, -0.5, 0.25, 0], abs=1e-3)
     assert found["conv1"].kernel_norm == pytest.approx([27**-0.5, 27**-0.5, 0, 0])
     assert found["relu"].offset == pytest.approx([0, -1.5, 0.25, 0])
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+ROUNDED = {
+    "convolution": lambda x: F.conv2d(x, drawn(20, 8, 5, 5, seed=1).to(x), drawn(20, seed=2).to(x)),
+    "linear": lambda x: F.linear(x.flatten(1), drawn(50, 800, seed=1).to(x), drawn(50, seed=2).to(x)),
+    "batch normalization": lambda x: F.batch_norm(x, drawn(8, seed=1).to(x), drawn(8, seed=2).abs().to(x),
+                                                  drawn(8, seed=3).to(x), drawn(8, seed=4).to(x)),
+    "average": lambda x: F.avg_pool2d(x, 10),
+    "sum": lambda x: x + 0.1,
+    "product": lambda x: x * 0.1,
+    "sigmoid": torch.sigmoid,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_bounds_contain_the_exact_number_although_the_network_rounds(kind: str) -> None:
+    """Of values that are known exactly: the bounds lie apart by what rounding can do, and by hardly more."""
+    x, bounding = drawn(8, 10, 10), Bounding()
+    with torch.no_grad():
+        both = bounding.begin(torch.stack([x, x]))
+        with bounding:
+            bounds = ROUNDED[kind](both)
+        low, high = bounds
+        exact = ROUNDED[kind](x[None].double())[0]
+    assert (low.double() < exact).all()
+    assert (exact < high.double()).all()
+    assert (high - low).max() < 0.5
 
 
 class Normalized(nn.Module):

@@ -19,7 +19,7 @@ from unitscope.anatomy.filters import (
     virtual_filters,
 )
 from unitscope.anatomy.graph import graph_of, skips
-from unitscope.anatomy.linearized import agreement
+from unitscope.anatomy.linearized import CenterTap, agreement
 from unitscope.networks import Network, resnet
 
 
@@ -81,6 +81,11 @@ def test_groups_are_spread_out() -> None:
     conv = nn.Conv2d(6, 4, 3, groups=2, bias=False).double()
     x = drawn(1, 6, 9, 9)
     torch.testing.assert_close(functional.conv2d(x, dense(conv)), conv(x))
+
+
+def test_a_pooling_of_even_size_passes_the_tap_right_below_its_middle() -> None:
+    x = drawn(1, 2, 8, 8)
+    torch.testing.assert_close(CenterTap(nn.MaxPool2d((2, 4)))(x), x[:, :, 1::2, 2::4])
 
 
 PARTS = {

@@ -293,6 +293,21 @@ def test_the_projective_field_is_the_receptive_field_turned_round(resnet34_netwo
     assert reached == Box(min(sees)[0], min(sees)[1], max(sees)[0] + 1, max(sees)[1] + 1)
 
 
+@pytest.mark.parametrize(("stride", "taps"), [(1, 3), (2, 3), (2, 2), (3, 2)])
+def test_the_projective_field_of_every_pixel_by_looking_at_every_box(stride: int, taps: int):
+    """Also of pixels just beyond a field, and of such as nobody sees."""
+    site = sites(network(nn.Conv2d(3, 2, (taps, taps + 1), stride=(stride, stride + 1)), (11, 13)))["conv2d"]
+    for row in range(11):
+        for col in range(13):
+            seen = [
+                (i, j) for i in range(site.lattice[0]) for j in range(site.lattice[1])
+                if (box := site.box(i, j)).top <= row < box.bottom and box.left <= col < box.right
+            ]  # fmt: skip
+            rows, cols = [i for i, _ in seen], [j for _, j in seen]
+            expected = Box(rows[0], min(cols), rows[-1] + 1, max(cols) + 1) if seen else Box(0, 0, 0, 0)
+            assert site.reached_by(row, col) == expected
+
+
 class Gated(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ def test_each_image_is_held_against_its_own_intact_answer() -> None:
     intact, disturbed = Answers.of(before, codes), Answers.of(after, codes)
     result = Result(Condition(), 1)
     result.take(0, intact, disturbed, [])
-    result.close(intact, np.zeros(2, np.int64), ["a", "b"])
+    result.close(intact, np.zeros(2, np.int64), np.arange(2), ["a", "b"])
     p, q = (logits.softmax(1).numpy() for logits in (before, after))
     np.testing.assert_allclose(result["kl"], stats.entropy(p, q, axis=1))
     np.testing.assert_allclose(result["loss"], [np.log(p[0, 0] / q[0, 0]), np.log(p[1, 1] / q[1, 1])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unitscope.synthesis.ascents import MeanNormalized, Steepest, lengths
+from unitscope.synthesis.ascents import Adam, MeanNormalized, Steepest, lengths
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -27,3 +27,17 @@ def test_an_ascent_is_stable_where_a_window_of_steps_gained_less_than_its_share(
     stable = ascent.stable(responses)
     assert stable is not None
     assert stable.tolist() == [False, True, True]
+
+
+def test_adam_climbs_as_torchs_own_descends_weight_decay_included() -> None:
+    """Toward a target, with a decay so strong that its sign decides where the ascent ends."""
+    target = drawn(2, 3, 4, 4)
+    parameters, theirs = drawn(2, 3, 4, 4, seed=1), drawn(2, 3, 4, 4, seed=1).requires_grad_()
+    ascent, adam = Adam(lr=0.1, weight_decay=0.5), torch.optim.Adam([theirs], lr=0.1, weight_decay=0.5)
+    state = ascent.begin(parameters)
+    for number in range(20):
+        parameters = ascent.step(parameters, target - parameters, state, number)
+        adam.zero_grad()
+        ((theirs - target) ** 2 / 2).sum().backward()
+        adam.step()
+    torch.testing.assert_close(parameters, theirs.detach())

@@ -19,7 +19,7 @@ from unitscope.record import Record
 from unitscope.recording.survey import survey
 from unitscope.synthesis.maximize import maximize
 from unitscope.synthesis.objectives import Objective, neuron, unit
-from unitscope.synthesis.scores import score
+from unitscope.synthesis.scores import moved, score
 
 
 def linear_network() -> Network:
@@ -102,6 +102,15 @@ def test_a_picture_of_noise_does_not_beat_nature(recorded: tuple[Network, Record
 def test_moving_an_optimum_costs_response() -> None:
     row = score(linear_network(), maximize(linear_network(), "conv1:0")).loc[0]
     assert row.shifted < 0.5 * row.response
+
+
+def test_an_optimum_is_moved_in_eight_directions_and_never_left_in_its_place() -> None:
+    """One bright pixel in row 4 and column 6 of 9 x 13, moved by 2 rows and 3 columns."""
+    picture = torch.zeros(1, 3, 9, 13)
+    picture[:, :, 4, 6] = 1
+    there = moved(picture, (2, 3))[:, 0].nonzero()[:, 1:].tolist()
+    around = [[row, col] for row in (2, 4, 6) for col in (3, 6, 9) if (row, col) != (4, 6)]
+    assert sorted(there) == around
 
 
 def test_the_record_keeps_the_scores(recorded: tuple[Network, Record]) -> None:

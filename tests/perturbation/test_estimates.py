@@ -62,11 +62,13 @@ def test_clusters_are_drawn_whole():
     assert found.se > 4 * change(values, generator=np.random.default_rng(5)).se
 
 
-def test_clusters_of_unequal_size_count_by_their_size():
-    """A mean over images: where all images say the same, so does every resample of clusters."""
+def test_an_interval_moves_with_its_values_whatever_the_sizes_of_clusters():
+    """The mean is over images: how many images the drawn clusters have must not count for their values."""
     clusters = np.repeat(np.arange(20), np.arange(1, 21))
-    found = change(np.full(len(clusters), 2.0), clusters=clusters, generator=np.random.default_rng(0))
-    assert (found.mean, found.low, found.high) == pytest.approx((2, 2, 2))
+    values = np.random.default_rng(1).normal(0, 1, len(clusters))
+    found = change(values, clusters=clusters, generator=np.random.default_rng(0))
+    moved = change(values + 100, clusters=clusters, generator=np.random.default_rng(0))
+    assert (moved.low, moved.high) == pytest.approx((100 + found.low, 100 + found.high), abs=1e-6)
 
 
 def test_nothing_changed_and_too_few():

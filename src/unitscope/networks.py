@@ -343,6 +343,8 @@ def logits_of(output: Any, name: str) -> Tensor:
 def _digest(state: Mapping[str, Tensor], preprocessing: list[Any]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
+        if state[name].is_meta:
+            raise BadInput(f"{name} is on the meta device and has no numbers; give the network its weights first.")
         tensor = state[name].detach().cpu()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

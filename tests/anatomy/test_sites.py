@@ -282,15 +282,13 @@ def test_sites_that_do_not_depend_on_the_other_are_refused(resnet34_network):
 
 
 def test_the_projective_field_is_the_receptive_field_turned_round(resnet34_network):
+    """Pixels at every place within the stride of 4, for one of them only is the last of a field's."""
     site = sites(resnet34_network)["layer1.0.relu_1"]
-    reached = site.reached_by(100, 3)
-    sees = [
-        (row, col)
-        for row in range(56)
-        for col in range(56)
-        if (box := site.box(row, col)).top <= 100 < box.bottom and box.left <= 3 < box.right
-    ]
-    assert reached == Box(min(sees)[0], min(sees)[1], max(sees)[0] + 1, max(sees)[1] + 1)
+    boxes = {(row, col): site.box(row, col) for row in range(56) for col in range(56)}
+    for y, x in [(100, 3), (101, 1), (102, 2), (103, 0), (0, 223), (223, 100)]:
+        sees = [at for at, box in boxes.items() if box.top <= y < box.bottom and box.left <= x < box.right]
+        rows, cols = zip(*sees, strict=True)
+        assert site.reached_by(y, x) == Box(min(rows), min(cols), max(rows) + 1, max(cols) + 1)
 
 
 @pytest.mark.parametrize(("stride", "taps"), [(1, 3), (2, 3), (2, 2), (3, 2)])
@@ -377,3 +375,21 @@ def test_what_reads_a_flattened_map_sees_the_whole_image():
     found = sites(network(module, 8))
     assert found["1"].box(0, 0, channel=9) == Box(0, 0, 3, 3)
     assert (found["2"].field().status, found["2"].field().size) == ("whole image", (8, 8))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_exported_for_a_fixed_number_of_pictures_is_refused():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    for count, story in ((1, "a batch of 1 picture,"), (2, "a batch of 2 pictures,")):
+        fixed = torch.export.export(module, (torch.rand(count, 3, 8, 8),)).module()
+        for part in (fixed, nn.Sequential(fixed)):
+            with pytest.raises(BadInput, match=f"exported for {story}"):
+                sites(SimpleNamespace(module=part, size=(8, 8), inputs=3))
+    free = torch.export.export(module, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    assert list(sites(SimpleNamespace(module=free.module(), size=(8, 8), inputs=3))) == ["conv2d", "relu"]
+    assert list(sites(network(torch.fx.symbolic_trace(module), 8))) == ["0", "1"]
+
+
+def test_a_network_without_weights_is_refused():
+    with pytest.raises(BadInput, match=r"0\.weight is on the meta device"):
+        sites(network(nn.Sequential(nn.Conv2d(3, 4, 3)).to("meta"), 8))

@@ -16,9 +16,9 @@ from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network
 from unitscope.synthesis import placement
 from unitscope.synthesis.position_figures import OFF, framed
-from unitscope.synthesis.positions import positions, views_of
+from unitscope.synthesis.positions import _only, positions, views_of
 from unitscope.synthesis.recipes import Recipe, zipser2015
-from unitscope.vocabulary import Box
+from unitscope.vocabulary import Box, Unit
 
 SIZE = 32
 
@@ -259,3 +259,10 @@ def test_a_study_is_kept_and_goes_on_from_what_is_there(tmp_path: Path) -> None:
 def test_what_there_is_not_is_refused_in_words(asked: dict, error: type[Exception], story: str) -> None:
     with pytest.raises(error, match=story):
         positions(opponent_network(), **{"unit": "conv1:0", "recipe": short(1), **asked})
+
+
+def test_one_unit_may_stand_in_a_list_and_several_are_refused() -> None:
+    assert _only(["0:1"]) == _only("0:1") == _only(Unit("0", 1)) == Unit("0", 1)
+    for units in ([], ["0:1", "0:2"]):
+        with pytest.raises(BadInput, match=f"positions are those of one unit, and {len(units)} came"):
+            _only(units)

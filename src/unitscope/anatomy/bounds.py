@@ -186,6 +186,8 @@ def batch_norm(op: Operation) -> tuple[Tensor, ...]:
 @rule("relu", "clamp_min", "max_pool2d_with_indices", "clone", "detach", "alias", "upsample_nearest2d")
 def monotone(op: Operation) -> Any:
     op.bounds(op.args[0])
+    if any(isinstance(value, Tensor) for value in op.args[1:]):
+        raise Unproven
     return op.run()
 
 
@@ -199,6 +201,8 @@ def between_numbers(op: Operation) -> Any:
 
 @rule("sigmoid", "tanh", "hardsigmoid", "softplus", "relu6")
 def curve(op: Operation) -> Tensor:
+    if op.name == "softplus" and op.get("threshold", 20) < 15:  # there it jumps down onto the straight line
+        raise Unproven
     return rounded(out_of_place(op, op.bounds(op["self"])), times=8)
 
 
@@ -236,7 +240,9 @@ def averaged(op: Operation) -> Tensor:
         raise Unproven
     size = bounds.abs().amax(0, keepdim=True).expand_as(bounds).contiguous()
     terms = bounds[0].numel() // max(1, bounds.shape[1] if bounds.ndim > 1 else 1)
-    return widened(op.run(), (terms + 2) * ROUNDING * op.run(size, *op.args[1:])[0].abs())
+    ends = op.run()
+    ends = ends.flip(0) if (op.get("divisor_override") or 1) < 0 else ends
+    return widened(ends, (terms + 2) * ROUNDING * op.run(size, *op.args[1:])[0].abs())
 
 
 # sums and products of what is bounded
@@ -268,7 +274,10 @@ def added(op: Operation) -> Tensor:
     second = second * factor
     if factor < 0 and op.depends(op["other"]):
         second = second.flip(0)
-    return rounded(first + second, times=2)
+    value = rounded(first + second, times=2)
+    if factor in (1, -1):
+        return value
+    return widened(value, ROUNDING * torch.as_tensor(second).abs().broadcast_to(value.shape).amax(0))
 
 
 @rule("rsub")
@@ -283,7 +292,7 @@ def multiplied(op: Operation) -> Tensor:
     if op.name == "div":
         if op.depends(op["other"]) or op.get("rounding_mode"):
             raise Unproven
-        if isinstance(op["other"], Tensor) and not bool((op["other"] != 0).all()):
+        if not bool(torch.as_tensor(op["other"] != 0).all()):
             raise Unproven
     first, second = operands(op)
     if op.name == "div":

@@ -45,9 +45,11 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
     they are enabled). An exception raised by `heard` ends the forward pass and comes out of it.
 
     Values that do not depend on the network's input or parameters have no name; what the modules of torch.nn do inside
-    is theirs. Raises BadInput for nn.DataParallel on several devices, whose replicas run in other threads.
+    is theirs. Raises BadInput for nn.DataParallel on several devices, whose replicas run in other threads, and for
+    the meta device.
     """
     refuse_replicas(module)
+    refuse_without_weights(module)
     ear = Ear(module, heard, noted)
     with ExitStack() as stack:
         stack.enter_context(without_inference_mode())
@@ -68,6 +70,16 @@ def refuse_replicas(module: nn.Module) -> None:
             raise BadInput(
                 f"{path or 'the network'} is wrapped in nn.DataParallel on {devices}, whose copies run in threads that "
                 f"cannot be listened to; use what is wrapped, on one device: {place}."
+            )
+
+
+def refuse_without_weights(module: nn.Module) -> None:
+    """Raises BadInput for a network on the meta device: it has shapes, and no numbers."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta:
+            raise BadInput(
+                f"{name} is on the meta device, where tensors have a shape and no numbers. Give the network its "
+                "weights first, for instance by `module.to_empty(device='cpu')` and `module.load_state_dict(...)`."
             )
 
 

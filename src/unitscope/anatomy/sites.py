@@ -45,10 +45,12 @@ def sites(network: Network) -> dict[str, Site]:
     element sees run along. A network that looks at values in order to decide what to do is run again in full, on gray;
     sites that run after a choice by the picture are of status "unknown", those before it, and behind mere checks, not.
 
-    Raises BadInput where the network cannot be run on a picture of its size, trains its normalization, or is wrapped in
-    nn.DataParallel. The network is left as it was.
+    Raises BadInput where the network cannot be run on a picture of its size, trains its normalization, has no weights
+    (meta device), was exported for a fixed number of pictures, or is wrapped in nn.DataParallel on several devices. The
+    network is left as it was.
     """
     refuse_training(network.module)
+    refuse_fixed_batch(network.module)
     return Views(network).sites()
 
 
@@ -251,4 +253,20 @@ def refuse_training(module: nn.Module) -> None:
             raise BadInput(
                 f"{name or type(part).__name__} normalizes by the statistics of the batch (training mode), "
                 "so that a response depends on all pictures shown with it. Call `module.eval()` first."
+            )
+
+
+def refuse_fixed_batch(module: nn.Module) -> None:
+    """Raises BadInput for what torch.export made for one number of pictures only."""
+    for part in module.modules():
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        given = [node.meta.get("val") for node in part.graph.nodes if node.op == "placeholder"]
+        counts = [value.shape[0] for value in given if isinstance(value, Tensor) and value.ndim == 4]
+        if counts and isinstance(counts[0], int):
+            pictures = "picture" if counts[0] == 1 else "pictures"
+            raise BadInput(
+                f"the network was exported for a batch of {counts[0]} {pictures}, and is shown batches of other sizes "
+                "here. Export it for any number: "
+                "torch.export.export(..., dynamic_shapes=({0: torch.export.Dim('batch')},))."
             )

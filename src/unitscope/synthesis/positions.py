@@ -218,9 +218,18 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
+def _only(unit: str | Unit | Sequence[str | Unit]) -> Unit:
+    """The unit that is asked for, also where it stands alone in a list. Raises BadInput."""
+    if not isinstance(unit, str | Unit):
+        if len(unit) != 1:
+            raise BadInput(f"positions are those of one unit, and {len(unit)} came. Ask for each of them in a call.")
+        unit = unit[0]
+    return unit if isinstance(unit, Unit) else Unit.parse(unit)
+
+
 def positions(
     network: Network,
-    unit: str | Unit,
+    unit: str | Unit | Sequence[str | Unit],
     grid: Size = (3, 3),
     *,
     border: bool = True,
@@ -244,7 +253,7 @@ def positions(
 
     Args:
         network: it is left as it was.
-        unit: SITE:CHANNEL, or a Unit.
+        unit: SITE:CHANNEL, or a Unit; also alone in a list.
         grid: rows x cols of positions, evenly spread over the lattice.
         border: whether the grid begins and ends at the lattice's border; else its positions are the middles of equal
             parts.
@@ -268,7 +277,7 @@ def positions(
 
     Source: zipser2015. Unlike the paper, similarity is a number (methods 3.6), and "stable" has one (methods 3.2).
     """
-    unit = unit if isinstance(unit, Unit) else Unit.parse(unit)
+    unit = _only(unit)
     subject = subject_of(network)
     check(everywhere(unit).terms[0], subject.sites)
     site = subject.sites[unit.site]

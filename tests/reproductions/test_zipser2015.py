@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tests.wiring import gabor, write_folder
 from unitscope.cli import main
 from unitscope.networks import Network
-from unitscope.reproductions.zipser2015 import correlation, mean_of, reproduce, told
+from unitscope.reproductions.zipser2015 import reproduce
 from unitscope.reproductions.zipser_studies import Effort, places_of, sites_of
 from unitscope.stimuli.images import open_images
 
@@ -93,15 +93,28 @@ def test_the_unit_with_the_large_field_is_specific_to_its_position_and_the_small
 def test_the_report_says_so(study: Path) -> None:
     report = json.loads((study / "report.json").read_text())
     claims = {claim["what"]: claim for claim in report["claims"]}
-    assert claims["Units with small fields respond to the same at all positions"]["verdict"] == "as the paper says"
+    too_few = "switch: cannot be told: too few units"
+    assert claims["Units with small fields respond to the same at all positions"]["verdict"] == too_few
     large = next(claim for what, claim in claims.items() if "as large as the picture" in what)
-    assert large["verdict"] == "as the paper says"
-    assert "of 1 units with p < 0.05" in large["found"]
+    assert large["verdict"] == too_few
+    assert "1 of 1 units with p < 0.05 (by chance 0.1)" in large["found"]
+    assert " waves: " not in claims["Optimal stimuli grow more complex with the size of the field"]["paper"]
+    assert "0.19: " in claims["Optimal stimuli grow more complex with the size of the field"]["found"]
+    tiled = claims["Driven at all positions, a unit tiles the picture with its pattern"]["found"]
+    assert " beside " in tiled
     assert "switch, untrained" in report["circumstances"]
     files = [figure["file"] for figure in report["figures"]]
     assert files == ["index.png", "transfer.png", "outcomes-switch-first-0.png", "outcomes-switch-last-0.png"]
     for file in files:
         assert (study / file).read_bytes().startswith(b"\x89PNG")
+
+
+def test_patterns_are_measured_in_the_table(study: Path) -> None:
+    """The first layer is linear: its outcomes are its kernels, of which a picture of them all is full."""
+    units = pd.read_csv(study / "units.csv").query("network == 'switch'").set_index("unit")
+    assert units.loc["first:0", "tiling"] > units.loc["first:0", "tiling_strangers"] + 0.2
+    assert units.loc[["first:1", "last:0"], "tiling"].isna().all()
+    assert (units["complexity"] < units["noise_complexity"]).all()
 
 
 def test_what_is_there_is_not_searched_for_again(study: Path, folder: Path) -> None:
@@ -110,15 +123,6 @@ def test_what_is_there_is_not_searched_for_again(study: Path, folder: Path) -> N
     reproduce([network()], folder, to=study, effort=SHORT, progress=lambda what, *_: heard.append(what))
     assert heard == []
     assert (study / "units.csv").read_bytes() == before
-
-
-def test_means_have_intervals_and_undefined_values_do_not_count() -> None:
-    middle, low, high = mean_of([0.0, 1.0, float("nan")] * 50)
-    assert middle == 0.5
-    assert 0.38 < low < 0.45 < 0.55 < high < 0.62
-    assert np.isnan(mean_of([float("nan")])[0])
-    assert told(mean_of([])) == "not defined"
-    assert np.isnan(correlation([], "specificity")[0])
 
 
 def test_the_verb_repeats_the_study(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

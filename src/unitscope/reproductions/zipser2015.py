@@ -22,20 +22,28 @@ from unitscope.networks import Network
 from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions.untrained import untrained
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
+from unitscope.reproductions.zipser_verdicts import (
+    LARGE,
+    SMALL,
+    complexities,
+    correlation,
+    growth,
+    indices,
+    mean_of,
+    sized,
+    tilings,
+    told,
+    trained,
+    verdict_complexity,
+    verdict_fall_off,
+    verdict_large,
+    verdict_small,
+    verdict_tiling,
+)
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.synthesis.position_figures import index_by_field, outcomes_by_position, transfer_by_fall_off
 
-SMALL, LARGE = 0.4, 0.9
-"""Fields are called small below the first, and large from the second, as shares of the picture's side. Small ones lie
-wholly on the picture at the inner positions."""
-
-LITTLE = 0.05
-"""An index this near to 0 is none to speak of."""
-
 Progress = Callable[[str, int, int], None]
-Interval = tuple[float, float, float]
-"""An estimate, and the bounds of its 95 % interval."""
-
 DEFAULT = Effort()
 
 
@@ -119,59 +127,6 @@ def circumstances(found: Sequence[Studied], effort: Effort) -> str:
 # --- what is found ----------------------------------------------------------------------------------------
 
 
-def trained(found: Sequence[Studied]) -> list[Studied]:
-    return [one for one in found if "untrained" not in one.network]
-
-
-def sized(found: Sequence[Studied], low: float, high: float) -> list[Studied]:
-    """Those with a field of `low` to `high` (excluded) of the picture's side."""
-    return [one for one in found if low <= one.ratio < high]
-
-
-def mean_of(values: Sequence[float] | np.ndarray) -> Interval:
-    """The mean with its bootstrap interval; values that are not defined are left out. NaN where none is."""
-    known = np.asarray([value for value in values if np.isfinite(value)], dtype=float)
-    if not len(known):
-        return (float("nan"),) * 3
-    drawn = np.random.default_rng(0).choice(known, (2000, len(known))).mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(known.mean()), float(low), float(high)
-
-
-def correlation(found: Sequence[Studied], column: str) -> Interval:
-    """Spearman's correlation of a column of pairs of positions with the larger fall-off of the two; units drawn anew
-    for the interval.
-    """
-    from scipy.stats import rankdata
-
-    tables = []
-    for one in found:
-        table = one.study.table()
-        fall = np.maximum(table["fall_off"], table["other_fall_off"]).to_numpy()
-        values = table[column].to_numpy()
-        known = np.isfinite(values)
-        tables.append(np.stack([fall[known], values[known]]))
-    tables = [table for table in tables if table.shape[1]]
-    if not tables or len(np.unique(np.concatenate(tables, 1)[0])) < 2:
-        return (float("nan"),) * 3
-
-    def rank(chosen: Sequence[np.ndarray]) -> float:
-        both = np.concatenate(chosen, 1)
-        if np.ptp(both[0]) == 0 or np.ptp(both[1]) == 0:
-            return float("nan")
-        return float(np.corrcoef(rankdata(both, axis=1))[0, 1])
-
-    rng = np.random.default_rng(0)
-    drawn = [rank([tables[n] for n in rng.integers(len(tables), size=len(tables))]) for _ in range(400)]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return rank(tables), float(low), float(high)
-
-
-def told(value: Interval) -> str:
-    middle, low, high = value
-    return "not defined" if np.isnan(middle) else f"{middle:.2f} ({low:.2f} to {high:.2f})"
-
-
 def by_network(found: Sequence[Studied], of: Callable[[Sequence[Studied]], str]) -> str:
     networks = list(dict.fromkeys(one.network for one in found))
     return "; ".join(f"{name}: {of([one for one in found if one.network == name])}" for name in networks)
@@ -183,7 +138,10 @@ def index_told(units: Sequence[Studied], *, kind: str = "blurred", inside: bool 
         return "no such unit"
     own = [(one.inside if inside else one.found)[kind] for one in units]
     significant = sum(one.p < 0.05 for one in own)
-    return f"{told(mean_of([one.index for one in own]))}, {significant} of {len(own)} units with p < 0.05"
+    return (
+        f"{told(mean_of([one.index for one in own]))}, {significant} of {len(own)} units with p < 0.05 (by chance "
+        f"{0.05 * len(own):.1f})"
+    )
 
 
 def claims_of(found: Sequence[Studied]) -> list[Claim]:
@@ -194,14 +152,14 @@ def claims_of(found: Sequence[Studied]) -> list[Claim]:
             "Units with small fields respond to the same at all positions",
             "optimal stimuli at different positions are alike",
             "index of specificity at the inner positions: " + by_network(found, lambda n: index_told(small(n))),
-            verdict_small(small(known)),
+            by_network(known, lambda n: verdict_small(small(n))),
             "index 0 expected",
         ),
         Claim(
             "Units with fields as large as the picture respond to something else at each position",
             "optimal stimuli differ between positions, and outcomes of one position are alike",
             "index at the inner positions: " + by_network(found, lambda n: index_told(large(n))),
-            verdict_large(small(known), large(known)),
+            by_network(known, lambda n: verdict_large(small(n), large(n))),
             "index above 0 expected",
         ),
         Claim(
@@ -224,7 +182,25 @@ def claims_of(found: Sequence[Studied]) -> list[Claim]:
             + by_network(found, lambda n: told(correlation(n, "specificity")))
             + ". At the corner, where small fields fall off, too (all four positions): "
             + by_network(found, lambda n: f"small {index_told(small(n), inside=False)}"),
-            verdict_fall_off(correlation(known, "specificity")),
+            by_network(known, lambda n: verdict_fall_off(correlation(n, "specificity"))),
+        ),
+        Claim(
+            "Optimal stimuli grow more complex with the size of the field",
+            "patterns are more complex in deeper layers",
+            "waves that an outcome in the middle takes, Spearman's correlation with the field over units: "
+            + by_network(found, lambda n: told(growth(n, relative=False)))
+            + ". As a share of those of noise in the same field: "
+            + by_network(found, lambda n: f"{told(growth(n, relative=True))}; {complexities(n)}"),
+            by_network(known, verdict_complexity),
+            "an untrained network and noise are the chance levels",
+        ),
+        Claim(
+            "Driven at all positions, a unit tiles the picture with its pattern",
+            "the outcome for all positions at once repeats that for one",
+            "largest correlation of a unit's outcome with a part of its tiled one, beside other units' outcomes: "
+            + by_network(found, tilings),
+            by_network(known, verdict_tiling),
+            "the tiled outcomes are the bottom rows of the figures",
         ),
         Claim(
             "Does an outcome drive the unit elsewhere?",
@@ -266,43 +242,17 @@ def kept(units: Sequence[Studied]) -> Interval:
     return mean_of([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
 
 
-def verdict_small(units: Sequence[Studied]) -> str:
-    middle, low, high = mean_of([one.inside["blurred"].index for one in units])
-    if np.isnan(middle):
-        return "cannot be told: no such unit"
-    return "as the paper says" if low <= 0 <= high or abs(middle) < LITTLE else "not found: they differ"
-
-
-def verdict_large(small: Sequence[Studied], large: Sequence[Studied]) -> str:
-    one, other = (np.array([unit.inside["blurred"].index for unit in units]) for units in (small, large))
-    one, other = one[np.isfinite(one)], other[np.isfinite(other)]
-    if not len(other):
-        return "cannot be told: no such unit"
-    if mean_of(other)[1] <= 0:
-        return "not found: the interval holds 0"
-    if len(one) and mean_of(other)[1] <= mean_of(one)[2]:
-        return "above 0, but not clearly above small fields"
-    return "as the paper says"
-
-
-def verdict_fall_off(found: Interval) -> str:
-    if np.isnan(found[0]):
-        return "cannot be told"
-    return "as the paper says" if found[1] > 0 else "not found" if found[2] >= 0 else "the opposite"
-
-
 def conclusion_of(found: Sequence[Studied]) -> str:
-    known = trained(found)
-    small, large = (
-        told(mean_of([one.inside["blurred"].index for one in sized(known, *bounds)]))
-        for bounds in ((0, SMALL), (LARGE, np.inf))
-    )
+    def both(units: Sequence[Studied]) -> str:
+        small, large = (told(mean_of(indices(sized(units, *bounds)))) for bounds in ((0, SMALL), (LARGE, np.inf)))
+        return f"{small} and {large}"
+
     return (
-        f"To be concluded: between inner positions the index is {small} for fields below {SMALL:g} of the picture, "
-        f"where equal weights leave nothing to differ but chance, and {large} for fields of {LARGE:g} and more. Not to "
-        "be concluded: that a unit codes for another thing at each position; the index says how alike synthesized "
-        "pictures are, an untrained network has the same borders, and the response that is kept elsewhere says how "
-        "much of it matters."
+        f"To be concluded: between inner positions the index is, for fields below {SMALL:g} of the picture, where "
+        f"equal weights leave nothing to differ but chance, and for fields of {LARGE:g} and more: "
+        f"{by_network(found, both)}. Not to be concluded: that a unit codes for another thing at each position; the "
+        "index says how alike synthesized pictures are, an untrained network has the same borders, and the response "
+        "that is kept elsewhere says how much of it matters."
     )
 
 

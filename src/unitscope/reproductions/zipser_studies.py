@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
 from unitscope.recording.electrode import read
 from unitscope.recording.showing import batches
+from unitscope.reproductions.zipser_patterns import complexity, tiling
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
 from unitscope.synthesis import placement
@@ -41,7 +43,7 @@ class Effort:
     begins.
     """
 
-    units: int = 3
+    units: int = 10
     seeds: int = 3
     steps: int = 50
     size: float = 5 / 255
@@ -55,8 +57,10 @@ class Effort:
 
 @dataclass(frozen=True, eq=False)
 class Studied:
-    """One unit: its study, and what it comes to. `strangers` is how alike outcomes of one position are that are those
-    of different units of its site, at the inner positions.
+    """One unit: its study, and what it comes to.
+
+    `strangers` is how alike outcomes of one inner position are that are those of different units of its site. `inside`
+    leaves out the position at the corner.
     """
 
     network: str
@@ -64,7 +68,8 @@ class Studied:
     strangers: float
     found: dict[str, placement.Specificity]
     inside: dict[str, placement.Specificity]
-    "Without the position at the corner."
+    patterns: dict[str, float]
+    "Complexity of the outcomes in the middle, that of noise, tiling, that of other units' outcomes."
 
     @property
     def ratio(self) -> float:
@@ -72,7 +77,7 @@ class Studied:
 
     def facts(self) -> dict[str, Any]:
         """A row of the table of units."""
-        facts = {"network": self.network} | self.study.facts() | {"strangers": self.strangers}
+        facts = {"network": self.network} | self.study.facts() | {"strangers": self.strangers} | self.patterns
         for where, of in (("", self.found), ("_inside", self.inside)):
             for kind, one in of.items():
                 facts |= {f"{kind}{where}": one.index, f"{kind}{where}_p": one.p}
@@ -99,7 +104,7 @@ def studies_of(network: Network, images: Images, effort: Effort, to: Path, tell:
             among = {kind: study.specificity(kind) for kind in SIMILARITIES}
             inner = range(1, len(places))
             inside = {kind: study.specificity(kind, among=inner) for kind in SIMILARITIES}
-            yield Studied(network.name, study, apart, among, inside)
+            yield Studied(network.name, study, apart, among, inside, patterns_of(study, studies))
 
 
 def sites_of(network: Network) -> list[Site]:
@@ -144,6 +149,33 @@ def living(network: Network, site: Site, images: Images, effort: Effort) -> list
     alive = np.flatnonzero(((peaks.max(0).values > 0) & (peaks.std(0) > 0)).numpy())
     drawn = np.random.default_rng([effort.seed, *site.name.encode()]).permutation(alive)[: effort.units]
     return [Unit(site.name, int(channel)) for channel in sorted(drawn)]
+
+
+def patterns_of(study: PositionStudy, studies: Sequence[PositionStudy]) -> dict[str, float]:
+    """Complexity of the outcomes in the middle of the picture and of noise; tiling where there is a tiled outcome, and
+    that of other units' outcomes. All is blurred by half a stride, as where likeness is measured: the dots at which
+    searches begin are left in the fine detail.
+    """
+    own, stride = middle_of(study), study.field.stride
+    noise = np.random.default_rng(0).standard_normal(own.shape).astype(np.float32)
+    found = {
+        "complexity": float(np.mean([complexity(one) for one in own])),
+        "noise_complexity": float(np.mean([complexity(one) for one in placement.blur(noise, stride)])),
+        "tiling": float("nan"), "tiling_strangers": float("nan"),
+    }  # fmt: skip
+    if study.tiled is not None:
+        pictures = placement.blur(study.tiled.pictures, stride)
+        others = [middle_of(other)[0] for other in studies if other is not study]
+        found["tiling"] = float(np.mean([tiling(*pair) for pair in zip(own, pictures, strict=True)]))
+        if others:
+            found["tiling_strangers"] = float(np.mean([tiling(other, pictures[0]) for other in others]))
+    return found
+
+
+def middle_of(study: PositionStudy) -> Float[np.ndarray, "seed color height width"]:
+    """The outcomes of the position in the middle of the picture, as blurred contrast, in what it sees."""
+    view = views_of(study.outcomes, study.boxes, study.picture, rest=study.rest)[2]
+    return placement.blur(view.cut(view.frame), study.field.stride)
 
 
 def strangers(studies: Sequence[PositionStudy]) -> float:

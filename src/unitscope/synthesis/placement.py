@@ -116,8 +116,16 @@ def blurred(
     pictures: Float[np.ndarray, "picture color height width"], stride: Size
 ) -> Float64[np.ndarray, "picture other"]:
     """Pearson correlation of contrast pictures, blurred with sigma = half a stride, over all pixels and colors."""
-    rows, cols = (_blur(length, step / 2) for length, step in zip(pictures.shape[2:], stride, strict=True))
-    return correlations((rows @ pictures.astype(np.float32) @ cols.T).reshape(len(pictures), -1))
+    return correlations(blur(pictures, stride).reshape(len(pictures), -1))
+
+
+def blur(
+    pictures: Float[np.ndarray, "*many color height width"], stride: Size
+) -> Float[np.ndarray, "*many color height width"]:
+    """Pictures blurred with sigma = half a stride."""
+    rows, cols = (_blur(length, step / 2) for length, step in zip(pictures.shape[-2:], stride, strict=True))
+    found: np.ndarray = rows @ pictures.astype(np.float32) @ cols.T
+    return found
 
 
 def _blur(length: int, sigma: float) -> Float[np.ndarray, "out length"]:

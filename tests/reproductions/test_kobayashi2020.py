@@ -20,16 +20,20 @@ from unitscope.analysis.couplings import couplings
 from unitscope.analysis.sharing import compare
 from unitscope.anatomy.filters import pair
 from unitscope.cli import main
+from unitscope.errors import BadInput
 from unitscope.networks import Network, resnet
 from unitscope.record import open_record
 from unitscope.reproductions import kobayashi2020, kobayashi2020_inactive, kobayashi2020_layers, kobayashi2020_study
-from unitscope.reproductions.kobayashi2020 import centers, reproduce, windows
+from unitscope.reproductions.kobayashi2020 import centers, first_filters, reproduce, windows
 from unitscope.reproductions.kobayashi2020 import verdict_of as verdict_of_tuning
+from unitscope.reproductions.kobayashi2020_figures import BEST, GAP, TILE, mosaic
 from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive, least_active
 from unitscope.reproductions.kobayashi2020_layers import how_far, verdict_of
 from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, places_of, some_of
 from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import open_images
+from unitscope.synthesis.canvases import Noise
+from unitscope.synthesis.maximize import maximize
 
 DEAD = (1, 4)
 """Channels of the residual network's first layer that never answer."""
@@ -174,6 +178,44 @@ def test_the_figures_are_there(study) -> None:
         assert (study / file).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_paper_s_sentences_are_tried(claims) -> None:
+    for title in ("residual", "plain"):
+        assert "maxpool: " in claims[f"optimal stimuli resemble mean stimuli, {title}"]["found"]
+        assert claims[f"variety grows with depth, {title}"]["verdict"] == "cannot be told: too few channels"
+        assert claims[f"mean stimuli show broad trends only, {title}"]["verdict"] == "cannot be told: too few channels"
+
+
+def test_ties_are_told(study) -> None:
+    captions = {f["file"]: f["caption"] for f in json.loads((study / "report.json").read_text())["figures"]}
+    assert "torch sends the gradient to the first" in captions["figures/optima-center-residual.png"]
+    assert "torch" not in captions["figures/optima-all-residual.png"]
+    assert "beside it the first filter" in captions["figures/preferred-residual.png"]
+
+
+def test_the_first_tap_of_a_max_pooling_is_climbed_from_a_blank_picture_and_another_from_noise() -> None:
+    network, names = twin(plain=True), [f"maxpool:{unit}" for unit in range(8)]
+    blank = [one.whitened[0] for one in maximize(network, names, recipe="kobayashi2020")]
+    assert all((one[:, 7:] == 0).all() and (one[:, :, 7:] == 0).all() for one in blank)
+    broken = [one.whitened[0] for one in maximize(network, names, recipe="kobayashi2020", start=Noise(0.001))]
+    assert any(np.abs(one[:, 7:]).max() > 0.5 for one in broken)
+
+
+def test_filters_are_those_that_read_the_picture() -> None:
+    network = twin(plain=True)
+    kernels = first_filters(network, 8)
+    assert kernels is not None
+    np.testing.assert_allclose(kernels, network.module.conv1.weight.detach().double().numpy())
+    assert first_filters(network, 9) is None
+
+
+def test_patches_are_laid_in_a_square() -> None:
+    patches = [np.full((TILE, TILE, 3), n, np.uint8) for n in range(BEST)]
+    whole = mosaic(patches[:7])
+    step = TILE + GAP
+    assert [int(whole[step * (n // 4), step * (n % 4), 0]) for n in range(8)] == [0, 1, 2, 3, 4, 5, 6, 255]
+    assert whole.shape == (4 * step - GAP, 4 * step - GAP, 3)
+
+
 def test_what_is_shown_answers_and_the_least_active_come_first(study) -> None:
     record = open_record(study / "records" / "residual")
     shown = channels_shown(record, ["maxpool", "layer1.0.add"], least=3)
@@ -181,6 +223,9 @@ def test_what_is_shown_answers_and_the_least_active_come_first(study) -> None:
     assert not set(DEAD) & set(shown)
     assert least_active(record, "maxpool") == [f"maxpool:{channel}" for channel in DEAD]
     assert channels_shown(record, [], least=3) == []
+    assert channels_shown(record, ["maxpool"], least=3, wanted=[5, 1]) == [5, 1]
+    with pytest.raises(BadInput, match="no channel 8 at maxpool; their channels are 0 to 7"):
+        channels_shown(record, ["maxpool"], least=3, wanted=[8])
 
 
 def test_some_of_the_images_are_spread_over_all(folder) -> None:
@@ -202,7 +247,7 @@ def test_a_network_without_such_layers_says_what_does_not_apply(folder, tmp_path
     module = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = Network(module, size=48, mean=(0.5,) * 3, std=(0.25,) * 3, name="shallow")
     report, _ = reproduce([network, network], folder, to=tmp_path)
-    assert [claim.verdict for claim in report.claims].count("does not apply") == 7
+    assert [claim.verdict for claim in report.claims].count("does not apply") == 9
     assert next(claim for claim in report.claims if claim.what == "shared channels").verdict == "does not apply"
     assert list(report.figures) == []
 

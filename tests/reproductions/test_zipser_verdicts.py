@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from unitscope.reproductions.intervals import difference, mean_of, told
 from unitscope.reproductions.zipser_studies import Studied
 from unitscope.reproductions.zipser_verdicts import (
-    difference,
-    mean_of,
     rank_correlation,
-    told,
     verdict_complexity,
     verdict_fall_off,
     verdict_large,

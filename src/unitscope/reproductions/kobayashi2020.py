@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 from torch import nn
 
 from unitscope.analysis.couplings import couplings
@@ -25,9 +26,10 @@ from unitscope.record import Record
 from unitscope.recording.filtering import Filtered, filters
 from unitscope.recording.survey import survey
 from unitscope.report import Report, write_report
-from unitscope.reproductions.kobayashi2020_figures import figure_3, optima_figure, preferred_figure
+from unitscope.reproductions.kobayashi2020_figures import BEST, figure_3, optima_figure, preferred_figure
 from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive
 from unitscope.reproductions.kobayashi2020_layers import compare_layers
+from unitscope.reproductions.kobayashi2020_sentences import try_sentences
 from unitscope.reproductions.kobayashi2020_study import (
     PLACES,
     UNTRAINED,
@@ -38,6 +40,7 @@ from unitscope.reproductions.kobayashi2020_study import (
 )
 from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import Images, Source, open_images
+from unitscope.synthesis.canvases import Noise
 from unitscope.synthesis.maximize import maximize
 
 if TYPE_CHECKING:
@@ -62,12 +65,19 @@ CONCLUSION = (
 
 
 def reproduce(
-    networks: Sequence[Network], images: Source, *, to: Path, progress: Progress | None = None
+    networks: Sequence[Network],
+    images: Source,
+    *,
+    to: Path,
+    channels: Sequence[int] = (),
+    progress: Progress | None = None,
 ) -> tuple[Report, Path]:
     """Repeat the paper's figures and its table on these networks and images; the report is a page in the folder `to`.
+    Figures show the given channels, or a few that answer.
 
     A record of the same network and images in `to`/records is used, else one is made there. What a network has no
-    place for is left out, and the page says so. Raises Failure where the folder cannot be written.
+    place for is left out, and the page says so. Raises Failure where the folder cannot be written, BadInput for a
+    channel that there is not.
     """
     tell = progress or (lambda _what, _done, _all: None)
     opened, to = open_images(images), Path(to)
@@ -75,7 +85,9 @@ def reproduce(
     folders = slugs(f"{name}-{place}" if names.count(name) > 1 else name for place, name in enumerate(names)).values()
     records = [recorded(n, opened, to / "records", f, tell) for n, f in zip(networks, folders, strict=True)]
     titles, places = titles_of(records), [places_of(record) for record in records]
-    study = Study(list(networks), records, titles, places, opened, to, tell)
+    study = Study(list(networks), records, titles, places, opened, to, tell, tuple(channels))
+    for number in range(len(records)):
+        shown_in(study, number)  # before anything long: a channel that there is not is refused
     for part in PARTS:
         part(study)
     where = f"{', '.join(titles)}; {len(opened):,} images ({opened.source}{'; ' + opened.note if opened.note else ''})"
@@ -126,18 +138,38 @@ def compare_fields(study: Study) -> None:
         )  # fmt: skip
 
 
+def shown_in(study: Study, number: int) -> list[int]:
+    """The channels of a network that figures show."""
+    sites = list(study.places[number].values())
+    return channels_shown(study.records[number], sites, least=study.least, wanted=study.channels)
+
+
 def show_preferred(study: Study) -> None:
     """Preferred stimuli and mean preferred stimuli of the same channels in three layers."""
     for number, (record, title, places) in enumerate(zip(study.records, study.titles, study.places, strict=True)):
-        units = channels_shown(record, list(places.values()), least=study.least)
+        units = shown_in(study, number)
         if units:
             study.tell("figures of preferred stimuli", number + 1, len(study.records))
+            kernels = first_filters(study.networks[number], max(units) + 1)
             caption = (
-                f"{title}: the same channels in three layers. Left of each block the patches of photographs that drive "
-                "a unit most, anywhere on the picture; right the mean preferred stimulus of its center neuron, as "
-                "contrast to the mean of all channels."
+                f"{title}: the same channels in three layers. Left of each block the {BEST} patches of photographs "
+                "that drive a unit most, anywhere on the picture; right the mean preferred stimulus of its center "
+                "neuron, as contrast to the mean of all channels"
+                + ("; beside it the first filter." if kernels is not None else ".")
             )
-            study.keep(f"preferred-{record.path.name}", preferred_figure(record, places, units), caption)
+            study.keep(f"preferred-{record.path.name}", preferred_figure(record, places, units, kernels), caption)
+
+
+def first_filters(network: Network, least: int) -> Float[np.ndarray, "unit 3 height width"] | None:
+    """The kernels, in RGB, of the convolution that reads the picture; None without one of three colors and so many
+    channels.
+    """
+    readers = [each.module for each in graph_of(network).values() if list(each.reads) == [PICTURE]]
+    module = next((one for one in readers if isinstance(one, nn.Conv2d)), None)
+    if module is None or module.weight.shape[1] != 3 or len(module.weight) < least:
+        return None
+    kernels = module.weight.detach().double().cpu().numpy()
+    return kernels[:, ::-1] if network.order == "BGR" else kernels
 
 
 def measure_tuning(study: Study) -> None:
@@ -243,25 +275,31 @@ def claim_agreement(study: Study, one: Filtered, title: str) -> None:
                 found if np.isfinite(cosine) else one.why, verdict, "eq. 3")  # fmt: skip
 
 
+TIES = (
+    " From a blank picture all taps of a max-pooling tie, and torch sends the gradient to the first: the optima of the "
+    "first max-pooling fill the upper left of their field, and no other window, for one tap decides a maximum. The "
+    "last row begins at noise of 0.001 instead, which breaks the ties by chance."
+)
+
+
 def show_optima(study: Study) -> None:
-    """Optimal stimuli by the paper's recipe: of center neurons in three layers, and of whole units in the last."""
-    for network, record, title, places in zip(study.networks, study.records, study.titles, study.places, strict=True):
-        units = channels_shown(record, list(places.values()), least=study.least)
-        last = dict(list(places.items())[-1:])
-        for at, who, shown in (
-            ("center", "center neurons of the same channels", places),
-            ("all", "whole channels", last),
-        ):
+    """Optimal stimuli by the paper's recipe in three layers: of center neurons, and of whole units (figure 9)."""
+    for number, (network, record, title) in enumerate(zip(study.networks, study.records, study.titles, strict=True)):
+        units, places = shown_in(study, number), study.places[number]
+        for at, who in (("center", "center neurons of the same channels"), ("all", "whole channels (figure 9)")):
             if units:
-                names = [f"{site}:{unit}" for site in shown.values() for unit in units]
                 tell = partial(study.tell, f"optimal stimuli of {who}")
-                optima = maximize(network, names, at=at, recipe="kobayashi2020", progress=tell)
-                figure = optima_figure({f"{one.site}:{one.channel}": one for one in optima}, shown, units)
+                find = partial(maximize, network, at=at, recipe="kobayashi2020", progress=tell)
+                rows = {site: find([f"{site}:{unit}" for unit in units]) for site in places.values()}
                 caption = (
                     f"{title}: optimal stimuli of {who}, by the paper's recipe (Adam, 31 steps from zero), each at its "
                     "own contrast."
                 )
-                study.keep(f"optima-{at}-{record.path.name}", figure, caption)
+                pooled = next(iter(places.values()))
+                if at == "center" and record.sites[pooled].operation == "max_pool2d":
+                    rows[f"{pooled}, ties broken"] = find([f"{pooled}:{unit}" for unit in units], start=Noise(0.001))
+                    caption += TIES
+                study.keep(f"optima-{at}-{record.path.name}", optima_figure(rows), caption)
 
 
 def centers(network: Network, sites: Sequence[str]) -> list[tuple[str, float, float]]:
@@ -297,4 +335,5 @@ def windows(graph: Mapping[str, Operation], site: str) -> list[tuple[int, int, i
 
 PARTS = (
     compare_fields, show_preferred, measure_tuning, show_filters, compare_layers, disturb_inactive, show_optima,
+    try_sentences,
 )  # fmt: skip

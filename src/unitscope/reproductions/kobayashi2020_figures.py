@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from unitscope.analysis.sharing import means_of
 from unitscope.atlas.figures import contrast, contrast_gain
@@ -22,36 +23,61 @@ if TYPE_CHECKING:
     from unitscope.record import Record
     from unitscope.recording.filtering import Filtered
 
-BEST = 5
-"""So many patches of each unit are shown."""
+BEST = 16
+"""So many patches of each unit are shown, as the paper's 16."""
 
-TILE = 96
+TILE = 64
 """Patches are shown at this many pixels."""
 
+GAP = 4
+"""White pixels between patches."""
 
-def preferred_figure(record: Record, places: Mapping[str, str], units: Sequence[int]) -> Figure:
-    """A row a channel; for each layer its best patches and, set apart, its mean preferred stimulus as contrast."""
+
+def preferred_figure(
+    record: Record,
+    places: Mapping[str, str],
+    units: Sequence[int],
+    kernels: Float[np.ndarray, "unit color height width"] | None = None,
+) -> Figure:
+    """A row a channel; for each layer its best patches and, set apart, its mean preferred stimulus as contrast; beside
+    those of the first layer the first filters, where there are any.
+    """
     from matplotlib.figure import Figure
 
-    block = [1.0] * BEST + [1.0, 0.35]
-    figure = Figure(figsize=(0.62 * sum(block) * len(places) + 0.4, 0.66 * len(units) + 0.4), layout="constrained")
-    grid = figure.add_gridspec(len(units), len(block) * len(places), width_ratios=block * len(places), wspace=0.02)
-    for number, (name, site) in enumerate(places.items()):
+    blocks = [[2.0, 1.0, *([1.0] if kernels is not None and n == 0 else [])] for n in range(len(places))]
+    widths = [width for block in blocks for width in (*block, 0.25)]
+    figure = Figure(figsize=(0.75 * sum(widths) + 0.4, 1.5 * len(units) + 0.4), layout="constrained")
+    grid = figure.add_gridspec(len(units), len(widths), width_ratios=widths, wspace=0.02)
+    first = 0
+    for number, ((name, site), block) in enumerate(zip(places.items(), blocks, strict=True)):
         shown = mean_contrasts(record, site, units)
         for row, unit in enumerate(units):
-            pictures = [*best_patches(record, f"{site}:{unit}"), shown[row]]
-            for place, picture in enumerate(pictures):
-                axes = figure.add_subplot(grid[row, number * len(block) + place + (BEST + 1 - len(pictures))])
+            pictures = {"": mosaic(best_patches(record, f"{site}:{unit}")), "mean": shown[row]}
+            if len(block) == 3 and kernels is not None:
+                pictures["first filter"] = contrast(kernels[unit], gain=contrast_gain(kernels[unit][None]))
+            for place, (title, picture) in enumerate(pictures.items()):
+                axes = figure.add_subplot(grid[row, first + place])
                 show(axes, picture)
-                if row == 0 and place == len(pictures) - 1:
-                    axes.set_title("mean", fontsize=7, pad=2)
+                if row == 0 and place:
+                    axes.set_title(title, fontsize=7, pad=2)
                 if row == 0 and place == 0:
                     size = record.sites[site].field.size[0]
                     said = axes.text(0, 1.04, f"{name}: {site}, {size} px", transform=axes.transAxes, fontsize=8)
                     said.set_in_layout(False)  # else the column would be made as wide as its title
                 if number == 0 and place == 0:
                     axes.set_ylabel(str(unit), rotation=0, ha="right", va="center", fontsize=8)
+        first += len(block) + 1
     return figure
+
+
+def mosaic(patches: Sequence[UInt8[np.ndarray, "height width color"]]) -> UInt8[np.ndarray, "rows cols color"]:
+    """Patches in a square, row by row; white where there are fewer."""
+    side = round(BEST**0.5)
+    whole = np.full((side * (TILE + GAP) - GAP, side * (TILE + GAP) - GAP, 3), 255, np.uint8)
+    for n, patch in enumerate(patches[: side * side]):
+        top, left = (TILE + GAP) * (n // side), (TILE + GAP) * (n % side)
+        whole[top : top + TILE, left : left + TILE] = patch
+    return whole
 
 
 def show(axes: Axes, picture: np.ndarray) -> None:
@@ -88,17 +114,18 @@ def figure_3(one: Filtered, title: str) -> Figure:
     return coupling_figure(own.pictures, own.basis, own.coupling, units=units, title=f"{title}, {own.site}")
 
 
-def optima_figure(optima: Mapping[str, Optimum], places: Mapping[str, str], units: Sequence[int]) -> Figure:
-    """A row a layer, a column a channel: what the unit's center neuron would order, at its own contrast."""
+def optima_figure(rows: Mapping[str, Sequence[Optimum]]) -> Figure:
+    """A row a layer, a column a channel: what the unit would order, at its own contrast."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.15 * len(units) + 0.9, 1.2 * len(places) + 0.2), layout="constrained")
-    axes = figure.subplots(len(places), len(units), squeeze=False)
-    for row, site in zip(axes, places.values(), strict=True):
-        row[0].set_ylabel(site, fontsize=8)
-        for axis, unit in zip(row, units, strict=True):
-            show(axis, stretched(optima[f"{site}:{unit}"]))
-            axis.set_title(str(unit), fontsize=8, pad=2)
+    columns = len(next(iter(rows.values())))
+    figure = Figure(figsize=(1.15 * columns + 0.9, 1.2 * len(rows) + 0.2), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (name, optima) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for axis, optimum in zip(row, optima, strict=True):
+            show(axis, stretched(optimum))
+            axis.set_title(str(optimum.channel), fontsize=8, pad=2)
     return figure
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unitscope.analysis.sharing import means_of
+from unitscope.errors import BadInput
 from unitscope.record import Record
 from unitscope.report import Claim, Figure
 from unitscope.stimuli.images import Images, chosen
@@ -52,6 +53,8 @@ class Study:
     images: Images
     to: Path
     tell: Progress
+    channels: tuple[int, ...] = ()
+    "Those shown in figures; where none are asked for, a few that answer."
     claims: list[Claim] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     conclusions: list[str] = field(default_factory=list)
@@ -87,14 +90,29 @@ def places_of(record: Record) -> dict[str, str]:
     return found
 
 
-def channels_shown(record: Record, sites: Sequence[str], *, least: int) -> list[int]:
-    """A few channels, evenly spaced among those whose center neuron answers at all of these sites."""
+def channels_shown(record: Record, sites: Sequence[str], *, least: int, wanted: Sequence[int] = ()) -> list[int]:
+    """The wanted channels, or a few, evenly spaced among those whose center neuron answers at all of these sites.
+
+    Raises BadInput for a wanted channel that one of the sites lacks.
+    """
+    if not sites:
+        return []
+    count = min(record.sites[site].channels for site in sites)
+    if beyond := [channel for channel in wanted if not 0 <= channel < count]:
+        raise BadInput(f"there is no channel {beyond[0]} at {', '.join(sites)}; their channels are 0 to {count - 1}.")
+    if wanted:
+        return list(wanted)
+    active = answering(record, sites, least=least)
+    return [active[i] for i in sorted({round(i) for i in np.linspace(0, len(active) - 1, min(SHOWN, len(active)))})]
+
+
+def answering(record: Record, sites: Sequence[str], *, least: int) -> list[int]:
+    """The channels whose center neuron answers at least so many stimuli at all of these sites."""
     means = [means_of(record, site) for site in sites]
     if not sites or any(one is None for one in means):
         return []
     count = min(record.sites[site].channels for site in sites)
-    active = [c for c in range(count) if all(one is not None and one.n[c] >= least for one in means)]
-    return [active[i] for i in sorted({round(i) for i in np.linspace(0, len(active) - 1, min(SHOWN, len(active)))})]
+    return [c for c in range(count) if all(one is not None and one.n[c] >= least for one in means)]
 
 
 def some_of(images: Images, most: int) -> Images:

@@ -20,6 +20,7 @@ from unitscope.durable import write_file
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.report import Claim, Figure, Report, write_report
+from unitscope.reproductions.intervals import mean_of, told
 from unitscope.reproductions.untrained import untrained
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
 from unitscope.reproductions.zipser_verdicts import (
@@ -29,10 +30,8 @@ from unitscope.reproductions.zipser_verdicts import (
     correlation,
     growth,
     indices,
-    mean_of,
     sized,
     tilings,
-    told,
     trained,
     verdict_complexity,
     verdict_fall_off,

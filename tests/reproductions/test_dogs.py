@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import skew
 
 from tests.kennel import two_sided_network, write_kennel
 from tests.wiring import COLORS, uniform, write_folder
-from unitscope.analysis.label_ends import chance_of, label_ends, random_groups, two_sided
+from unitscope.analysis.label_ends import LabelEnds, chance_of, label_ends, random_groups, two_sided
 from unitscope.analysis.response_axis import quiet
 from unitscope.analysis.selectivity import selectivity
 from unitscope.cli import main
 from unitscope.errors import BadInput
 from unitscope.networks import load
 from unitscope.record import open_record
+from unitscope.reproductions.dog_counts import breeds_of
 from unitscope.reproductions.dogs import control_of, labels_of, reproduce
 from unitscope.reproductions.untrained import untrained
 from unitscope.stimuli.images import open_images
@@ -65,6 +67,27 @@ def test_the_report_says_so_and_shows_its_figures(study):
     for file in files:
         assert (study / file).read_bytes().startswith(b"\x89PNG")
     assert "two-sided conv1:0: selectivity 1.00; dogs are 100 % of the highest and 100 % of the lowest" in str(report)
+
+
+def test_breeds_fall_off_as_their_means_do() -> None:
+    """Three units; the third is not selective. Labels: four breeds and one other, two images each."""
+    means = np.array([[8.0, 4, 2, 0, 1], [1, 8, 2, 4, 3], [9, 9, 9, 9, 9]])
+    counts = np.zeros((3, 5), dtype=int)
+    ends = LabelEnds(tuple("abcde"), np.full(5, 2), means, counts, counts, np.ones(3, bool))
+    inside = np.array([True, True, True, True, False])
+    found = breeds_of(ends, inside, np.array([True, True, False]))
+    np.testing.assert_allclose(found.curve, [1, 0.5, 0.25, 0.0625])
+    assert found.below == pytest.approx((0.25 + 0.5) / 2)
+    assert found.skewness == pytest.approx(np.median(skew(means[:2, :4], axis=1)))
+    assert np.isnan(breeds_of(ends, inside, np.zeros(3, bool)).skewness)
+
+
+def test_the_page_says_that_the_index_is_a_reconstruction_and_how_breeds_fall_off(study):
+    report = json.loads((study / "report.json").read_text())
+    assert "this one is a reconstruction" in report["circumstances"]
+    breeds = next(claim for claim in report["claims"] if "half of a normal" in claim["what"])
+    assert "two-sided: 1.00, " in breeds["found"]
+    assert breeds["verdict"].startswith("two-sided: ")
 
 
 def test_any_group_of_labels_has_the_numbers_that_the_measures_give(study):

@@ -130,7 +130,8 @@ def circumstances(
         f"{', '.join(one.name for one in found)} over {len(images):,} labeled images of {len(labels)} classes, "
         f"{100 * found[0].dogs.prevalence:.1f} % of them dogs ({dogs}); the study had GoogLeNet, and 120 dog and 100 "
         "other classes. All units before a nonlinearity; the ends are the 1000 highest peaks and lowest troughs, or "
-        f"5 % of the images. Selective: index of {THRESHOLD} or more."
+        f"5 % of the images. Selective: index of {THRESHOLD} or more. The study does not print the formula of its "
+        "index; this one is a reconstruction: the mean rectified peak to dogs over that to dogs plus that to all else."
     )
 
 
@@ -164,6 +165,15 @@ def claims_of(found: Sequence[Found], control: str) -> list[Claim]:
             "; ".join(ends_told(one, one.control) for one in found),
         ),
         Claim(
+            "Responses to breeds fall off like half of a normal distribution",
+            "a few breeds drive a unit most, and responses to the others fall off to nothing",
+            "Over selective units: median of the breeds' mean responses, sorted, as shares of the largest; median "
+            "share of breeds below the mean of all else; median skewness of the breeds' means (half-normal: 0.995): "
+            + "; ".join(breeds_told(one) for one in found),
+            "; ".join(f"{one.name}: {verdict_of_breeds(one)}" for one in trained),
+            "how many of the random groups of labels have as large a skewness is the chance level",
+        ),
+        Claim(
             "Does it depend on what the ends are?",
             "maps are reduced to mean, minimum and maximum",
             "With ends of the map's mean: " + "; ".join(ends_told(one, one.by_mean) for one in found),
@@ -182,6 +192,27 @@ def ends_told(one: Found, counts: Counts | None = None) -> str:
         f"median share {counts.preferred_share:.2f} among the highest, {counts.antipreferred_share:.2f} among the "
         f"lowest, prevalence {counts.prevalence:.2f}"
     )
+
+
+def breeds_told(one: Found) -> str:
+    if not one.dogs.selective:
+        return f"{one.name}: no selective unit"
+    curve = ", ".join(f"{value:.2f}" for value in one.breeds.curve)
+    others = [breeds.skewness for breeds in one.breeds_of_random if np.isfinite(breeds.skewness)]
+    chance = f", random groups {np.median(others):.2f}" if others else ""
+    return f"{one.name}: {curve}; {one.breeds.below:.2f} below; skewness {one.breeds.skewness:.2f}{chance}"
+
+
+def verdict_of_breeds(one: Found) -> str:
+    """Skewness beside that of random groups of labels: a group of any classes has a first and a last."""
+    others = np.array([breeds.skewness for breeds in one.breeds_of_random])
+    others = others[np.isfinite(others)]
+    if not np.isfinite(one.breeds.skewness) or len(one.breeds.curve) < 3 or len(others) < 20:
+        return "cannot be told: too few breeds, units or groups"
+    if one.breeds.skewness <= 0:
+        return "not found: no longer tail above"
+    at_least = (1 + np.sum(others >= one.breeds.skewness)) / (1 + len(others))
+    return "skewed as the paper says" + ("" if at_least < 0.05 else ", and no more than random groups of classes")
 
 
 def spread(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> str:

@@ -34,6 +34,8 @@ COARSE = 2.0
 PERMUTATIONS = 999
 
 Pictures = Float[np.ndarray, "unit color height width"]
+Patches = dict[str, list[list[np.ndarray]]]
+"""For each site, of each unit shown, its best patches."""
 
 
 def try_sentences(study: Study) -> None:
@@ -144,7 +146,7 @@ def breadth(picture: Float[np.ndarray, "color height width"]) -> float:
     return float(power[(cycles > 0) & (cycles <= COARSE)].sum() / total) if total > 0 else float("nan")
 
 
-def measure_variety(study: Study, title: str, patches: dict[str, list[list[np.ndarray]]]) -> None:
+def measure_variety(study: Study, title: str, patches: Patches) -> None:
     """Whether a unit's patches differ more in the last layer than in the first."""
     layers = {site: varieties(shown) for site, shown in patches.items()}
     known = {site: values for site, values in layers.items() if len(values) > 1}

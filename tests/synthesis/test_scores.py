@@ -154,3 +154,20 @@ def test_contrasts_are_positive() -> None:
 )
 def test_an_objective_is_read_as_it_prints_itself(objective: Objective) -> None:
     assert Objective.parse(str(objective)) == objective
+
+
+def test_an_optimum_is_moved_in_eight_directions_and_not_shown_unmoved() -> None:
+    picture = torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    found = moved(picture, (2, 3))
+    expected = {}
+    for down in (-2, 0, 2):
+        for right in (-3, 0, 3):
+            one = torch.zeros(3, 6, 7)
+            one[:, max(down, 0) : 6 + min(down, 0), max(right, 0) : 7 + min(right, 0)] = picture[
+                0, :, max(-down, 0) : 6 - max(down, 0), max(-right, 0) : 7 - max(right, 0)
+            ]
+            expected[down, right] = one
+    del expected[0, 0]
+    assert len(found) == 8
+    for one in expected.values():
+        assert sum(torch.equal(one, other) for other in found) == 1

@@ -290,14 +290,15 @@ def show_optima(study: Study) -> None:
             if units:
                 tell = partial(study.tell, f"optimal stimuli of {who}")
                 find = partial(maximize, network, at=at, recipe="kobayashi2020", progress=tell)
-                rows = {site: find([f"{site}:{unit}" for unit in units]) for site in places.values()}
+                rows = {site: list(find([f"{site}:{unit}" for unit in units])) for site in places.values()}
                 caption = (
                     f"{title}: optimal stimuli of {who}, by the paper's recipe (Adam, 31 steps from zero), each at its "
                     "own contrast."
                 )
                 pooled = next(iter(places.values()))
                 if at == "center" and record.sites[pooled].operation == "max_pool2d":
-                    rows[f"{pooled}, ties broken"] = find([f"{pooled}:{unit}" for unit in units], start=Noise(0.001))
+                    names = [f"{pooled}:{unit}" for unit in units]
+                    rows[f"{pooled}, ties broken"] = list(find(names, start=Noise(0.001)))
                     caption += TIES
                 study.keep(f"optima-{at}-{record.path.name}", optima_figure(rows), caption)
 

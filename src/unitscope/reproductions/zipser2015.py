@@ -20,7 +20,7 @@ from unitscope.durable import write_file
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.report import Claim, Figure, Report, write_report
-from unitscope.reproductions.intervals import mean_of, told
+from unitscope.reproductions.intervals import Interval, mean_of, told
 from unitscope.reproductions.untrained import untrained
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
 from unitscope.reproductions.zipser_verdicts import (

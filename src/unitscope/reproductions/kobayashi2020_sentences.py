@@ -31,6 +31,9 @@ from unitscope.synthesis.maximize import maximize
 COARSE = 2.0
 """Waves of at most so many cycles per field are called broad."""
 
+CLEAR = 0.1
+"""A correlation that exceeds that with other channels by less is no resemblance that one could see."""
+
 PERMUTATIONS = 999
 
 Pictures = Float[np.ndarray, "unit color height width"]
@@ -55,7 +58,7 @@ def try_sentences(study: Study) -> None:
 def compare_optima(study: Study, number: int) -> None:
     """Whether optima resemble the means of their own channels more than those of others."""
     network, record, title = study.networks[number], study.records[number], study.titles[number]
-    found, significant = [], []
+    found, excess = [], []
     for site in study.places[number].values():
         units, means = answering(record, [site], least=study.least), means_of(record, site)
         tell = partial(study.tell, f"optimal stimuli of {title} beside means")
@@ -67,8 +70,8 @@ def compare_optima(study: Study, number: int) -> None:
             continue
         matched, other, p = resemblance(own, means.pictures[units], rng=np.random.default_rng(0))
         found.append(f"{site}: {matched:.2f}, other channels {other:.2f}, p {p:.3f} ({len(units)} channels)")
-        significant.append(p < 0.05 and matched > other)
-    verdict = "cannot be told" if not found else resembling(significant)
+        excess.append(matched - other if p < 0.05 else 0.0)
+    verdict = "cannot be told" if not found else resembling(excess)
     study.claim(
         f"optimal stimuli resemble mean stimuli, {title}", "optimal stimuli look like the mean preferred stimuli",
         "mean correlation of a channel's optimum with its mean stimulus: "
@@ -77,10 +80,14 @@ def compare_optima(study: Study, number: int) -> None:
     )  # fmt: skip
 
 
-def resembling(significant: Sequence[bool]) -> str:
-    if all(significant):
+def resembling(excess: Sequence[float]) -> str:
+    """A verdict on what each layer's correlation exceeds chance by, 0 where it does not significantly so."""
+    clear, traces = sum(one >= CLEAR for one in excess), sum(one > 0 for one in excess)
+    if clear == len(excess):
         return "as the paper says"
-    return f"in {sum(significant)} of {len(significant)} layers" if any(significant) else "no more than by chance"
+    if not traces:
+        return "no more than by chance"
+    return f"clearly in {clear} of {len(excess)} layers, by a trace (less than {CLEAR:g}) in {traces - clear}"
 
 
 def resemblance(optima: Pictures, means: Pictures, *, rng: np.random.Generator) -> tuple[float, float, float]:

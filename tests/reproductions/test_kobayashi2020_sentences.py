@@ -42,7 +42,8 @@ def test_variety_is_0_for_copies_and_1_for_patches_of_no_unit() -> None:
     strangers = [list(rng.standard_normal((5, 10, 10, 3))) for _ in range(4)]
     assert varieties(strangers) == pytest.approx(np.ones(4), abs=0.05)
     between = [[template + rng.standard_normal(template.shape) for _ in range(5)] for template in templates]
-    assert varieties(between).mean() == pytest.approx(0.4, abs=0.1)  # strangers correlate by -1/3 less the mean
+    expected = (1 - 0.75 / 1.7) / (1 + 0.25 / 1.7)  # of variances 1 and 1, less the mean of 4 templates and 20 patches
+    assert varieties(between).mean() == pytest.approx(expected, abs=0.04)
     assert len(varieties(copies[:1])) == 0
 
 

@@ -46,6 +46,7 @@ WRITTEN_IN = {
     "resampling": "vocabulary",
     "network_facts": "record",
     "facts": "record",
+    "precision": "pristine",
 }
 """Files that belong to the chapter of another name."""
 

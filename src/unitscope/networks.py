@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unitscope.errors import BadInput, Failure, near, unknown_name
+from unitscope.precision import picture_type, types_of
 from unitscope.preprocessing import IMAGENET, Preprocessing
 from unitscope.residual import NAMES, BasicBlock, Bottleneck, ResNet, resembled, resnet
 from unitscope.weights import SUFFIXES, Weights, bare_state, fit_weights, read_weights, write_weights
@@ -67,6 +68,7 @@ class Network:
         self.name = type(module).__name__ if name is None else name
         self.weights = weights
         self._fingerprint: tuple[Any, str] | None = None
+        self._accepted: tuple[tuple[torch.dtype, ...], torch.dtype | None] | None = None
         with contextlib.suppress(NotImplementedError):  # what torch.export made has one mode only
             module.eval()
 
@@ -97,8 +99,8 @@ class Network:
         BadInput for other shapes and for whole numbers.
         """
         _check_shape(pictures, self.inputs)
-        first = next((tensor for tensor in self._tensors() if tensor.is_floating_point()), pictures)
-        pictures = pictures.to(first)
+        dtype = self.dtype
+        pictures = pictures if dtype is None else pictures.to(self.device, dtype)
         if self.order == "BGR":
             pictures = pictures.flip(1)
         mean, std = (pictures.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
@@ -109,14 +111,23 @@ class Network:
         """sha256, in hex, over names, types, shapes and bytes of the weights, and over size, mean, std and channel
         order.
 
-        The same on every device. It is kept until a weight changes; changes through `.data`, which torch does not
-        count, go unseen.
+        The same on every device. It is kept until a weight changes, also through `.data`, which torch does not count.
         """
         state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
-        stamp = [(name, t.data_ptr(), 0 if t.is_inference() else t._version) for name, t in state.items()]
+        stamp = [(name, t.data_ptr(), 0 if t.is_inference() else t._version, sums(t)) for name, t in state.items()]
         if self._fingerprint is None or self._fingerprint[0] != stamp:
             self._fingerprint = stamp, _digest(state, [self.size, self.mean, self.std, self.order])
         return self._fingerprint[1]
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type in which the module is shown pictures: that of its weights; where these are of several types, the
+        first with which it can be run; None for a module without weights of floating point.
+        """
+        types = types_of(self.module)
+        if self._accepted is None or self._accepted[0] != types:
+            self._accepted = types, picture_type(self.module, (self.inputs, *self.size))
+        return self._accepted[1]
 
     @property
     def device(self) -> torch.device:
@@ -338,6 +349,20 @@ def logits_of(output: Any, name: str) -> Tensor:
         if isinstance(value, Tensor | Mapping | Sequence) and not isinstance(value, str):
             return logits_of(value, name)
     raise BadInput(f"{name} returned a {type(output).__name__} without a tensor; expected logits.")
+
+
+def sums(tensor: Tensor) -> tuple[float, ...]:
+    """Sums over a tensor's rows and columns, in brief: they change when a number changes or two are exchanged. Much
+    quicker than a digest.
+    """
+    if not tensor.is_floating_point() or tensor.numel() < 2 or tensor.is_meta:
+        return () if tensor.is_meta or tensor.numel() != 1 else (float(tensor),)
+    with torch.no_grad():
+        matrix = tensor.detach().reshape(tensor.shape[0], -1)
+        rows, cols = (matrix.sum(axis, dtype=torch.float64) for axis in (1, 0))
+        both = torch.cat([rows, cols])
+        weights = torch.arange(1, len(both) + 1, dtype=torch.float64, device=both.device)
+        return float(both.sum()), float((both * weights).sum())
 
 
 def _digest(state: Mapping[str, Tensor], preprocessing: list[Any]) -> str:

@@ -19,6 +19,7 @@ from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, everything,
 from unitscope.anatomy.views import permuted
 from unitscope.anatomy.watching import Watching, WatchingHands
 from unitscope.errors import BadInput, unknown_name
+from unitscope.precision import picture_type
 from unitscope.vocabulary import ReceptiveField, Site, Size
 
 
@@ -225,7 +226,8 @@ def unclaimed(site: Site, cause: str) -> Site:
 def blank(module: nn.Module, shape: tuple[int, ...], *, value: float) -> Tensor:
     """A picture with nothing on it, of the kind and on the device of the network's parameters."""
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.full(shape, value, dtype=like.dtype, device=like.device)
+    dtype = picture_type(module, shape[1:]) or like.dtype
+    return torch.full(shape, value, dtype=dtype, device=like.device)
 
 
 def show(module: nn.Module, picture: Tensor) -> Any:

@@ -50,9 +50,12 @@ def in_gray(batch: Batch) -> Batch:
     """The same pictures in one channel, their luma (ITU-R BT.601, rounded, as Pillow has it): for networks that take
     one.
     """
+    return replace(batch, pictures=luma(batch.pictures))
+
+
+def luma(pictures: UInt8[Tensor, "stimulus 3 height width"]) -> UInt8[Tensor, "stimulus 1 height width"]:
     weights = torch.tensor([19595, 38470, 7471]).view(1, 3, 1, 1)
-    luma = (batch.pictures.int() * weights).sum(1, keepdim=True).add_(0x8000) >> 16
-    return replace(batch, pictures=luma.to(torch.uint8))
+    return ((pictures.int() * weights).sum(1, keepdim=True).add_(0x8000) >> 16).to(torch.uint8)
 
 
 def given_to(

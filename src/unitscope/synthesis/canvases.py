@@ -104,7 +104,14 @@ class Photograph:
         if tuple(self.picture.shape[1:]) != scene.picture:
             came, expected = (" x ".join(map(str, size)) for size in (self.picture.shape[1:], scene.picture))
             raise BadInput(f"the photograph to start from is {came} pixels; the network is shown {expected}.")
-        parts = [self.picture[:, b.top : b.bottom, b.left : b.right] for b in scene.boxes]
+        picture = self.picture
+        if scene.shape[1] == 1 and len(picture) == 3:  # luma, as photographs are shown to networks of one channel
+            picture = (picture * picture.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+        if len(picture) != scene.shape[1]:
+            raise BadInput(
+                f"the photograph to start from has {len(picture)} channels; the network is shown {scene.shape[1]}."
+            )
+        parts = [picture[:, b.top : b.bottom, b.left : b.right] for b in scene.boxes]
         return scene.whiten(torch.stack(parts).to(scene.mean))
 
     def __repr__(self) -> str:

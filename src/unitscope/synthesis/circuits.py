@@ -20,6 +20,7 @@ from unitscope.anatomy.calls import ELEMENTWISE, flat
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.watching import named, plain_name, written
 from unitscope.networks import Network
+from unitscope.pristine import keep_pristine
 from unitscope.vocabulary import Size
 
 INCREASING = frozenset(["relu", "hardtanh", "relu6", "clamp_min", "leaky_relu", "sigmoid", "tanh", "elu", "softplus"])
@@ -42,6 +43,7 @@ class Operation:
 
     `kind` is "convolution", "affine", "max_pool", "avg_pool", "mean", "cat", "pad" or "pointwise"; `facts` what it
     needs beside its operands. `untold` says why it cannot be run on a part of a picture, and is empty where it can.
+    `dtype` is the type of its result, and `given` are the tensors that it takes beside values: weights and constants.
     """
 
     kind: str
@@ -50,17 +52,23 @@ class Operation:
     value: int
     facts: Mapping[str, Any] = field(default_factory=dict)
     untold: str = ""
+    dtype: torch.dtype = torch.float32
+    given: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Circuit:
-    """All operations in their order; channels and lattice of each value (0 is the picture); values of sites by name."""
+    """All operations in their order; channels and lattice of each value (0 is the picture); values of sites by name.
+
+    `dtype` is the type of the picture.
+    """
 
     operations: tuple[Operation, ...]
     shapes: Mapping[int, tuple[int, ...]]
     sites: Mapping[str, int]
     entered: Mapping[str, str]
     """For each site that is the output of a nonlinearity the site that enters it."""
+    dtype: torch.dtype = torch.float32
 
     def lattice(self, number: int) -> Size:
         shape = self.shapes[number]
@@ -88,22 +96,32 @@ class Circuit:
 
 
 def circuit_of(network: Network) -> Circuit:
-    """Write a network's operations down while it sees one blank picture. The network is left as it was."""
-    writing = Writing()
-    picture = torch.full((1, network.inputs, *network.size), 0.5)
-    with torch.no_grad():
+    """Write a network's operations down while it sees one blank picture, or two where it cannot be shown one. The
+    network is left as it was.
+    """
+    try:
+        return circuit_on(network, 1)
+    except Exception:  # whatever a network of a stranger raises when it is shown one picture alone
+        return circuit_on(network, 2)
+
+
+def circuit_on(network: Network, stimuli: int) -> Circuit:
+    writing = Writing(stimuli)
+    picture = torch.full((stimuli, network.inputs, *network.size), 0.5)
+    with keep_pristine(network.module), torch.no_grad():
         x = network.prepare(picture)
         writing.know(x)
         with listening(network.module, writing.site, noted=writing.noted), writing:
             network.module(x)
-    return Circuit(tuple(writing.operations), writing.shapes, writing.sites, writing.entered)
+    return Circuit(tuple(writing.operations), writing.shapes, writing.sites, writing.entered, x.dtype)
 
 
 class Writing(TorchDispatchMode):
     """Writes down each operation on what depends on the picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, stimuli: int) -> None:
         super().__init__()
+        self.stimuli = stimuli
         self.numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.operations: list[Operation] = []
@@ -149,10 +167,15 @@ class Writing(TorchDispatchMode):
             return
         reads = tuple(known[id(tensor)] for tensor in flat(arguments.values()) if id(tensor) in known)
         told = Told("", {}, "its result shares memory with another value") if self.shared(func, arguments) else None
-        told = told or tell(name, func, args, kwargs, arguments, known, [self.shapes[read] for read in reads], results)
+        shapes = [self.shapes[read] for read in reads]
+        if any(not shape or shape[0] != self.stimuli for shape in (*shapes, tuple(results[0].shape))):
+            told = Told("", {}, f"{name} does not keep stimuli, channels, rows and columns apart")
+        told = told or tell(name, func, args, kwargs, arguments, known, shapes, results)
+        given = tuple(tensor for tensor in flat(arguments.values()) if id(tensor) not in known)
         for n, value in enumerate(results[:1] if told.kind == "affine" else results):
             untold = f"{name} gives several results" if n else told.untold
-            self.operations.append(Operation(told.kind, name, reads, self.know(value), told.facts, untold))
+            number = self.know(value)
+            self.operations.append(Operation(told.kind, name, reads, number, told.facts, untold, value.dtype, given))
 
     def shared(self, func: Any, arguments: dict[str, Any]) -> bool:
         """Whether an operation writes to memory that another living value looks at, too."""
@@ -185,7 +208,7 @@ def tell(
 ) -> Told:
     """Understand one operation, or say why not."""
     out = tuple(results[0].shape)
-    if any(len(shape) != 4 or shape[0] != 1 for shape in (*shapes, out)):
+    if any(len(shape) != 4 for shape in (*shapes, out)):
         return Told("", {}, f"{name} does not keep stimuli, channels, rows and columns apart")
     given = [t for t in flat(arguments.values()) if id(t) not in known]
     if name in TELLERS:
@@ -284,6 +307,7 @@ def pair(value: Any) -> Size:
 
 TELLERS: dict[str, Callable[[dict[str, Any], dict[int, int]], Told]] = {
     "convolution": told_convolution,
+    "_convolution": told_convolution,
     "native_batch_norm": told_normalization,
     "_native_batch_norm_legit_no_training": told_normalization,
     "cudnn_batch_norm": told_normalization,

@@ -143,19 +143,26 @@ Run = Callable[[list[Any]], Tensor]
 
 
 class Cone:
-    """A plan made ready: weights folded, in the wanted precision. Nothing in it refers to the network.
+    """A plan made ready: weights folded, in one type, or (without `dtype`) each operation in its own. Nothing in it
+    refers to the network.
 
-    Normalizations are folded into the convolution before them where nobody else reads it.
+    Normalizations are folded into the convolution before them where nobody else reads it, and where no digits are lost.
     """
 
-    def __init__(self, circuit: Circuit, plan: Plan, *, dtype: torch.dtype = torch.float32) -> None:
-        self.plan, self.dtype = plan, dtype
+    def __init__(self, circuit: Circuit, plan: Plan, *, dtype: torch.dtype | None = None) -> None:
+        self.plan, self.dtype = plan, dtype or circuit.dtype
         makers = {operation.value: operation for operation in circuit.operations}
-        operations = fold([(makers[step.value], step) for step in plan.steps], {n for n, _ in plan.targets})
+        if dtype is not None:
+            makers = {value: replace(operation, dtype=dtype) for value, operation in makers.items()}
+        operations = fold(
+            [(makers[step.value], step) for step in plan.steps],
+            {n for n, _ in plan.targets},
+            everywhere=dtype is not None,
+        )
         self.places = {0: 0} | {step.value: n + 1 for n, (_, step) in enumerate(operations)}
         self.operations = operations
         self.channels = {value: shape[1] for value, shape in circuit.shapes.items() if len(shape) == 4}
-        self.runs: list[Run] = [run_of(o, s, [self.places[r] for r in o.reads], dtype) for o, s in operations]
+        self.runs: list[Run] = [run_of(o, s, [self.places[r] for r in o.reads], forced=dtype) for o, s in operations]
         self.targets = [(self.places[number], piece) for number, piece in plan.targets]
         self.numbers_each = sum(
             circuit.shapes[o.value][1] * out_size(o, s) for o, s in operations
@@ -177,9 +184,7 @@ class Cone:
         (target, piece) = self.targets[0]
         plan = tail_of(self.operations, self.plan.targets[0][0], self.channels)
         narrow = {
-            self.places[o.value]: narrow_run(
-                o, s, self.runs[n], [self.places[r] for r in o.reads], channels, self.dtype
-            )
+            self.places[o.value]: narrow_run(o, s, self.runs[n], [self.places[r] for r in o.reads], channels)
             for n, (o, s) in enumerate(self.operations)
             if plan.get(o.value) == "narrow"
         }
@@ -239,26 +244,23 @@ def narrows(operation: Operation, step: Step, channels: Mapping[int, int]) -> bo
 Narrow = Callable[[list[Any], list[Any]], Tensor]
 
 
-def narrow_run(
-    operation: Operation, step: Step, run: Run, places: list[int], channels: Tensor, dtype: torch.dtype
-) -> Narrow:
+def narrow_run(operation: Operation, step: Step, run: Run, places: list[int], channels: Tensor) -> Narrow:
     """What runs one operation for one channel of each picture, on the values so far, whole and single."""
     if operation.kind == "affine":
-        scale, shift = (operation.facts[n].to(dtype)[channels].view(-1, 1, 1, 1) for n in ("scale", "shift"))
+        apply = affine_of(operation, channels)
         take = taker(places[0], step.pieces[0])
-        return lambda whole, single: torch.addcmul(shift, take(single), scale)
+        return lambda whole, single: apply(take(single))
     if operation.kind != "convolution":
         return lambda whole, single: run(single)
-    return narrow_convolution(operation, step, taker(places[0], step.pieces[0]), channels, dtype)
+    return narrow_convolution(operation, step, taker(places[0], step.pieces[0]), channels)
 
 
-def narrow_convolution(operation: Operation, step: Step, take: Run, channels: Tensor, dtype: torch.dtype) -> Narrow:
+def narrow_convolution(operation: Operation, step: Step, take: Run, channels: Tensor) -> Narrow:
     """A convolution as a matrix for each picture: the rows of its own channel's kernel, shifted to each position."""
-    facts, piece = operation.facts, step.pieces[0]
-    weight, bias, window = facts["weight"].detach().float()[channels], facts["bias"], facts["window"]
+    facts, piece, dtype = operation.facts, step.pieces[0], operation.dtype
+    weight, bias, window = own(facts["weight"]).to(dtype)[channels], facts["bias"], facts["window"]
     matrix, (rows, cols) = matrices(weight, piece, window)
-    matrix = matrix.to(dtype)
-    added = 0.0 if bias is None else bias.detach().to(dtype)[channels].view(-1, 1, 1)
+    added = 0.0 if bias is None else own(bias).to(dtype)[channels].view(-1, 1, 1)
 
     def run(whole: list[Any], _: list[Any]) -> Tensor:
         x = take(whole).reshape(len(channels), -1, 1)
@@ -294,8 +296,8 @@ def out_size(operation: Operation, step: Step) -> int:
     return 1 if operation.kind == "mean" else max(p.height * p.width for p in step.pieces)
 
 
-def fold(steps: list[tuple[Operation, Step]], heard: set[int]) -> list[tuple[Operation, Step]]:
-    """Fold each normalization into the convolution whose only reader it is."""
+def fold(steps: list[tuple[Operation, Step]], heard: set[int], *, everywhere: bool) -> list[tuple[Operation, Step]]:
+    """Fold each normalization into the convolution whose only reader it is; `everywhere`, though digits are lost."""
     readers: dict[int, int] = {}
     for operation, _ in steps:
         for read in operation.reads:
@@ -306,6 +308,7 @@ def fold(steps: list[tuple[Operation, Step]], heard: set[int]) -> list[tuple[Ope
         source = at.get(operation.reads[0])
         if (
             operation.kind == "affine"
+            and (everywhere or operation.dtype not in COARSE)
             and source is not None
             and found[source][0].kind == "convolution"
             and readers[operation.reads[0]] == 1
@@ -330,16 +333,16 @@ def folded(convolution: Operation, affine: Operation) -> Operation:
     return replace(convolution, value=affine.value, facts={**convolution.facts, "weight": weight, "bias": bias})
 
 
-def run_of(operation: Operation, step: Step, places: list[int], dtype: torch.dtype) -> Run:
-    """What runs one operation on the values so far."""
+def run_of(operation: Operation, step: Step, places: list[int], *, forced: torch.dtype | None) -> Run:
+    """What runs one operation on the values so far, in its own type; `forced` where all are run in one."""
     pieces, facts = step.pieces, operation.facts
     takes = [taker(place, piece) for place, piece in zip(places, pieces, strict=True)]
     take = takes[0]
     if operation.kind == "convolution":
-        return convolving(facts, step, take, dtype)
+        return convolving(facts, step, take, operation.dtype)
     if operation.kind == "affine":
-        scale, shift = (facts[n].to(dtype)[None, :, None, None] for n in ("scale", "shift"))
-        return lambda values: torch.addcmul(shift, take(values), scale)
+        apply = affine_of(operation)
+        return lambda values: apply(take(values))
     if operation.kind in ("max_pool", "avg_pool"):
         return pooling(operation, step, take)
     if operation.kind == "mean":
@@ -349,7 +352,25 @@ def run_of(operation: Operation, step: Step, places: list[int], dtype: torch.dty
     if operation.kind == "pad":
         pads, value = torch_pads(pieces[0].pads), facts["value"]
         return lambda values: F.pad(take(values), pads, value=value)
-    return pointwise(operation, takes, dtype)
+    return pointwise(operation, takes, forced)
+
+
+COARSE = (torch.bfloat16, torch.float16)
+"""Types of so few digits that a normalization is computed in float32 and rounded once, as torch does it."""
+
+
+def affine_of(operation: Operation, channels: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """What normalizes, all channels or one for each picture."""
+    dtype = operation.dtype
+    inner = torch.float32 if dtype in COARSE else dtype
+    scale, shift = (operation.facts[name].to(inner) for name in ("scale", "shift"))
+    if channels is None:
+        scale, shift = (each[None, :, None, None] for each in (scale, shift))
+    else:
+        scale, shift = (each[channels].view(-1, 1, 1, 1) for each in (scale, shift))
+    if inner == dtype:
+        return lambda x: torch.addcmul(shift, x, scale)
+    return lambda x: torch.addcmul(shift, x.to(inner), scale).to(dtype)
 
 
 def taker(place: int, piece: Piece) -> Run:
@@ -372,8 +393,8 @@ def torch_pads(pads: tuple[int, int, int, int]) -> list[int]:
 
 def convolving(facts: Any, step: Step, take: Run, dtype: torch.dtype) -> Run:
     window: Windowed = facts["window"]
-    weight = facts["weight"].detach().to(dtype, memory_format=torch.channels_last)
-    bias = None if facts["bias"] is None else facts["bias"].detach().to(dtype)
+    weight = own(facts["weight"]).to(dtype, memory_format=torch.channels_last)
+    bias = None if facts["bias"] is None else own(facts["bias"]).to(dtype)
     padding, pads = padding_of(step, window)
     stride, dilation, groups = window.stride, window.dilation, facts["groups"]
     if groups == 1 and stride[0] == stride[1] > 1 and dilation == (1, 1) and weight.shape[1] <= FEW:
@@ -396,7 +417,7 @@ def unshuffled(weight: Tensor, bias: Tensor | None, take: Run, *, stride: int, p
     """
     taps = (weight.shape[2], weight.shape[3])
     more = [-n % stride for n in taps]
-    kernel = F.pixel_unshuffle(F.pad(weight.float(), (0, more[1], 0, more[0])), stride)
+    kernel = F.pixel_unshuffle(F.pad(weight.double(), (0, more[1], 0, more[0])), stride)
     kernel = kernel.to(weight.dtype, memory_format=torch.channels_last)
 
     def run(values: list[Any]) -> Tensor:
@@ -441,8 +462,15 @@ def pooling(operation: Operation, step: Step, take: Run) -> Run:
     return lambda values: pool(F.pad(take(values), pads, value=lowest))
 
 
-def pointwise(operation: Operation, takes: list[Run], dtype: torch.dtype) -> Run:
+def own(tensor: Tensor) -> Tensor:
+    """A weight for computing with gradients of the picture: without its own, and not of inference mode."""
+    return tensor.detach().clone() if tensor.is_inference() else tensor.detach()
+
+
+def pointwise(operation: Operation, takes: list[Run], forced: torch.dtype | None) -> Run:
     function, args, kwargs = operation.facts["call"]
+    if forced is not None and isinstance(kwargs.get("dtype"), torch.dtype):
+        kwargs = {**kwargs, "dtype": forced}
     order = {read: n for n, read in enumerate(operation.reads)}
     if operation.name == "relu":
         return lambda values: torch.relu(takes[0](values))
@@ -451,7 +479,7 @@ def pointwise(operation: Operation, takes: list[Run], dtype: torch.dtype) -> Run
         if isinstance(value, Ref):
             return takes[order[value.number]](values)
         if isinstance(value, Tensor):
-            return value.to(dtype) if value.is_floating_point() else value
+            return own(value) if forced is None or not value.is_floating_point() else value.to(forced)
         return [filled(one, values) for one in value] if isinstance(value, list | tuple) else value
 
     return lambda values: function(

@@ -58,18 +58,12 @@ class Subject:
 _subjects: WeakKeyDictionary[Network, Subject] = WeakKeyDictionary()
 
 
+@torch.inference_mode(False)
 def subject_of(network: Network) -> Subject:
-    """What is known of a network; found out once, and again when its weights or its operations have changed. Raises
-    BadInput for weights that are not finite.
-    """
+    """What is known of a network; found out once, and again when its weights or its operations have changed."""
     known, identity = _subjects.get(network), identity_of(network)
     if known is not None and (known.identity, known.device) == (identity, network.device):
         return known
-    for name, tensor in network.module.state_dict().items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise BadInput(
-                f"the weights {name} of {network.name} hold NaN or infinity; no picture can be found for it."
-            )
     subject = Subject(ref(network), identity, network.device, sites_of(network), circuit_of(network))
     _subjects[network] = subject
     return subject
@@ -149,7 +143,33 @@ class InNetwork(Listener):
     half: bool
 
     def hear(self, x: Float[Tensor, "stimulus color height width"]) -> list[Tensor]:
+        x = x.to(self.network.dtype)
+        try:
+            maps = self.maps(x)
+        except Exception:
+            if len(x) != 1:
+                raise
+            maps = [torch.empty(0)]
+        if len(x) == 1 and not self.one_each(maps, 1):  # `squeeze()`, for one; two pictures keep their axis
+            maps = self.maps(torch.cat([x, x]))
+            maps = [m[:1] for m in maps] if self.one_each(maps, 2) else maps
+        if not self.one_each(maps, len(x)):
+            raise BadInput(
+                f"{self.network.name} gives {maps[0].shape[0]} maps at {self.read[0]} for {len(x)} pictures, so that "
+                "it cannot be told which response is to which picture."
+            )
+        return maps
+
+    def one_each(self, maps: Sequence[Tensor], stimuli: int) -> bool:
+        """Whether there are maps [stimulus unit row col] of each site, one for each picture."""
+        return all(
+            one.ndim == 4 and one.shape[:2] == (stimuli, site.channels)
+            for one, site in zip(maps, self.sites, strict=False)
+        )
+
+    def maps(self, x: Tensor) -> list[Tensor]:
         waiting, kept, found = set(self.read), dict[str, Tensor](), dict[str, Tensor]()
+        scripted = any(isinstance(part, torch.jit.ScriptModule) for part in self.network.module.modules())
         wanted = set(self.bypassed.values())
 
         def heard(name: str, value: Tensor) -> Tensor | None:
@@ -160,7 +180,7 @@ class InNetwork(Listener):
             if name in waiting:
                 found[name] = value.clone()
                 waiting.discard(name)
-                if not waiting:
+                if not waiting and not scripted:  # what is raised within a script does not come out of it as it was
                     raise _Enough
             return value if name in self.bypassed else None
 
@@ -187,7 +207,9 @@ class _Enough(Exception):
 
 def _mapped(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row col"]:
     """The axes of the laboratory, for crops, too, whose lattice is smaller."""
-    return value if value.ndim == 4 and site.channel_axis == 1 else as_responses(value, site)
+    if value.ndim == 4 and site.channel_axis == 1:
+        return value
+    return as_responses(value, site) if value.ndim > site.channel_axis else value
 
 
 def prepare(subject: Subject, objective: Objective, *, after: bool, half: bool) -> Preparation:
@@ -216,13 +238,30 @@ def _cone(subject: Subject, readings: Sequence[Reading], *, after: bool, half: b
     names = tuple(name for name, _ in readings)
     key = (plan, names, after, half)
     if key not in subject.cones:
-        dtype = torch.bfloat16 if half else torch.float32
-        subject.cones[key] = Cone(circuit, plan, dtype=dtype)
+        refuse_not_finite(subject, circuit, plan)
+        subject.cones[key] = Cone(circuit, plan, dtype=torch.bfloat16 if half else None)
     cone = subject.cones[key]
     why = _why_whole(subject, names) if (box.height, box.width) == subject.network.size else ""
     made = Preparation("cone", why, box, (key, relative), cone.numbers_each, InCone(cone), relative)
     _try(subject, made, readings, targets, after=after, half=half)
     return made
+
+
+@torch.no_grad()
+def refuse_not_finite(subject: Subject, circuit: Circuit, plan: Plan) -> None:
+    """Raises BadInput where what the neurons depend on has weights that are NaN or infinite. Others do not matter."""
+    makers = {operation.value: operation for operation in circuit.operations}
+    for step in plan.steps:
+        operation = makers[step.value]
+        weighted = operation.kind in ("convolution", "affine")  # a constant may be infinite, as a bound is
+        for tensor in operation.given:
+            if tensor.is_floating_point() and bool((~tensor.isfinite() if weighted else tensor.isnan()).any()):
+                state = subject.network.module.state_dict(keep_vars=True).items()
+                names = [name for name, one in state if isinstance(one, Tensor) and one.data_ptr() == tensor.data_ptr()]
+                raise BadInput(
+                    f"the weights {names[0] if names else f'of {operation.name}'} of {subject.network.name} hold NaN "
+                    "or infinity; no picture can be found for what depends on them."
+                )
 
 
 def _why_whole(subject: Subject, names: Sequence[str]) -> str:
@@ -280,9 +319,15 @@ def _difference(
         if got.shape != expected.shape:
             return f"its responses have the shape {tuple(got.shape)}, and the network's {tuple(expected.shape)}"
         largest = float((got.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-        if not largest <= (0.1 if half else TOLERANCE):
+        if not largest <= (0.1 if half else tolerance(subject.circuit)):
             return f"its responses differ from the network's by {largest:.1g}"
     return ""
+
+
+def tolerance(circuit: Circuit) -> float:
+    """How far a preparation may be from the network, in the coarsest of the network's types."""
+    types = [circuit.dtype, *(operation.dtype for operation in circuit.operations)]
+    return max(TOLERANCE, *(16 * torch.finfo(dtype).eps for dtype in types if dtype.is_floating_point))
 
 
 def _in_network(subject: Subject, names: Sequence[str], *, after: bool, half: bool) -> InNetwork:
@@ -358,7 +403,25 @@ def _whole(subject: Subject, readings: Sequence[Reading], why: str, *, after: bo
     listener = Shifted(_in_network(subject, names, after=after, half=half), targets)
     box = Box(0, 0, *subject.network.size)
     key = ("whole", tuple(readings), after, half)
-    return Preparation("whole picture", why, box, key, _numbers(subject, names, box), listener, relative)
+    made = Preparation("whole picture", why, box, key, _numbers(subject, names, box), listener, relative)
+    if key not in subject.tried:
+        refuse_no_number(subject, made, names)
+        subject.tried[key] = ""
+    return made
+
+
+def refuse_no_number(subject: Subject, made: Preparation, names: Sequence[str]) -> None:
+    """Raises BadInput where not even a picture of the mean color has finite responses."""
+    network = subject.network
+    with torch.no_grad():
+        blank = torch.zeros((1, network.inputs, *network.size), device=network.device)
+        heard = made.maps.hear(blank)
+    for name, one in zip(names, heard, strict=True):
+        if not bool(one.isfinite().any()):
+            raise BadInput(
+                f"{name} of {network.name} is NaN or infinite even for a picture of the mean color, as it is where "
+                "weights are; no picture can be found for it."
+            )
 
 
 def _numbers(subject: Subject, names: Sequence[str], box: Box) -> int:

@@ -22,12 +22,23 @@ from unitscope.networks import Network
 from unitscope.optima import Optima, Optimum, refuse_foreign
 from unitscope.record import Record
 from unitscope.recording.originals import Originals, originals_of
+from unitscope.recording.showing import luma
 from unitscope.stimuli.items import Unreadable
 from unitscope.synthesis.canvases import Contrast, Scene
 from unitscope.synthesis.objectives import Objective, check, positions
 from unitscope.synthesis.preparations import subject_of
 from unitscope.synthesis.recipes import kobayashi2020
-from unitscope.synthesis.searches import Job, Progress, Search, fitting, generator_of, placed, scene_of
+from unitscope.synthesis.searches import (
+    Job,
+    NoGradient,
+    Progress,
+    Search,
+    fitting,
+    generator_of,
+    gradient_of,
+    placed,
+    scene_of,
+)
 from unitscope.vocabulary import Box
 
 if TYPE_CHECKING:
@@ -130,6 +141,7 @@ class Bench:
         except UnitscopeError:
             return None
 
+    @torch.inference_mode(False)
     def rows(self, optimum: Optimum, contrasts: Sequence[float]) -> list[dict[str, Any]]:
         objective = Objective.parse(optimum.objective)
         for term in objective.terms:
@@ -322,9 +334,12 @@ def mean_stimuli(record: Record, name: str) -> Callable[[int], tuple[Float[np.nd
 
 def laid(shown: np.ndarray, box: Box, shift: tuple[int, int], scene: Scene) -> Float[Tensor, "color height width"]:
     """The part `box` of a photograph [height width color] that was moved by `shift`, whitened; the mean color beyond
-    it.
+    it. For networks of one input channel in gray, as a survey shows it.
     """
-    picture = torch.from_numpy(shown).permute(2, 0, 1).float()[None].to(scene.mean.device) / 255
+    levels = torch.from_numpy(shown).permute(2, 0, 1)[None]
+    if scene.shape[1] == 1 and levels.shape[1] == 3:
+        levels = luma(levels)
+    picture = levels.float().to(scene.mean.device) / 255
     whitened = scene.whiten(picture)
     down, along = shift
     source = box.shift(-down, -along)
@@ -361,7 +376,10 @@ def linear_optimum(
     zero = torch.zeros((1, *scene.shape[1:]), device=scene.mean.device, requires_grad=True)
     with torch.enable_grad():
         at_zero = hear(zero)
-        (weights,) = torch.autograd.grad(at_zero.sum(), zero)
+        try:
+            weights = gradient_of(at_zero, zero)
+        except NoGradient:
+            return None
     probe = torch.randn(2, *zero.shape[1:], generator=generator).to(scene.mean) * scene.inside
     with torch.no_grad():
         expected = at_zero.detach() + (weights * probe).sum((1, 2, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from unitscope.anatomy.listening import listening
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.optima import Light, Optimum
+from unitscope.pristine import keep_pristine
 from unitscope.synthesis.canvases import Scene
 from unitscope.synthesis.objectives import Objective, positions
 from unitscope.synthesis.preparations import Preparation, Subject, prepare
@@ -70,12 +73,14 @@ class Search:
                 if progress is not None:
                     progress(done, total)
 
+    @torch.inference_mode(False)
     def job(self, objective: Objective) -> Job:
         preparation = prepare(self.subject, objective, after=self.after, half=self.bf16)
         picture = self.subject.network.size
         box, inside = (hull_of_fields(objective, self.subject.sites, picture, own=own) for own in (False, True))
         return Job(objective, preparation, box, inside.clip(picture))
 
+    @torch.inference_mode(False)
     def found(self, jobs: Sequence[Job]) -> list[Optimum]:
         """The optima of objectives that share a batch, all seeds."""
         items = [(job, number) for job in jobs for number in range(self.seeds)]
@@ -115,6 +120,7 @@ class Search:
         where = "after the nonlinearity, which lets no gradient through" if self.after else "at the start"
         return f"the gradient was 0 {where}, and the picture could not move"
 
+    @torch.enable_grad()
     def ascended(self, items: Sequence[tuple[Job, int]]) -> Ascended:
         jobs = [job for job, _ in items]
         device = self.subject.network.device
@@ -129,8 +135,19 @@ class Search:
         def exact(x: Tensor) -> Tensor:
             return precise.hear(x, channels, weights)
 
-        hear = preparation.ear(channels, weights)
-        return ascend(hear, scene_of(self.subject.network, jobs), self.recipe, generators, sign=self.sign, exact=exact)
+        hear, scene = preparation.ear(channels, weights), scene_of(self.subject.network, jobs)
+        try:
+            return ascend(hear, scene, self.recipe, generators, sign=self.sign, exact=exact)
+        except NoGradient as reason:
+            raise BadInput(self.no_gradient(jobs[0], str(reason))) from reason
+
+    def no_gradient(self, job: Job, reason: str) -> str:
+        """The story of an objective that no gradient leads to."""
+        end = ending(self.subject)
+        return (
+            f"{job.objective} of {self.subject.network.name} cannot be maximized: there is no gradient from it to the "
+            f"picture ({reason}). {end or 'It may not depend on the picture.'} Choose a site before that."
+        )
 
 
 def fitting(preparation: Preparation) -> int:
@@ -235,7 +252,7 @@ def ascend(
             x = jitter(x, generators)
         response = sign * hear(x)
         raised = response - sum(penalty(x) for penalty in recipe.penalties) if recipe.penalties else response
-        (gradient,) = torch.autograd.grad(raised.sum(), parameters)
+        gradient = gradient_of(raised, parameters)
         parameters = parameters.detach()
         responses.append(response.detach())
         if not bool(alive.all()):
@@ -250,6 +267,52 @@ def ascend(
         new = canvas.project(ascent.step(parameters, gradient, state, number), scene).detach()
         parameters = torch.where(done.view(-1, *[1] * (new.ndim - 1)), parameters, new) if bool(done.any()) else new
     return finished(hear, scene, recipe, parameters, responses, alive, best, sign=sign, exact=exact)
+
+
+class NoGradient(Exception):
+    """What is to be raised has no gradient with respect to the picture; the message says what torch says."""
+
+
+def gradient_of(raised: Tensor, parameters: Tensor) -> Tensor:
+    """The gradient of the sum of responses. Raises NoGradient."""
+    if not raised.requires_grad:
+        raise NoGradient("the response has none")
+    try:
+        (gradient,) = torch.autograd.grad(raised.sum(), parameters, allow_unused=True)
+    except RuntimeError as error:
+        raise NoGradient(str(error).strip().split("\n")[0][:160]) from error
+    if gradient is None:
+        raise NoGradient("the response does not depend on it")
+    return gradient
+
+
+def ending(subject: Subject) -> str:
+    """Where the gradient ends on its way through the network, in a sentence; empty where it does not."""
+    found: list[str] = []
+    network = subject.network
+    picture = torch.full((2, network.inputs, *network.size), 0.5)
+
+    def noted(name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> None:
+        if not found and any(leads_to(x, tensor) for tensor in read) and not leads_to(x, value):
+            where = operation if name == operation else f"{operation} (at {name})"
+            found.append(
+                f"It ends at {where}, which gives a value without a gradient: a choice, a step, an operation on whole "
+                "numbers or quantized weights, or one under `torch.no_grad()`."
+            )
+
+    with torch.enable_grad(), keep_pristine(network.module), suppress(Exception):
+        x = network.prepare(picture).detach().requires_grad_(True)
+        with listening(network.module, lambda *_: None, noted=noted):
+            network.module(x)
+    return found[0] if found else ""
+
+
+def leads_to(x: Tensor, value: Tensor) -> bool:
+    """Whether a gradient leads from a value to the picture `x`."""
+    if value is x or not value.requires_grad:
+        return value is x
+    (gradient,) = torch.autograd.grad(value.sum(), x, retain_graph=True, allow_unused=True)
+    return gradient is not None
 
 
 def _ill_fitting(recipe: Recipe, x: Tensor, scene: Scene) -> str:

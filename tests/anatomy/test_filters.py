@@ -111,6 +111,23 @@ def test_full_and_folded_filters_are_the_weights_of_the_linearized_network(kind:
     assert (rough.error > 0.01).all()
 
 
+@pytest.mark.parametrize(
+    ("pooling", "first", "step"),
+    [((2, 2, 0), 1, 2), ((4, 2, 1), 1, 2), ((4, 4, 0), 2, 4), ((3, 2, 1), 0, 2), ((2, 2, 0, 2), 2, 2)],
+)
+def test_the_tap_at_the_center_of_a_pooling_is_the_one_behind_the_middle_where_there_are_two(
+    pooling: tuple[int, ...], first: int, step: int
+) -> None:
+    x = torch.arange(16.0).expand(1, 1, 16, 16)
+    passed = CenterTap(nn.MaxPool2d(*pooling))(x)[0, 0, 3]
+    assert passed[:3].tolist() == [first, first + step, first + 2 * step]
+    graph = graph_of(network_of(nn.Conv2d(3, 2, 1), nn.MaxPool2d(*pooling), size=16))
+    assert Way(graph, 3).to("1").start == (first, first)
+    if len(pooling) == 3:
+        graph = graph_of(network_of(nn.Conv2d(3, 2, 1), nn.AvgPool2d(*pooling), size=16))
+        assert Way(graph, 3).to("1").start == (first, first)
+
+
 def test_the_way_follows_the_skip_and_the_error_knows_of_the_branch() -> None:
     network = Network(resnet("resnet18", width=4, classes=3), size=64, mean=(0.5,) * 3, std=(0.2,) * 3)
     graph = graph_of(network)

@@ -88,6 +88,17 @@ def test_the_index_is_the_loss_of_the_summed_answer() -> None:
     assert np.isnan(index_of(answers[:3], 0, [1], loss=True)).all()
 
 
+def test_the_interval_of_an_index_is_over_photographs() -> None:
+    """Patches of two photographs tell nothing of a third; a unit that is silent has neither index nor interval."""
+    answers = np.stack([np.full(12, 2.0), 1 + np.arange(12) / 12], axis=1)
+    every = index_of(answers, 0, [1], loss=True)
+    assert every[1] < every[0] < every[2]
+    two = index_of(answers, 0, [1], loss=True, photographs=np.arange(12) % 2)
+    assert two[0] == pytest.approx(every[0])
+    assert np.isnan(two[1:]).all()
+    assert np.isnan(index_of(np.zeros((12, 2)), 0, [1], loss=True)).all()
+
+
 def test_photographs_that_are_gone_are_a_story(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     made = survey(network(), write_many(tmp_path / "pictures", 4), to=tmp_path / "record", sites=["0"])

@@ -7,16 +7,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from unitscope.analysis.categories import photographs_of
 from unitscope.analysis.measures import Measure, Table, ends_of
 from unitscope.durable import read_table
 from unitscope.record import Record
+from unitscope.resampling import mean_interval, pseudo_values
 
 if TYPE_CHECKING:
     import pandas
 
-TIMES = 200
+TIMES = 1000
 """How often patches are drawn anew for an interval."""
 
 FEWEST = 4
@@ -33,18 +35,27 @@ def natural(record: Record) -> pandas.DataFrame | None:
     shown = [table for path in paths if len(table := read_table(path).to_pandas())]
     if not shown:
         return None
-    rows = [_row(record, int(unit), part) for unit, part in pandas.concat(shown).groupby("unit")]
+    answers = pandas.concat(shown).merge(_photographs(record), how="left", on=["unit", "rank"])
+    rows = [_row(record, int(unit), part) for unit, part in answers.groupby("unit")]
     return pandas.DataFrame(rows).sort_values("unit", ignore_index=True)
+
+
+def _photographs(record: Record) -> pandas.DataFrame:
+    """The photograph of each unit's preferred patches, by rank."""
+    listed = record.stimuli(pole="preferred")[["unit", "rank", "image"]]
+    numbers = photographs_of(record.images())
+    return listed.assign(photograph=numbers[listed["image"].to_numpy()]).drop(columns="image")
 
 
 def _row(record: Record, unit: int, part: pandas.DataFrame) -> dict[str, object]:
     answers = part.pivot_table(index="rank", columns="change", values="value", sort=False)
     kept = record.unit(unit)
     row: dict[str, object] = {"unit": unit, "site": kept.site, "channel": kept.channel, "natural_patches": len(answers)}
-    columns = list(answers.columns)
+    columns, photographs = list(answers.columns), part.groupby("rank", sort=False)["photograph"].first()
+    of_patch = photographs.loc[answers.index].to_numpy()
     for name, (changes, loss) in INDICES.items():
         those = [number for number, change in enumerate(columns) if change.startswith(changes)]
-        numbers = index_of(answers.to_numpy(np.float64), columns.index("none"), those, loss=loss)
+        numbers = index_of(answers.to_numpy(np.float64), columns.index("none"), those, loss=loss, photographs=of_patch)
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
     return row
 
@@ -54,22 +65,32 @@ INDICES = {
 }  # fmt: skip
 
 
-def index_of(answers: Answers, unchanged: int, changes: list[int], *, loss: bool) -> tuple[float, float, float]:
+def index_of(
+    answers: Answers,
+    unchanged: int,
+    changes: list[int],
+    *,
+    loss: bool,
+    photographs: Int[np.ndarray, " patch"] | None = None,
+) -> tuple[float, float, float]:
     """1 - sum a(changed) / sum a over patches, a negative answer counting as none, the mean over several changes; or
-    where not `loss` the share that is left. With its 95 % interval over patches drawn anew. NaN for too few patches.
+    where not `loss` the share that is left. With its 95 % interval over patches, or `photographs`, from what each
+    contributes. NaN for too few patches; no interval for fewer than three photographs.
 
     Source: rafegas2020. Unlike there, it is not clipped at 0: a unit may answer more to a changed patch.
     """
     if len(answers) < FEWEST:
         return (float("nan"),) * 3
-    rates = np.maximum(answers, 0)
-    drawn = np.random.default_rng(0).multinomial(len(rates), np.full(len(rates), 1 / len(rates)), size=TIMES)
-    draws = np.concatenate([np.ones((1, len(rates))), drawn]) @ rates
+    groups = np.arange(len(answers)) if photographs is None else np.unique(photographs, return_inverse=True)[1]
+    rates = np.zeros((int(groups.max()) + 1, answers.shape[1]))
+    np.add.at(rates, groups, np.maximum(answers, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
-        left = draws[:, changes].mean(1) / draws[:, unchanged]
-    values = 1 - left if loss else left
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return float(values[0]), float(low), float(high)
+        whole, *without = (
+            sums[changes].mean() / sums[unchanged] for sums in (rates.sum(0), *(rates.sum(0) - one for one in rates))
+        )
+    values = pseudo_values(whole, np.array(without))
+    found = mean_interval(values, generator=np.random.default_rng(0), resamples=TIMES)
+    return (1 - whole, 1 - found.high, 1 - found.low) if loss else (whole, found.low, found.high)
 
 
 def _both(name: str, says: str, low: str, high: str) -> tuple[Measure, ...]:

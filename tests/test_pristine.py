@@ -50,6 +50,9 @@ class Restless(nn.Module):
     def do_buffer_replaced(self, x: Tensor) -> None:
         self.scale = x.mean((0, 2, 3))
 
+    def do_minus_zero(self, _: Tensor) -> None:
+        self.pair[0].neg_()
+
     def do_weight(self, _: Tensor) -> None:
         with torch.no_grad():
             self.weight.add_(1)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from unitscope.physiology import tuning
     from unitscope.record import Record
     from unitscope.record import open_record as open
-    from unitscope.recording.electrode import read
     from unitscope.recording.filtering import filters
     from unitscope.recording.merging import merge
     from unitscope.recording.patches import neuron_feature, patches
+    from unitscope.recording.reading import read
     from unitscope.recording.sharing import sharing
     from unitscope.recording.survey import survey
     from unitscope.stimuli.builtin import builtin_images
@@ -64,7 +64,7 @@ _HOMES = {
     "patches": "recording.patches.patches",
     "perturb": "perturbation.experiment.perturb",
     "positions": "synthesis.positions.positions",
-    "read": "recording.electrode.read",
+    "read": "recording.reading.read",
     "save": "networks.save",
     "score": "synthesis.scores.score",
     "sharing": "recording.sharing.sharing",

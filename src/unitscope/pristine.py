@@ -300,10 +300,11 @@ def write_back(tensor: Tensor, copy: Tensor) -> None:
 
 
 def same_numbers(tensor: Tensor, copy: Tensor) -> bool:
-    """Whether the bits are the same (NaN is itself)."""
-    if tensor.shape != copy.shape:
+    """Whether the bits are the same: zero is not minus zero, and NaN is itself."""
+    if tensor.shape != copy.shape or tensor.dtype != copy.dtype:
         return False
-    return bool(((tensor == copy) | ((tensor != tensor) & (copy != copy))).all())
+    one, other = (part.contiguous().reshape(-1).view(torch.uint8) for part in (tensor, copy))
+    return torch.equal(one, other)
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,9 @@ class Views(Protocol):
 
     def site(self, name: str, at: str | None, gating: bool) -> Site: ...
 
+    @property
+    def reads_values(self) -> bool: ...
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Site:
@@ -323,6 +326,11 @@ class Site:
         if self.views is None:
             raise BadInput(f"{self.name} was read from a record and knows no other sites; ask the network's own sites.")
         return self.views.site(self.name, at, gating)
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether the network looks at values of the picture, perhaps to choose its path; False where not known."""
+        return self.views is not None and self.views.reads_values
 
     def __repr__(self) -> str:
         rows, cols = self.lattice

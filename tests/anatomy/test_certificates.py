@@ -15,7 +15,7 @@ from unitscope.anatomy.bounds import RULES
 from unitscope.anatomy.certificates import Bounding, certify
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network, load
-from unitscope.recording.electrode import read
+from unitscope.recording.reading import read
 
 
 def certificates(network: Network):

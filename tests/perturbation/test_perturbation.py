@@ -17,7 +17,7 @@ from unitscope.networks import Network
 from unitscope.perturbation.conditions import Condition, alteration, rectified_noise
 from unitscope.perturbation.experiment import Trial, labeled, perturb, seed_of
 from unitscope.perturbation.units import behind_rectification, parse_units
-from unitscope.recording.electrode import read
+from unitscope.recording.reading import read
 from unitscope.recording.survey import survey
 from unitscope.stimuli.images import open_images
 from unitscope.stimuli.presentation import Presentation

@@ -31,7 +31,7 @@ def test_the_center_neuron_answers_on_the_crop_as_on_the_whole(network: Network,
 
 
 def network_responses(network: Network, pictures: torch.Tensor, name: str) -> torch.Tensor:
-    from unitscope.recording.electrode import read
+    from unitscope.recording.reading import read
 
     return read(network, pictures, name)[name]
 

@@ -12,7 +12,7 @@ from torch import nn
 from tests.wiring import write_folder
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
-from unitscope.recording.electrode import read
+from unitscope.recording.reading import read
 from unitscope.recording.joint import Joint, joint_moments
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tests.conftest import needs
 from tests.synthesis.networks import Gated, lively, plain, small_resnet
 from unitscope.networks import Network, load
-from unitscope.recording.electrode import read
+from unitscope.recording.reading import read
 from unitscope.synthesis.circuits import circuit_of
 from unitscope.synthesis.cones import Cone, plan_of, unshuffled
 from unitscope.synthesis.objectives import neuron

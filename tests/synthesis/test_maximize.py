@@ -17,7 +17,7 @@ from tests.wiring import dead_network, wired
 from unitscope.errors import BadInput, Failure, UnknownName
 from unitscope.networks import Network, load
 from unitscope.optima import Optima, read_optima
-from unitscope.recording.electrode import read
+from unitscope.recording.reading import read
 from unitscope.synthesis.ascents import Adam
 from unitscope.synthesis.canvases import Scene, WhitenedPixels
 from unitscope.synthesis.maximize import maximize, photograph

@@ -26,6 +26,7 @@ from unitscope.anatomy.looks import HANDED_OUT
 from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, kind_of, operation_of, paths_of
 from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
+from unitscope.pristine import keep_pristine
 
 Heard = Callable[[str, Tensor], Tensor | None]
 """Called with a site's name and its value; a tensor that it returns takes the value's place."""
@@ -35,7 +36,7 @@ Noted = Callable[[str, str, tuple[Tensor, ...], Tensor], None]
 
 
 @contextmanager
-def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) -> Iterator[Ear]:
+def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None, pristine: bool = True) -> Iterator[Ear]:
     """While open, `heard(name, value)` is called for each value that `module` computes, in the order of execution.
 
     Gives an ear, whose `part` meanwhile is the module whose output the value is, None for a function's result.
@@ -43,6 +44,9 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
     The value is handed over before anything can overwrite it, and must be reduced or copied at once: in-place
     operations will change it. A tensor returned by `heard` takes the value's place from there on (with gradients, where
     they are enabled). An exception raised by `heard` ends the forward pass and comes out of it.
+
+    Afterwards the network is as it was: what it changed in itself when it ran is put back (with `pristine` False it is
+    not), and so are the random states.
 
     Values that do not depend on the network's input or parameters have no name; what the modules of torch.nn do inside
     is theirs. Raises BadInput for nn.DataParallel on several devices, whose replicas run in other threads, and for
@@ -55,6 +59,8 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None) ->
         stack.enter_context(without_inference_mode())
         if "torch._dynamo" in sys.modules:  # compiled parts run as they were written
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if pristine:
+            stack.enter_context(keep_pristine(module))
         stack.callback(ear.leave)
         ear.attach()
         stack.enter_context(wrapped_functions(ear))

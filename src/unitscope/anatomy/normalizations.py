@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,14 +68,22 @@ def reduction(call: Call) -> Any:
     dims = call.get("dim")
     dims = list(range(len(seen.shape))) if dims is None or dims == [] else each_of(dims, 1)
     keep = bool(call.get("keepdim", False))
-    seen = reduced(seen, dims, keep=keep, why=call.name)
+    seen = reduced(mixed_stimuli(seen, dims, why=call.name), dims, keep=keep, why=call.name)
     return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
+
+
+def mixed_stimuli(seen: Seen, dims: Sequence[int], *, why: str) -> Seen:
+    """The same maps, marked as unknown where an operation over `dims` mixes the stimuli of a batch."""
+    if not any(seen.label(dim % len(seen.shape)) == "stimulus" and seen.shape[dim] > 1 for dim in dims if seen.shape):
+        return seen
+    return replace(seen, unknown=seen.unknown | {f"{why.strip('_')} over the stimuli of a batch"})
 
 
 @rule("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax", "sort")
 def along_dimension(call: Call) -> Any:
     """All elements along a dimension see each other."""
-    seen = reduced(call.maps, [call["dim"]], keep=True, why=call.name.strip("_"), spread=True)
+    seen = mixed_stimuli(call.maps, [call["dim"]], why=call.name)
+    seen = reduced(seen, [call["dim"]], keep=True, why=call.name.strip("_"), spread=True)
     return tuple(seen for _ in call.result) if isinstance(call.result, tuple) else seen
 
 
@@ -148,7 +157,9 @@ def batch_norm(call: Call) -> Any:
     trains = call.get("training", call.get("train", "legit_no" not in call.name and "no_update" not in call.name))
     if trains:
         dims = [0, *range(2, len(seen.shape))]
-        seen = reduced(seen, dims, keep=True, why="normalization", spread=True)
+        seen = reduced(
+            mixed_stimuli(seen, dims, why="normalization"), dims, keep=True, why="normalization", spread=True
+        )
     return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
 
 

@@ -16,8 +16,11 @@ Layout = tuple[int, Size]
 """The axis of channels and the lattice of a value."""
 
 
-def layout(seen: Seen) -> Layout | None:
+def layout(seen: Seen, stimuli: int) -> Layout | None:
     """Where the channels of a value are and what its lattice is; None for what has no stimulus or no channel axis.
+
+    The first axis has as many rows as `stimuli` were shown: where a network joins or cuts the pictures of a batch
+    (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`) a row cannot be told to belong to a stimulus.
 
     A value [stimulus channel row col], [stimulus row col channel], [stimulus token channel], [stimulus channel token]
     or [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
@@ -27,6 +30,7 @@ def layout(seen: Seen) -> Layout | None:
         ndim not in (2, 3, 4)
         or 0 in seen.shape
         or seen.label(0) != "stimulus"
+        or seen.shape[0] != stimuli
         or sum(s > 1 for _, s in seen.dims[0]) > 1
         or any(seen.label(dim) == "stimulus" and seen.shape[dim] > 1 for dim in range(1, ndim))
     ):

@@ -76,13 +76,13 @@ class StandIns:
                 gives = self.rectify(site, value, replace(kind, inplace=inplace, norm=norm))
             if gives is None:
                 return own(value)
-            if gives is value:  # overwritten: whoever reads it after all shall find nothing
+            if gives is value:  # overwritten: whoever reads it after all shall find NaN, in the shape that it had
                 gives = value.view_as(value)
-                value.data = value.new_empty(0)
+                value.data = value.new_full((), math.nan).expand(value.shape)
             self.ready.append(gives)
             return gives
 
-        return stand_in(norm, forward)
+        return stand_in_when_called(norm, forward)
 
     def at_rectifier(self, part: nn.Module, kind: Rectifier, following: Callable[[], str | None]) -> Callable[[], None]:
         """Stand in for a rectifier; returns what ends it. `following` tells at each call which site's it is."""
@@ -100,7 +100,7 @@ class StandIns:
                     self.heard(site, value)
             return own(value) if gives is None else gives
 
-        return stand_in(part, forward)
+        return stand_in_when_called(part, forward)
 
     def check(self) -> None:
         """Raises BadInput where something rectified did not come to its rectifier."""
@@ -110,11 +110,35 @@ class StandIns:
             )
 
 
-def stand_in(part: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+def stand_in(part: nn.Module, forward: Callable[..., Tensor]) -> Callable[[], None]:
     """Let `forward` be called in place of the module's own; returns what ends it."""
     part.forward = forward
 
     def end() -> None:
         del part.forward
+
+    return end
+
+
+def stand_in_when_called(part: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """Let `forward` be called in place of the module's own where the module is called, and not where somebody calls
+    its `forward` directly: taps were found by hooks, which such a call does not reach. Returns what ends it.
+    """
+    own, called = part.forward, False
+
+    def note_call(_module: nn.Module, _given: tuple[Tensor, ...]) -> None:
+        nonlocal called
+        called = True
+
+    def choose(*values: Tensor, **named: Tensor) -> Tensor:
+        nonlocal called
+        is_call, called = called, False
+        return forward(*values, *named.values()) if is_call else own(*values, **named)
+
+    handle, end_forward = part.register_forward_pre_hook(note_call), stand_in(part, choose)
+
+    def end() -> None:
+        end_forward()
+        handle.remove()
 
     return end

@@ -88,6 +88,11 @@ class Views:
                 self.chosen = dict.fromkeys(run.after(choice), run.looks[choice].what)
         return run
 
+    @property
+    def reads_values(self) -> bool:
+        """Whether the network looks at values of the picture, to check them or to choose its path."""
+        return not self.cheaply
+
     def fails(self, module: nn.Module, *, turned: int) -> bool:
         """Whether the network fails at once where the yes or no of one look is answered the other way."""
         with warnings.catch_warnings():
@@ -143,7 +148,7 @@ class Run:
             seen = watching.seen(value)
             if seen is None or not value.is_floating_point():
                 return
-            if (place := layout(seen)) is None:
+            if (place := layout(seen, STIMULI)) is None:
                 self.unreadable(name, operations[name], seen, extent, ear.part_path)
                 return
             if self.at is None:
@@ -235,27 +240,45 @@ def show(module: nn.Module, picture: Tensor) -> Any:
     try:
         return module(picture)
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as error:
-        size = " x ".join(str(n) for n in picture.shape[2:])
-        reason = str(error).strip().split("\n")[0][:200]
-        raise BadInput(
-            f"{type(module).__name__} cannot be run on a picture of {size} pixels and {picture.shape[1]} channels: "
-            f"{reason or type(error).__name__}. Another size or number of inputs may help; a network that needs more "
-            "than a picture has to be wrapped in a module that takes one."
-        ) from error
+        raise cannot_be_run(module, picture, error) from error
+
+
+class CannotBeRun(BadInput):
+    """A network that fails when it is shown pictures."""
+
+
+def cannot_be_run(module: nn.Module, pictures: Tensor, error: Exception) -> CannotBeRun:
+    """The story of a network that raised `error` when it was shown pictures."""
+    size = " x ".join(str(n) for n in pictures.shape[2:])
+    reason = str(error).strip().split("\n")[0][:200]
+    count = f"{len(pictures)} pictures" if len(pictures) > 1 else "a picture"
+    return CannotBeRun(
+        f"{type(module).__name__} cannot be run on {count} of {size} pixels and {pictures.shape[1]} channels: "
+        f"{reason or type(error).__name__}. Another size or number of inputs may help; a network that needs more "
+        "than a picture has to be wrapped in a module that takes one."
+    )
 
 
 def refuse_training(module: nn.Module) -> None:
     """With the statistics of a batch, responses depend on the other pictures, and there is no receptive field."""
     for name, part in module.named_modules():
-        if (
-            part.training
-            and isinstance(part, nn.modules.batchnorm._BatchNorm)
-            and not isinstance(part, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
-        ):
+        if not isinstance(part, nn.modules.batchnorm._BatchNorm) or isinstance(part, INSTANCE_NORMS):
+            continue
+        if part.training:
             raise BadInput(
                 f"{name or type(part).__name__} normalizes by the statistics of the batch (training mode), "
                 "so that a response depends on all pictures shown with it. Call `module.eval()` first."
             )
+        if part.running_mean is None:
+            raise BadInput(
+                f"{name or type(part).__name__} normalizes by the statistics of the batch also in evaluation "
+                "(track_running_stats=False), so that a response depends on all pictures shown with it. Replace it by "
+                "a normalization with known statistics, or by one over each picture (nn.InstanceNorm2d)."
+            )
+
+
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+"""Classes under torch's batch normalization that normalize by one picture alone."""
 
 
 def refuse_fixed_batch(module: nn.Module) -> None:

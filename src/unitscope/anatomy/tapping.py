@@ -55,11 +55,11 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
     normalized: tuple[nn.BatchNorm2d | None, Any, int] = (None, None, 0)  # the last one, what it gave, and when
 
     def heard(name: str, value: Tensor) -> None:
-        values[id(value)] = (name, value, value._version)
+        values[id(value)] = (name, value, version_of(value))
 
     def seen(part: nn.Module, value: Any, *, given: bool) -> None:
         name, known, version = values.get(id(value), ("", None, -1))
-        if known is None or name not in sites or value._version != version:
+        if known is None or name not in sites or version_of(value) != version:
             return
         kind = Rectifier.of(part) if given else None
         if kind is None:
@@ -93,6 +93,11 @@ def taps_of(module: nn.Module, x: Tensor, sites: Mapping[str, Any]) -> tuple[Tap
         replace(tap, calls=calls[tap.module], norm=tap.norm if tap.norm in once else None) for tap in found.values()
     )
     return tuple(replace(tap, spare=tap.norm is not None and operations.is_spare(inputs[tap.norm])) for tap in taps)
+
+
+def version_of(value: Any) -> int:
+    """How often a tensor was overwritten; 0 where torch does not count (inference mode), or for what is no tensor."""
+    return 0 if not isinstance(value, Tensor) or value.is_inference() else value._version
 
 
 class Operations(TorchDispatchMode):

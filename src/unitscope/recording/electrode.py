@@ -5,9 +5,10 @@ network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.rectifiers import Rectifier
-from unitscope.anatomy.sites import sites as sites_of
 from unitscope.anatomy.tapping import Tap, tapping, taps_of
 from unitscope.errors import BadInput, few
 from unitscope.vocabulary import resolve_sites
@@ -26,27 +26,6 @@ if TYPE_CHECKING:
 
 POOLINGS = ("max_pool2d",)
 """Operations whose output is surveyed by default, beside everything that enters a nonlinearity."""
-
-
-def read(
-    network: Network,
-    pictures: Float[Tensor, "stimulus color height width"],
-    sites: str | Iterable[str],
-) -> dict[str, Float[Tensor, "stimulus unit row col"]]:
-    """The responses of all neurons of the named sites (globs allowed) to `pictures` (RGB, 0..1), from one pass that
-    ends at the last.
-
-    A site without positions has one row and one column. Raises UnknownName for a site that the network does not have.
-    """
-    chosen = choose(sites_of(network), [sites] if isinstance(sites, str) else list(sites))
-    responses: dict[str, Tensor] = {}
-
-    def keep(site: Site, value: Tensor) -> None:
-        responses[site.name] = value.detach().clone()
-
-    with torch.no_grad():
-        show(network, network.prepare(pictures), chosen, keep)
-    return {name: responses[name] for name in chosen}
 
 
 Keep = Callable[["Site", Tensor], None]
@@ -61,7 +40,9 @@ def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> 
     they come to be.
 
     What is handed over is a view of the network's own memory, which a later operation may overwrite: reduce it or
-    clone it at once. The pass ends when the last of the sites has been heard.
+    clone it at once. The pass ends when the last of the sites has been heard; the network is afterwards as it was.
+
+    Raises BadInput where a site's value has not one row per picture.
     """
     Electrodes(network, dict(sites), None).show(x, keep)
 
@@ -69,29 +50,68 @@ def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> 
 @dataclass(frozen=True)
 class Electrodes:
     """Electrodes at some sites of a network. With `taps`, only the modules that they sit at are touched; without, all
-    that the network does is overheard.
+    that the network does is overheard. What the network changes in itself stays changed with `pristine` False.
     """
 
     network: Network
     sites: dict[str, Site]
     taps: tuple[Tap, ...] | None
+    pristine: bool = True
 
     def show(self, x: Tensor, keep: Keep, rectify: Rectify | None = None) -> None:
         """As the function `show`. Where responses are tapped on their way into a rectifier, `rectify` is called first,
         and `keep` where it can do nothing.
         """
-        waiting = set(self.sites)
+        with torch.inference_mode(False):
+            x = x.clone() if x.is_inference() else x
+            if len(x) == 1:
+                self._show_one(x, keep)
+            else:
+                self._show(x, keep, rectify)
 
+    def _show_one(self, x: Tensor, keep: Keep) -> None:
+        """Show one picture. A network that loses the axis of stimuli then (`squeeze()`) is shown the picture twice."""
+        responses: dict[str, Tensor] = {}
+
+        def collect(site: Site, value: Tensor) -> None:
+            responses[site.name] = value[:1].clone()
+
+        try:
+            self._show(x, collect, None)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            responses.clear()
+            self._show(torch.cat([x, x]), collect, None)
+        for name, value in responses.items():
+            keep(self.sites[name], value)
+
+    def _show(self, x: Tensor, keep: Keep, rectify: Rectify | None) -> None:
+        waiting, count = set(self.sites), len(x)
+        raised: list[Exception] = []  # what is raised within TorchScript comes out of it as something else
+
+        def note_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(function)
+            def call(*arguments: Any) -> Any:
+                try:
+                    return function(*arguments)
+                except Exception as error:
+                    raised.append(error)
+                    raise
+
+            return call
+
+        @note_errors
         def heard(name: str, value: Tensor) -> None:
             if name in waiting:
                 waiting.discard(name)
-                keep(self.sites[name], as_responses(value, self.sites[name]))
+                keep(self.sites[name], as_responses(value, self.sites[name], count))
                 if not waiting:
                     raise _Enough
 
+        @note_errors
         def rectified(name: str, value: Tensor, kind: Rectifier) -> Tensor | None:
             site = self.sites[name]
-            if rectify is None or name not in waiting or value.ndim != 4 or site.channel_axis != 1:
+            expected = (count, site.channels, *site.lattice)
+            if rectify is None or name not in waiting or tuple(value.shape) != expected or site.channel_axis != 1:
                 return None
             gives = rectify(site, value, kind)
             if gives is not None:
@@ -100,10 +120,19 @@ class Electrodes:
                     raise _Enough
             return gives
 
-        own = rectified if rectify is not None else None
         module = self.network.module
-        with _until_enough(), listening(module, heard) if self.taps is None else tapping(self.taps, heard, own):
-            module(x)
+        own = rectified if rectify is not None else None
+        if self.taps is None:
+            instrumented = listening(module, heard, pristine=self.pristine)
+        else:
+            instrumented = tapping(self.taps, heard, own)
+        try:
+            with instrumented:
+                module(x)
+        except Exception as error:
+            cause = raised[0] if raised else error
+            if not isinstance(cause, _Enough):
+                raise cause from (None if cause is not error else error.__cause__)
         if waiting:
             raise BadInput(
                 f"{self.network.name} did not pass {few(sorted(waiting))} with these pictures; "
@@ -111,15 +140,37 @@ class Electrodes:
             )
 
 
-def place(network: Network, sites: Mapping[str, Site]) -> Electrodes:
-    """Electrodes for many pictures: where each of them best sits is found out once, with a blank picture."""
-    blank = torch.zeros((1, network.inputs, *network.size), device=network.device)
+def place(network: Network, sites: Mapping[str, Site], *, fast: bool = True) -> Electrodes:
+    """Electrodes for many pictures: where each of them best sits is found out once, with two blank pictures.
+
+    With `fast` False all that the network does is overheard, which is the plain way.
+    """
+    if not fast:
+        return Electrodes(network, dict(sites), None)
+    blank = torch.zeros((2, network.inputs, *network.size), device=network.device)
     with torch.no_grad():
         return Electrodes(network, dict(sites), taps_of(network.module, network.prepare(blank), sites))
 
 
-def as_responses(value: Tensor, site: Site) -> Float[Tensor, "stimulus unit row col"]:
-    """The network's own tensor, viewed with the axes of the laboratory."""
+def as_responses(value: Tensor, site: Site, count: int | None = None) -> Float[Tensor, "stimulus unit row col"]:
+    """The network's own tensor, viewed with the axes of the laboratory.
+
+    Raises BadInput where it has not one row for each of `count` stimuli (None: whatever it has), or not one column for
+    each of the site's channels.
+    """
+    count = len(value) if count is None and value.ndim else count
+    if value.ndim < 2 or value.shape[0] != count:
+        rows = f"{value.shape[0]} rows" if value.ndim > 1 else f"the shape {list(value.shape)}"
+        raise BadInput(
+            f"{site.name} has {rows} for {count} {'stimulus' if count == 1 else 'stimuli'}: the network joins, cuts or "
+            "mixes the pictures of a batch there, so that a response cannot be told to belong to a stimulus. Choose "
+            "other sites, or wrap the network in a module that shows the pictures one after the other."
+        )
+    if site.channel_axis >= value.ndim or value.shape[site.channel_axis] != site.channels:
+        raise BadInput(
+            f"{site.name} has the shape {list(value.shape)} for {count} stimuli; expected {site.channels} channels on "
+            f"axis {site.channel_axis}, as with a blank picture. The network's shapes seem to depend on what it sees."
+        )
     if value.ndim == 4 and site.channel_axis == 1:
         return value
     value = value.movedim(site.channel_axis, 1)
@@ -172,9 +223,3 @@ def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[st
 
 class _Enough(Exception):
     """All sites have been heard; the rest of the pass would be for nothing."""
-
-
-@contextmanager
-def _until_enough() -> Iterator[None]:
-    with suppress(_Enough):
-        yield

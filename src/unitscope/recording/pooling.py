@@ -24,8 +24,9 @@ def pooling(module: nn.Module) -> Iterator[None]:
         yield
 
 
-def pooled(part: nn.MaxPool2d, x: Tensor) -> Tensor:
-    """What the module gives, bit for bit."""
+def pooled(part: nn.MaxPool2d, input: Tensor) -> Tensor:
+    """What the module gives, bit for bit. (The name of the argument is that of the module's own.)"""
+    x = input
     found = library()
     last = torch.channels_last
     if found is None or not (

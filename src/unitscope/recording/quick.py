@@ -96,7 +96,7 @@ class QuickHearing:
             if kind.norm not in self.normals:
                 self.normals[kind.norm] = Normal.of(kind.norm)
             normal = self.normals[kind.norm]
-            if normal is None:
+            if normal is None or len(normal.scale) != self.units:
                 return None
         rectified = given if kind.inplace else torch.empty_like(given)
         self.read(given, images, readable, rectified, (kind.low, kind.high), normal)
@@ -122,6 +122,7 @@ class QuickHearing:
         found = library()
         assert found is not None
         count = len(images)
+        self.check(given, count, len(readable), rectified)
         if not self.heard:
             self.first = int(images[0])
         needed = 6 * count * self.units * -(-self.ear.positions // 256)
@@ -135,6 +136,21 @@ class QuickHearing:
             self.place, given.data_ptr(), self.heard, count, last, readable.data_ptr(), written, *limits, *normalized
         )
         self.heard += count
+
+    def check(self, given: Tensor, count: int, readable: int, rectified: Tensor | None) -> None:
+        """Raises ValueError unless the memory that the readout is going to touch is what it takes it for: it is given
+        nothing but addresses.
+        """
+        expected = (count, self.units, *self.lattice)
+        for tensor in (given, rectified):
+            if tensor is not None and (tuple(tensor.shape) != expected or tensor.dtype != torch.float32):
+                raise ValueError(f"the readout got {tensor.dtype} {list(tensor.shape)}; expected {list(expected)}")
+            if tensor is not None and not (
+                tensor.is_cpu and tensor.is_contiguous(memory_format=self.format or torch.contiguous_format)
+            ):
+                raise ValueError("the readout got responses that do not lie in one piece in the order it was told")
+        if readable != count or self.heard + count > len(self.lines["peak"]):
+            raise ValueError(f"the readout got {readable} of {count} stimuli after {self.heard}, more than fit in")
 
     def close(self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]) -> Block:
         """The block, heard to its end. Its arrays are overwritten by the next one."""

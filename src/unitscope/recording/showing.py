@@ -59,19 +59,19 @@ def luma(pictures: UInt8[Tensor, "stimulus 3 height width"]) -> UInt8[Tensor, "s
 
 
 def given_to(
-    network: Network, pictures: UInt8[Tensor, "stimulus color height width"]
+    network: Network, pictures: UInt8[Tensor, "stimulus color height width"], *, channels_last: bool = True
 ) -> Float[Tensor, "stimulus color height width"]:
-    """What the network's module is given of the pictures, channels side by side in memory.
+    """What the network's module is given of the pictures; with `channels_last` channels lie side by side in memory.
 
     On a CPU the 256 levels of each color are prepared, and looked up: the same numbers as by preparing each pixel.
     """
-    device = network.device
+    device, layout = network.device, torch.channels_last if channels_last else torch.contiguous_format
     if device.type == "cpu" and library() is not None:
         levels = torch.arange(256).view(-1, 1, 1, 1).expand(-1, network.inputs, 1, 1)
         table = network.prepare(levels.float().div_(255)).flatten(1)
         if table.dtype == torch.float32:
-            return tint(pictures, table, reverse=network.order == "BGR")
-    return network.prepare(pictures.to(device).float().div_(255)).contiguous(memory_format=torch.channels_last)
+            return tint(pictures, table, reverse=network.order == "BGR").contiguous(memory_format=layout)
+    return network.prepare(pictures.to(device).float().div_(255)).contiguous(memory_format=layout)
 
 
 def batches(

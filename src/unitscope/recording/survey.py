@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from unitscope.anatomy.certificates import certify, joined
-from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.facts import read_facts
 from unitscope.record import Record
-from unitscope.recording.block import Hearing
+from unitscope.recording.batches import PRECISIONS, Way, read_batch
+from unitscope.recording.calibration import calibrate
 from unitscope.recording.cluster import show_on_cluster
-from unitscope.recording.electrode import Electrodes, choose, place
+from unitscope.recording.electrode import choose, place
 from unitscope.recording.memory import keeping_what_is_freed
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
-from unitscope.recording.pooling import pooling
-from unitscope.recording.quick import QuickHearing
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
-from unitscope.recording.showing import Batch, Shown, batches, default_workers, given_to, in_gray
+from unitscope.recording.showing import Batch, Shown, batches, default_workers, in_gray
+from unitscope.recording.steadiness import STIMULI
 from unitscope.recording.tables import finish, images_table
 from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
@@ -41,14 +41,13 @@ if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.vocabulary import Site
 
+log = logging.getLogger(__name__)
+
 ENGINES = ("local", "ray")
 """Where the images are shown: here, or on the Ray cluster that is there."""
 
 BATCH = {"cpu": 32, "cuda": 64}
 """Images shown at once unless told otherwise."""
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-"""What the network computes in. What is read is summed up in float32 and wider either way."""
 
 Progress = Callable[[int, int], None]
 """Told the number of stimuli shown so far, and of all."""
@@ -72,6 +71,7 @@ def survey(
     precision: str = "float32",
     engine: str = "local",
     span: int = 64,
+    seed: int | None = None,
     put_aside_every: float = 60.0,
     progress: Progress | None = None,
 ) -> Record:
@@ -91,8 +91,12 @@ def survey(
     record of all parts. The engine "ray" shows them on the Ray cluster that is there, in tasks of `span` blocks of 256
     images.
 
-    Raises BadInput for images, sites, an engine or a precision that are not there; Failure where the folder holds
-    another survey, or cannot be written.
+    Before the first image the network is calibrated on three of them (see `calibration`), and `record.json` says what
+    was found. A network that draws random numbers when it runs needs a `seed`; each batch then draws from that seed.
+
+    Raises BadInput for images, sites, an engine or a precision that are not there, and for a network whose responses
+    depend on other pictures, on chance, or on what was shown before; Failure where the folder holds another survey, or
+    cannot be written.
     """
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
@@ -100,13 +104,14 @@ def survey(
     batch = BATCH.get(network.device.type, BATCH["cuda"]) if batch is None else batch
     plan = Plan.of(
         network, images, sites=sites, resize=resize, batch=batch, top=top, per_image=per_image, means=means,
-        responses=responses, precision=precision, shard=shard,
+        responses=responses, precision=precision, shard=shard, seed=seed,
     )  # fmt: skip
     folder = Path(to)
     if finished(folder, plan.facts):
         shutil.rmtree(folder / "parts", ignore_errors=True)
         return Record(folder, read_facts(folder) or {})
     with parts_of(folder, plan.facts) as parts:
+        plan = calibrated(plan, network, images)
         workers = default_workers() if workers is None else workers
         if engine == "ray":
             session = show_on_cluster(
@@ -138,6 +143,7 @@ class Plan:
     last: int
     facts: dict[str, Any]
     precision: str = "float32"
+    way: Way = dataclasses.field(default_factory=Way)
 
     @classmethod
     def of(
@@ -154,6 +160,7 @@ class Plan:
         responses: bool,
         shard: str | None,
         precision: str = "float32",
+        seed: int | None = None,
     ) -> Plan:
         if network.inputs not in (1, 3):
             raise BadInput(
@@ -179,10 +186,37 @@ class Plan:
         facts["kernels"] = kernel_sites(network, everything, chosen)
         if precision != "float32":
             facts["settings"]["precision"] = precision
+        if seed is not None:
+            facts["seed"] = facts["settings"]["seed"] = seed
         if shard:
             facts["shard"] = [part, of]
         first, last = ((part - before) * blocks // of for before in (1, 0))
-        return cls(chosen, settings, presentation, batch, first, last, facts, precision)
+        return cls(chosen, settings, presentation, batch, first, last, facts, precision, Way(seed=seed))
+
+
+def calibrated(plan: Plan, network: Network, images: Images) -> Plan:
+    """The plan with the way of showing and reading that suits the network, tried on its first readable images."""
+    found = calibrate(
+        network, plan.sites, first_pictures(network, images, plan.presentation), precision=plan.precision,
+        seed=plan.way.seed,
+    )  # fmt: skip
+    plan.facts["calibration"] = found.facts
+    if not found.way.quick and found.steadiness is not None:
+        log.info("%s is read in the plain way: %s.", network.name, found.reason)
+    return dataclasses.replace(plan, way=found.way)
+
+
+def first_pictures(
+    network: Network, images: Images, presentation: Presentation
+) -> UInt8[Tensor, "stimulus color height width"]:
+    """The first images that can be read, as the network is going to be shown them; at most three."""
+    found: list[Tensor] = []
+    for part in batches(images, presentation, first=0, last=min(len(images), BLOCK), batch=STIMULI, workers=1):
+        part = part if network.inputs == 3 else in_gray(part)
+        found.append(part.pictures[part.readable])
+        if sum(map(len, found)) >= STIMULI:
+            break
+    return torch.cat(found)[:STIMULI] if found else torch.empty((0, network.inputs, *network.size), dtype=torch.uint8)
 
 
 def known_means(means: Iterable[str]) -> tuple[str, ...]:
@@ -235,12 +269,12 @@ def show_blocks(
     code: dict[str | None, int] = {label: number for number, label in enumerate(plan.settings.labels)}
     labels = np.array([code.get(item.label, -1) for item in images.items[first:last]], dtype=np.int64)
     heard, facts, cuts = session.hearings(network.device), list[Shown](), list[dict[View, np.ndarray]]()
-    placed = place(network, plan.sites)
+    placed = place(network, plan.sites, fast=plan.way.quick)
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):
         if strict:
             refuse_unreadable(part, images)
         part = part if network.inputs == 3 else in_gray(part)
-        listen(network, part, placed, heard, precision=plan.precision)
+        read_batch(network, part, placed, heard, way=plan.way, precision=plan.precision)
         cuts.append(session.cut(part.pictures))
         facts += part.shown
         done = int(part.images[-1]) + 1
@@ -253,30 +287,6 @@ def show_blocks(
                 put_aside()
         if progress is not None:
             progress(done - plan.first * BLOCK, last - plan.first * BLOCK)
-
-
-def listen(
-    network: Network,
-    batch: Batch,
-    electrodes: Electrodes,
-    heard: Mapping[str, Hearing | QuickHearing],
-    *,
-    precision: str = "float32",
-) -> None:
-    """Show one batch to the network, and let each site be heard."""
-    device, kind = network.device, PRECISIONS[precision]
-    images, readable = batch.images.to(device), batch.readable.to(device)
-
-    def keep(site: Site, responses: Tensor) -> None:
-        heard[site.name].hear(responses.float(), images, readable, batch.pictures)
-
-    def rectify(site: Site, given: Tensor, kind: Rectifier) -> Tensor | None:
-        ear = heard[site.name]
-        return ear.rectify(given, images, readable, kind) if isinstance(ear, QuickHearing) else None
-
-    quickly = pooling(network.module) if electrodes.taps is not None else nullcontext()
-    with torch.no_grad(), torch.autocast(device.type, dtype=kind, enabled=kind is not None), quickly:
-        electrodes.show(given_to(network, batch.pictures), keep, rectify)
 
 
 def refuse_unreadable(batch: Batch, images: Images) -> None:

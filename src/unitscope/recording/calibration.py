@@ -1,0 +1,159 @@
+"""Calibration: before a survey, the quick way of reading a network is held against the plain one.
+
+Problem: a survey is fast because part of the network's own work (rectifiers, batch normalizations, max-pooling) is done
+by the compiled reader, in the same pass over memory that reads the responses. On a network that nobody has seen before,
+this may go wrong: a module's `forward` is called directly, the shape of a tensor that was given away is looked at, the
+path depends on the picture.
+
+Idea: show a few of the real stimuli in both ways, and compare all that is read, bit for bit. The plain way (the user's
+network untouched, every operation overheard, every number computed by PyTorch) is always right; where the quick way is
+not its equal, the plain one is taken, and the record says so. Whether the network's responses are a function of the
+picture alone is found out first (steadiness.py); where they are not, the network is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from unitscope.recording.batches import Way, autocast, read_batch
+from unitscope.recording.block import Block, Hearing
+from unitscope.recording.electrode import place
+from unitscope.recording.quick import QuickHearing
+from unitscope.recording.readout import library
+from unitscope.recording.showing import Batch, given_to
+from unitscope.recording.steadiness import Responses, Steadiness, check_steadiness, three_pictures
+
+if TYPE_CHECKING:
+    from unitscope.networks import Network
+    from unitscope.vocabulary import Site
+
+COMPARED = ("peak", "trough", "mean", "positive_positions", "center", "counted", "response_sum")
+"""What is read of each response map, and held against the plain way."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a survey shows and reads, and what was found when this was tried."""
+
+    way: Way
+    steadiness: Steadiness | None
+    reason: str = ""
+    """Why the quick way is not taken."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What record.json says of it."""
+        facts: dict[str, Any] = {
+            "way": "quick" if self.way.quick else "plain",
+            "memory_format": "channels last" if self.way.channels_last else "contiguous",
+        }
+        if self.reason:
+            facts["reason"] = self.reason
+        if self.steadiness is None:
+            return facts | {"stimuli": 0}
+        return facts | {
+            "stimuli": self.steadiness.stimuli,
+            "largest_difference": float(f"{self.steadiness.difference:.1g}"),
+            "tolerance": self.steadiness.tolerance,
+            "changed_and_put_back": list(self.steadiness.changed),
+            "chance": self.steadiness.chance,
+        }
+
+
+def calibrate(
+    network: Network,
+    sites: Mapping[str, Site],
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    *,
+    precision: str = "float32",
+    seed: int | None = None,
+) -> Calibration:
+    """Show up to three pictures in several ways, and choose how a survey is to show and to read.
+
+    The network is left as it was. Raises BadInput where the network's responses are no function of the picture alone.
+    """
+    if not len(pictures):
+        return Calibration(Way(quick=False, seed=seed), None, "there was no picture to try it with")
+    pictures = three_pictures(pictures)
+    x = given_to(network, pictures, channels_last=False)
+    steadiness = check_steadiness(network, sites, x, seed=seed, cast=lambda: autocast(network, precision))
+    way = Way(steadiness.channels_last, quick=True, seed=seed if steadiness.chance else None)
+    reason = reason_for_plain(network, sites, pictures, way, steadiness, precision=precision)
+    return Calibration(way if not reason else way.plain, steadiness, reason)
+
+
+def reason_for_plain(
+    network: Network,
+    sites: Mapping[str, Site],
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    way: Way,
+    steadiness: Steadiness,
+    *,
+    precision: str,
+) -> str:
+    """Why the quick way cannot be taken; empty where it can."""
+    if steadiness.chance:
+        return "the network draws random numbers"
+    if steadiness.changed:
+        return "the network changes itself when it runs"
+    if any(site.reads_values for site in sites.values()):
+        return "the network reads values to choose its path"
+    if place(network, sites).taps is None:
+        return "some sites are not what a module gives or is given"
+    return first_difference(network, sites, pictures[:2], way, steadiness.first, precision=precision)
+
+
+def first_difference(
+    network: Network,
+    sites: Mapping[str, Site],
+    pictures: UInt8[Tensor, "stimulus color height width"],
+    way: Way,
+    plain: Responses,
+    *,
+    precision: str,
+) -> str:
+    """Where the quick way reads other numbers than PyTorch reads of the plain responses; empty where it does not."""
+    numbers = torch.arange(len(pictures))
+    batch = Batch(numbers, pictures, torch.ones(len(pictures), dtype=torch.bool), ())
+    quick = {name: accumulator(network, site, quick=True) for name, site in sites.items()}
+    try:
+        read_batch(network, batch, place(network, sites), quick, way=way, precision=precision)
+        for name, site in sites.items():
+            expected = accumulator(network, site, quick=False)
+            expected.hear(plain[name], numbers.to(network.device), batch.readable.to(network.device))
+            what = other_numbers(closed(quick[name]), closed(expected))
+            if what:
+                return f"the quick way read another {what} at {name}"
+    except Exception as error:  # whatever it is: the plain way has none of it
+        return f"the quick way fails: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
+    return ""
+
+
+def accumulator(network: Network, site: Site, *, quick: bool) -> Hearing | QuickHearing:
+    """What reads two stimuli at a site, with the compiled reader or without."""
+    floor = {sign: torch.full((site.channels, 1), -torch.inf, device=network.device) for sign in (1, -1)}
+    if not quick or network.device.type != "cpu" or library() is None:
+        return Hearing(1, site.center, floor)
+    reader = QuickHearing(site.channels, site.lattice, site.center, size=2, positions=[])
+    reader.begin({sign: values.numpy() for sign, values in floor.items()})
+    return reader
+
+
+def closed(reader: Hearing | QuickHearing) -> Block:
+    readable = np.ones(2, dtype=bool)
+    return reader.close(0, readable, np.full(2, -1), {})
+
+
+def other_numbers(one: Block, other: Block) -> str:
+    """The first quantity that two readings do not share bit for bit, in words; empty where there is none."""
+    for name in COMPARED:
+        if not np.array_equal(getattr(one, name), getattr(other, name), equal_nan=getattr(one, name).dtype.kind == "f"):
+            return name.replace("_", " ")
+    return ""

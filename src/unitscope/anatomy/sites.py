@@ -165,15 +165,21 @@ class Run:
             show(module, picture)
 
     def unreadable(self, name: str, operation: str, seen: Seen, picture: Size, module: str) -> None:
-        """A site whose stimuli lie on another axis than the first; what its neurons see is not claimed."""
+        """A site that has not one row per stimulus on its first axis; what its neurons see is not claimed.
+
+        Its stimuli lie on another axis, or the network joins or cuts the pictures of a batch there
+        (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`).
+        """
         axes = [dim for dim in range(len(seen.shape)) if seen.label(dim) == "stimulus"]
-        if axes in ([], [0]) or len(axes) > 1 or seen.shape[axes[0]] != STIMULI:
+        if len(axes) != 1 or (axes != [0] and seen.shape[axes[0]] != STIMULI):
             return
         order = [axes[0], *(dim for dim in range(len(seen.shape)) if dim != axes[0])]
-        turned = permuted(seen, order)
-        if (place := layout(turned)) is not None:
+        turned, rows = permuted(seen, order), seen.shape[axes[0]]
+        if (place := layout(turned, rows)) is not None:
             self.looked[name] = len(self.looks)
             why = f"the pictures lie on axis {axes[0]} of its tensor, not on axis 0"
+            if axes == [0]:
+                why = f"the network joins or cuts the pictures of a batch (it has {rows} rows for {STIMULI} pictures)"
             site = replace(site_of(name, operation, turned, place, picture), module=module, unreadable=why)
             self.sites[name] = unclaimed(site, why)
 

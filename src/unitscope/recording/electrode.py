@@ -5,7 +5,7 @@ network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unitscope.anatomy.inference import without_inference_mode
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.tapping import Tap, tapping, taps_of
@@ -62,7 +63,7 @@ class Electrodes:
         """As the function `show`. Where responses are tapped on their way into a rectifier, `rectify` is called first,
         and `keep` where it can do nothing.
         """
-        with torch.inference_mode(False):
+        with without_inference_mode():
             x = x.clone() if x.is_inference() else x
             if len(x) == 1:
                 self._show_one(x, keep)
@@ -122,6 +123,7 @@ class Electrodes:
 
         module = self.network.module
         own = rectified if rectify is not None else None
+        instrumented: AbstractContextManager[Any]
         if self.taps is None:
             instrumented = listening(module, heard, pristine=self.pristine)
         else:

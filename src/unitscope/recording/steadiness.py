@@ -46,7 +46,8 @@ that the network computes in. In float32 the largest found among networks of tor
 FLOOR = 0.1
 """A unit that hardly responds is compared with this share of its site's responses, too."""
 
-Responses = Mapping[str, Float[Tensor, "stimulus unit row col"]]
+Responses = Mapping[str, Tensor]
+"""By site: [stimulus unit row col]."""
 
 Cast = Callable[[], AbstractContextManager[Any]]
 """Makes the context in which the network runs (`torch.autocast`)."""

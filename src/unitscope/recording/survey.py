@@ -35,7 +35,7 @@ from unitscope.recording.tables import finish, images_table
 from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.stimuli.presentation import Presentation
-from unitscope.vocabulary import Size
+from unitscope.vocabulary import Size, not_per_stimulus
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -177,7 +177,9 @@ class Plan:
         everything = sites_of(network)
         chosen = choose(everything, [sites] if isinstance(sites, str) else sites)
         if not chosen:
-            raise BadInput(f"{network.name} has no pre-activation and no max-pooling; name the sites to survey.")
+            cut = [f"{name} {rows}" for name, rows in not_per_stimulus(everything).items()]
+            why = f" ({cut[0]}: the network joins or cuts the pictures of a batch)" if cut else ""
+            raise BadInput(f"{network.name} has no pre-activation and no max-pooling{why}; name the sites to survey.")
         presentation = Presentation(network.size, resize)
         part, of = parse_shard(shard)
         blocks = -(-len(images) // BLOCK)

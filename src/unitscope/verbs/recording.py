@@ -53,6 +53,7 @@ def survey(
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
     workers: NonNegativeInt | None = None,
+    seed: NonNegativeInt | None = None,
     strict: bool = False,
     json: bool = False,
     options: ModelOptions = DEFAULT_MODEL,
@@ -77,6 +78,7 @@ def survey(
         device: auto, cpu, cuda or cuda:1.
         precision: What the network computes in. bfloat16 keeps 8 significant bits of a response.
         workers: How many decode images. By default as many as suit the machine.
+        seed: For a network that draws random numbers when it runs: what they are drawn from. Others need none.
         strict: Stop at an image that cannot be read; else it is noted and skipped.
         json: Tell what was found as JSON, for scripts.
     """
@@ -88,7 +90,7 @@ def survey(
         record = survey_images(
             network, one_or_many(images), to=to, sites=sites, top=top, per_image=per_image, means=means or (),
             responses=responses, shard=shard, precision=precision, engine=engine, resize=resize, batch=batch,
-            workers=workers, strict=strict, progress=lambda done, total: show(network.name, done, total),
+            workers=workers, seed=seed, strict=strict, progress=lambda done, total: show(network.name, done, total),
         )  # fmt: skip
     if shard and json:
         tell({"part": str(to), "shard": shard, "network": network.name})

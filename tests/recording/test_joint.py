@@ -12,8 +12,8 @@ from torch import nn
 from tests.wiring import write_folder
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
-from unitscope.recording.reading import read
 from unitscope.recording.joint import Joint, joint_moments
+from unitscope.recording.reading import read
 
 
 def taken(*responses: np.ndarray, sites: tuple[str, ...] = ("a", "b"), channels: tuple[int, ...] = (3, 3)) -> Joint:

@@ -30,7 +30,8 @@ from unitscope.perturbation.results import Answers, Result
 from unitscope.perturbation.units import Chosen, choose_units
 from unitscope.record import Record, open_record
 from unitscope.recording.electrode import Alter, inject, show
-from unitscope.recording.showing import Batch, batches, default_workers
+from unitscope.recording.showing import Batch, batches, default_workers, first_pictures, in_gray
+from unitscope.recording.steadiness import check_steadiness
 from unitscope.recording.tape import Tape, no_skip, record_tape
 from unitscope.stimuli.classes import logits_of_labels
 from unitscope.stimuli.images import Images, Source, open_images, reordered
@@ -153,6 +154,8 @@ class Trial:
     """Whether the paths "branch" and "skip" are to be had."""
     slow: bool
     """Whether each condition needs a full forward pass, since the tape does not give the same."""
+    channels_last: bool
+    """Whether the network may be shown pictures whose channels lie side by side in memory."""
     known: tuple[Tensor, Tensor] | None = None
     """The units' moments, once they were needed."""
 
@@ -177,7 +180,8 @@ class Trial:
             raise BadInput(f"the logits of {network.name} do not depend on {chosen.site.name}.")
         slow = not faithful(tape, network)
         presentation = Presentation(network.size, resize)
-        return cls(network, images, chosen, codes, presentation, batch, seed, tape.has_skip and not slow, slow)
+        last = takes_channels_last(network, images, presentation)
+        return cls(network, images, chosen, codes, presentation, batch, seed, tape.has_skip and not slow, slow, last)
 
     @property
     def at_once(self) -> int:
@@ -206,7 +210,8 @@ class Trial:
 
     def shown(self, workers: int) -> Iterator[Batch]:
         last = len(self.images)
-        yield from batches(self.images, self.presentation, first=0, last=last, batch=self.at_once, workers=workers)
+        for part in batches(self.images, self.presentation, first=0, last=last, batch=self.at_once, workers=workers):
+            yield in_gray(part) if self.network.inputs == 1 else part
 
     def moments(self, workers: int) -> tuple[Float[Tensor, " unit"], Float[Tensor, " unit"]]:
         """The mean response and the standard deviation of each unit over all images and positions."""
@@ -229,7 +234,8 @@ class Trial:
     def prepared(self, part: Batch) -> Tensor:
         """The readable pictures of a batch, as the module takes them."""
         pictures = part.pictures[part.readable].to(self.network.device).float().div_(255)
-        return self.network.prepare(pictures).contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return self.network.prepare(pictures).contiguous(memory_format=layout)
 
     def show(self, part: Batch, results: list[Result], means: Tensor | None) -> None:
         """Show one part of a batch under all conditions."""
@@ -334,6 +340,18 @@ class Trial:
         }
 
 
+def takes_channels_last(network: Network, images: Images, presentation: Presentation) -> bool:
+    """Whether the network may be shown pictures channels last, tried on the first of the images.
+
+    Raises BadInput where responses depend on the other pictures, on chance, or on what was shown before.
+    """
+    pictures = first_pictures(images, presentation, inputs=network.inputs)
+    if not len(pictures):
+        return False
+    x = network.prepare(pictures.to(network.device).float().div_(255))
+    return check_steadiness(network, sites_of(network), x).channels_last
+
+
 def faithful(tape: Tape, network: Network) -> bool:
     """Whether the tape of a gray picture, played with noise, gives the bits of a full forward pass with that noise."""
     if tape.obstacle:
@@ -348,8 +366,8 @@ def faithful(tape: Tape, network: Network) -> bool:
 
 
 def grey(network: Network) -> Tensor:
-    """A gray picture, as the module takes it."""
-    return network.prepare(torch.full((1, network.inputs, *network.size), 0.5))
+    """Two gray pictures, as the module takes them. (One alone may lose its axis, where a network squeezes.)"""
+    return network.prepare(torch.full((2, network.inputs, *network.size), 0.5))
 
 
 def logits_count(network: Network) -> int:

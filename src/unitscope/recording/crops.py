@@ -8,15 +8,17 @@ picture, the crop ends there, too. Whether the network agrees is tried with nois
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from unitscope.errors import BadInput
 from unitscope.recording.electrode import show
+from unitscope.recording.steadiness import check_steadiness
 from unitscope.vocabulary import Box, Size
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Crop:
     left: int
     size: Size
     centers: Mapping[str, Size]
+    channels_last: bool = False
+    """Whether the network may be shown pictures whose channels lie side by side in memory."""
 
     def within(self, box: Box) -> tuple[float, float]:
         """The center (row, col) of a box of the whole picture, in pixels from the crop's upper left pixel center."""
@@ -48,9 +52,13 @@ def aligned_crop(
 ) -> Crop:
     """The aligned crop for the center neurons of sites that all see `box`, or of some of their `channels`; the whole
     picture where the network answers differently on a crop.
+
+    Raises BadInput where a response depends on other pictures, on chance, or on what was shown before.
     """
-    whole = Crop(0, 0, network.size, {name: site.center for name, site in sites.items()})
+    last = check_steadiness(network, sites, network.prepare(noise_for(network, count=3))).channels_last
+    whole = Crop(0, 0, network.size, {name: site.center for name, site in sites.items()}, last)
     crop = planned(network.size, sites, box)
+    crop = None if crop is None else replace(crop, channels_last=last)
     if crop is None or crop.size == network.size or not agrees(network, sites, crop, whole, channels=channels):
         return whole
     return crop
@@ -75,6 +83,12 @@ def planned(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None:
     return Crop(start[0], start[1], (end[0] - start[0], end[1] - start[1]), centers)  # type: ignore[arg-type]
 
 
+def noise_for(network: Network, *, count: int) -> Float[Tensor, "stimulus color height width"]:
+    """Pictures of noise, always the same."""
+    noise = torch.rand((count, network.inputs, *network.size), generator=torch.Generator().manual_seed(0))
+    return noise.to(network.device)
+
+
 def agrees(
     network: Network,
     sites: Mapping[str, Site],
@@ -84,8 +98,7 @@ def agrees(
     channels: Mapping[str, np.ndarray] | None = None,
 ) -> bool:
     """Whether the center neurons answer to parts of noise as they do to the whole."""
-    noise = torch.rand((4, network.inputs, *network.size), generator=torch.Generator().manual_seed(0))
-    noise = noise.to(network.device)
+    noise = noise_for(network, count=4)
     height, width = crop.size
     part = noise[:, :, crop.top : crop.top + height, crop.left : crop.left + width]
     try:
@@ -113,6 +126,7 @@ def center_responses(network: Network, pictures: Tensor, sites: Mapping[str, Sit
         found[site.name] = value[:, :, row, col].detach().float().clone()
 
     with torch.no_grad():
-        x = network.prepare(pictures).contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if crop.channels_last else torch.contiguous_format
+        x = network.prepare(pictures).contiguous(memory_format=layout)
         show(network, x, sites, keep)
     return found

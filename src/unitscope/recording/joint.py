@@ -14,7 +14,8 @@ from torch import Tensor
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.recording.electrode import show
-from unitscope.recording.showing import batches, default_workers
+from unitscope.recording.showing import batches, default_workers, first_pictures, in_gray
+from unitscope.recording.steadiness import check_steadiness
 from unitscope.stimuli.images import Source, open_images
 from unitscope.stimuli.presentation import Presentation
 from unitscope.vocabulary import Size
@@ -109,7 +110,12 @@ def joint_moments(
     chosen = {name: everything[name] for name in everything if any(name in joint.sites for joint in joints)}
     opened = open_images(images)
     settings = {"first": 0, "last": len(opened), "batch": batch, "workers": workers or default_workers()}
-    for part in batches(opened, Presentation(network.size, resize), **settings):
+    presentation = Presentation(network.size, resize)
+    if chosen:
+        tried = first_pictures(opened, presentation, inputs=network.inputs)
+        check_steadiness(network, chosen, network.prepare(tried.to(network.device).float().div_(255)))
+    for part in batches(opened, presentation, **settings):
+        part = in_gray(part) if network.inputs == 1 else part
         heard = _heard(network, part.pictures[part.readable], chosen) if part.readable.any() else {}
         for joint in joints if heard else ():
             for stimulus in range(int(part.readable.sum())):

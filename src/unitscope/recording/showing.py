@@ -94,6 +94,19 @@ def batches(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def first_pictures(
+    images: Images, presentation: Presentation, *, inputs: int, count: int = 3
+) -> UInt8[Tensor, "stimulus color height width"]:
+    """The first images that can be read, as a network of so many input channels is going to be shown them."""
+    found: list[Tensor] = []
+    for part in batches(images, presentation, first=0, last=min(len(images), 256), batch=count, workers=1):
+        part = in_gray(part) if inputs == 1 else part
+        found.append(part.pictures[part.readable])
+        if sum(map(len, found)) >= count:
+            break
+    return torch.cat(found)[:count] if found else torch.empty((0, inputs, *presentation.size), dtype=torch.uint8)
+
+
 def default_workers() -> int:
     """As many decoding threads as there are processors, up to 16."""
     return min(16, os.cpu_count() or 1)

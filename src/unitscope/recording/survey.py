@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from unitscope.anatomy.certificates import certify, joined
 from unitscope.anatomy.sites import sites as sites_of
@@ -29,8 +26,7 @@ from unitscope.recording.electrode import choose, place
 from unitscope.recording.memory import keeping_what_is_freed
 from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
-from unitscope.recording.showing import Batch, Shown, batches, default_workers, in_gray
-from unitscope.recording.steadiness import STIMULI
+from unitscope.recording.showing import Batch, Shown, batches, default_workers, first_pictures, in_gray
 from unitscope.recording.tables import finish, images_table
 from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
@@ -199,26 +195,13 @@ class Plan:
 def calibrated(plan: Plan, network: Network, images: Images) -> Plan:
     """The plan with the way of showing and reading that suits the network, tried on its first readable images."""
     found = calibrate(
-        network, plan.sites, first_pictures(network, images, plan.presentation), precision=plan.precision,
-        seed=plan.way.seed,
+        network, plan.sites, first_pictures(images, plan.presentation, inputs=network.inputs),
+        precision=plan.precision, seed=plan.way.seed,
     )  # fmt: skip
     plan.facts["calibration"] = found.facts
     if not found.way.quick and found.steadiness is not None:
         log.info("%s is read in the plain way: %s.", network.name, found.reason)
     return dataclasses.replace(plan, way=found.way)
-
-
-def first_pictures(
-    network: Network, images: Images, presentation: Presentation
-) -> UInt8[Tensor, "stimulus color height width"]:
-    """The first images that can be read, as the network is going to be shown them; at most three."""
-    found: list[Tensor] = []
-    for part in batches(images, presentation, first=0, last=min(len(images), BLOCK), batch=STIMULI, workers=1):
-        part = part if network.inputs == 3 else in_gray(part)
-        found.append(part.pictures[part.readable])
-        if sum(map(len, found)) >= STIMULI:
-            break
-    return torch.cat(found)[:STIMULI] if found else torch.empty((0, network.inputs, *network.size), dtype=torch.uint8)
 
 
 def known_means(means: Iterable[str]) -> tuple[str, ...]:

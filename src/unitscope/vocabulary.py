@@ -358,13 +358,6 @@ class Site:
             raise BadInput(f"{self.name} has no channel {channel}: its channels are 0 to {self.channels - 1}.")
 
 
-class Sites(dict[str, "Site"]):
-    """The sites of a network by name, in the order of execution."""
-
-    not_per_stimulus: Mapping[str, str]
-    """Values that are no sites since they have not one row per stimulus: how many rows, in words, by name."""
-
-
 def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> dict[str, Site]:
     """The sites that any of the patterns stands for (see `matching`) and that can be read, in the order of execution.
 
@@ -378,9 +371,6 @@ def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> d
         elsewhere = [site.name for site in sites.values() if site.module == pattern != site.name]
         if not names:
             advice = "`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
-            rows = [f"{name} {said}" for name, said in not_per_stimulus(sites).items() if matching(pattern, [name])]
-            if rows:
-                advice = f"{rows[0]}: the network joins or cuts the pictures of a batch. {advice}"
             if elsewhere:
                 advice = f"The output of the module {pattern!r} is the site {elsewhere[0]!r}. {advice}"
             raise unknown_name("site", pattern, sites, where="the network", advice=advice)
@@ -395,11 +385,6 @@ def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> d
             )
         found.update(names)
     return {name: site for name, site in sites.items() if name in found and not site.unreadable}
-
-
-def not_per_stimulus(sites: Mapping[str, Site]) -> Mapping[str, str]:
-    """The values that are no sites since they have not one row per stimulus."""
-    return getattr(sites, "not_per_stimulus", {})
 
 
 def hull_of(fields: Sequence[ReceptiveField]) -> ReceptiveField:

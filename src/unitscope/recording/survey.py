@@ -31,7 +31,7 @@ from unitscope.recording.tables import finish, images_table
 from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.stimuli.presentation import Presentation
-from unitscope.vocabulary import Size, not_per_stimulus
+from unitscope.vocabulary import Size
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -173,8 +173,8 @@ class Plan:
         everything = sites_of(network)
         chosen = choose(everything, [sites] if isinstance(sites, str) else sites)
         if not chosen:
-            cut = [f"{name} {rows}" for name, rows in not_per_stimulus(everything).items()]
-            why = f" ({cut[0]}: the network joins or cuts the pictures of a batch)" if cut else ""
+            cut = [f"{site.name}: {site.unreadable}" for site in everything.values() if site.unreadable]
+            why = f" that can be read ({cut[0]})" if cut else ""
             raise BadInput(f"{network.name} has no pre-activation and no max-pooling{why}; name the sites to survey.")
         presentation = Presentation(network.size, resize)
         part, of = parse_shard(shard)

@@ -246,7 +246,7 @@ def show(module: nn.Module, picture: Tensor) -> Any:
     try:
         return module(picture)
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as error:
-        raise cannot_be_run(module, picture, error) from error
+        raise cannot_be_run(module, picture[:1], error) from error
 
 
 class CannotBeRun(BadInput):

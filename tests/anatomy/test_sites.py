@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -197,6 +196,7 @@ CHOICES: dict[str, Callable[[Tensor, nn.Module], object]] = {
 @pytest.mark.parametrize("what", CHOICES)
 def test_nothing_is_claimed_of_what_runs_after_a_choice_by_the_picture(what: str):
     found = sites(network(LooksAtValues(CHOICES[what]), 16))
+    what = {"flatten": "flatten by Python", "sum": "sum by numpy"}.get(what, what)
     assert (found["stem"].field().size, found["stem"].field().status) == ((3, 3), "exact")
     for name in ("narrow", "relu"):
         assert found[name].field().status == "unknown"

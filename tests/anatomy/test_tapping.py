@@ -270,7 +270,7 @@ def test_another_path_is_noticed_where_something_was_overwritten():
     later: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         electrodes.show(x, lambda site, value: later.update({site.name: value.clone()}), normalize_and_rectify)
-    assert later["maxpool"].isnan().all()  # no number that could be taken for a response
+    assert later["pool"].isnan().all()  # no number that could be taken for a response
     network.module.way = "elsewhere"
     with torch.no_grad(), pytest.raises(BadInput, match="elsewhere than before"):
         electrodes.show(x, lambda *_: None, normalize_and_rectify)

@@ -18,7 +18,7 @@ from unitscope.anatomy.inference import without_inference_mode
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.tapping import Tap, tapping, taps_of
-from unitscope.errors import BadInput, few
+from unitscope.errors import BadInput, UnitscopeError, few
 from unitscope.vocabulary import resolve_sites
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class Electrodes:
                 module(x)
         except Exception as error:
             cause = raised[0] if raised else error
+            if isinstance(error, UnitscopeError) and error is not cause:  # what was noticed when the pass had ended
+                raise
             if not isinstance(cause, _Enough):
                 raise cause from (None if cause is not error else error.__cause__)
         if waiting:

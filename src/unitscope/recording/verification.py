@@ -133,7 +133,7 @@ def check_insert(found: ctypes.CDLL) -> bool:
         best = np.argsort(-sign * responses, axis=0, kind="stable")[:3]
         where = np.take_along_axis(place, best, 0)
         expected = (np.take_along_axis(responses, best, 0), 100 + best, where // COLS, where % COLS)
-        ways += [np.array_equal(a, b.T) for a, b in zip(held, expected, strict=True)]
+        ways += [np.array_equal(a, np.transpose(b)) for a, b in zip(held, expected, strict=True)]
     return all(ways)
 
 

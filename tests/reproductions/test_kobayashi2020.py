@@ -271,6 +271,13 @@ def test_the_verb_refuses_a_paper_that_is_not_there(tmp_path, capsys) -> None:
     assert "kobayashi2020" in capsys.readouterr().err
 
 
+def test_channels_are_for_the_paper_whose_figures_show_them(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["reproduce", "dogs", "builtin", "--to", str(tmp_path), "--channels", "1", "2"])
+    assert done.value.code == 2
+    assert "channels are shown in the figures of kobayashi2020 only" in " ".join(capsys.readouterr().err.split())
+
+
 def test_finite_numbers_only_in_the_comparison(study) -> None:
     with (study / "sharing.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -23,7 +23,7 @@ test: $(VENV)/.for-test  ## install what is needed, run all tests (WORKERS=2 pro
 test-all: $(VENV)/.for-test  ## all tests, and those that take minutes: simulations of every test, crashes at every point
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
-mutants: $(VENV)/.for-test  ## plant known bugs in a copy, one by one, and see whether the tests fail (an hour)
+mutants: $(VENV)/.for-test  ## plant known bugs in a copy, one by one, and see whether the tests fail (long)
 	$(BIN)/python benchmarks/mutants.py
 
 lint: $(VENV)/.for-test  ## ruff and mypy

@@ -3,10 +3,10 @@
 A mutant names a file below src/unitscope, a piece of code that stands there exactly once, what to write in its place,
 and the tests that should fail on that. The tree is copied into a temporary folder; there the tests run once without any
 mutant (they must pass) and then with each, up to the first failure: the mutant is "killed" if one fails, "alive" if
-none does, and "gone" if the code is no longer what the mutant replaces. What is alive lacks a test, or is no bug:
-`equivalent` says why, and such mutants are not tried.
+none does, and "gone" if the code is no longer what the mutant replaces: then the table wants a new line. What is alive
+lacks a test.
 
-    python benchmarks/mutants.py              all, an hour or two
+    python benchmarks/mutants.py              all
     python benchmarks/mutants.py analysis/    those whose name or file contains a word
     python benchmarks/mutants.py --list       names only
 """
@@ -42,7 +42,6 @@ class Mutant:
     code: str
     mutant: str
     tests: tuple[str, ...]
-    equivalent: str = ""
 
     def planted(self, text: str) -> str | None:
         """The file's text with the mutant in it; None where its code does not stand there exactly once."""
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         tree = copy_tree(Path(folder))
-        tests = sorted({test for one in mutants if not one.equivalent for test in one.tests})
+        tests = sorted({test for one in mutants for test in one.tests})
         if tests and not passes(tree, tests):
             print("The tests fail without any mutant; nothing can be said of mutants.")
             return 1
@@ -90,12 +89,12 @@ def copy_tree(folder: Path) -> Path:
 
 
 def fate(one: Mutant, tree: Path) -> str:
-    """ "killed", "alive", "gone" or "equivalent". The copy is afterwards what it was."""
+    """ "killed", "alive" or "gone". The copy is afterwards what it was."""
     path = tree / "src" / "unitscope" / one.file
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     planted = one.planted(text)
-    if one.equivalent or planted is None:
-        return "gone" if planted is None else "equivalent"
+    if planted is None:
+        return "gone"
     began = time.monotonic()
     try:
         path.write_text(planted, encoding="utf-8")
@@ -107,10 +106,14 @@ def fate(one: Mutant, tree: Path) -> str:
 
 
 def passes(tree: Path, tests: Sequence[str]) -> bool:
-    """Whether the tests pass in a copy of the project; no bytecode is kept, which could outlive a mutant."""
+    """Whether the tests pass in a copy of the project.
+
+    No bytecode is kept, which could outlive a mutant. Signatures stay unchecked: a test must see a mutant, by its values.
+    """
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tree / "src"), str(tree)]),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "UNITSCOPE_UNCHECKED": "1",
         "XDG_CACHE_HOME": str(tree.parent / "cache"),
     }
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
@@ -126,7 +129,7 @@ def passes(tree: Path, tests: Sequence[str]) -> bool:
 def report(fates: Sequence[tuple[Mutant, str]]) -> int:
     """Print a table by chapter; 1 where a mutant is alive or gone."""
     chapters = Counter((one.file.partition("/")[0].removesuffix(".py"), found) for one, found in fates)
-    names = ("killed", "alive", "gone", "equivalent")
+    names = ("killed", "alive", "gone")
     print(f"\n{'':14}" + "".join(f"{name:>12}" for name in names))
     for chapter in sorted({chapter for chapter, _ in chapters}):
         print(f"{chapter:14}" + "".join(f"{chapters[chapter, name]:12}" for name in names))

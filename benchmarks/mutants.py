@@ -108,7 +108,7 @@ def fate(one: Mutant, tree: Path) -> str:
 def passes(tree: Path, tests: Sequence[str]) -> bool:
     """Whether the tests pass in a copy of the project.
 
-    No bytecode is kept, which could outlive a mutant. Signatures stay unchecked: a test must see a mutant, by its values.
+    No bytecode is kept, which could outlive a mutant. Signatures stay unchecked: values must tell a mutant, not types.
     """
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tree / "src"), str(tree)]),

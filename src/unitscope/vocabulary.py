@@ -67,7 +67,9 @@ class ReceptiveField:
     `start` is where the field of neuron (0, 0) begins. All pairs are (rows, cols). `status` is "exact", "whole image",
     "upper bound" or "unknown", and `cause` says why it is not exact. Where `status` is "whole image" the field is the
     picture; where it is "unknown" the numbers are the picture's, too, and must not be relied on. `stride` is (0, 0)
-    where all neurons see the same box.
+    where all neurons see the same box. What a neuron can see counts by the sizes of kernels, whatever their weights:
+    where outer taps are 0 in all channels (masked, causal convolutions) the field is "exact" for other weights of the
+    same shape, `cause` says so, and less of it may matter.
     """
 
     size: Size

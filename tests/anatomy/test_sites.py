@@ -181,6 +181,8 @@ def fails(_: object) -> bool:
     raise ValueError
 
 
+BY = {"flatten": "flatten by Python", "sum": "sum by numpy"}
+
 CHOICES: dict[str, Callable[[Tensor, nn.Module], object]] = {
     "gt": lambda y, _: y.mean() > 1e9,
     "mean": lambda y, _: y.mean().item() > 1e9,
@@ -202,8 +204,9 @@ def test_nothing_is_claimed_of_what_runs_after_a_choice_by_the_picture(what: str
         assert found[name].field().status == "unknown"
         assert found[name].field(at="stem").status == "unknown"
         assert found[name].field(gating=False).status == "unknown"
+        told = BY.get(what, what)
         assert found[name].field().cause == (
-            f"the network looks at values ({what}) to choose its path; this is its path for a gray picture"
+            f"the network looks at values ({told}) to choose its path; this is its path for a gray picture"
         )
         assert found[name].box(0, 0) == Box(0, 0, 16, 16)
 
@@ -385,3 +388,20 @@ def test_what_was_exported_for_a_fixed_number_of_pictures_is_refused():
 def test_a_network_without_weights_is_refused():
     with pytest.raises(BadInput, match=r"0\.weight is on the meta device"):
         sites(network(nn.Sequential(nn.Conv2d(3, 4, 3)).to("meta"), 8))
+
+
+class Causal(nn.Conv2d):
+    """Rows below, and the rest of the row, are masked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.ones(7, 7)
+        mask[3, 3:], mask[4:] = 0, 0
+        return F.conv2d(x, self.weight * mask, self.bias, padding=3)
+
+
+def test_exact_fields_behind_masked_kernels_say_that_sizes_count():
+    found = sites(network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Causal(4, 4, 7), nn.ReLU()), 32))
+    before, behind = found["1"].field(), found["3"].field()
+    assert (before.status, before.cause) == ("exact", "")
+    assert (behind.size, behind.status) == ((9, 9), "exact")
+    assert behind.cause.startswith("by the kernels' sizes; outer taps of a kernel before it are 0")

@@ -26,10 +26,14 @@ from unitscope.anatomy.maps import (
 
 @dataclass(slots=True)
 class Gates:
-    """Whether products with gates count (squeeze-and-excitation), and whether there were any."""
+    """Whether products with gates count (squeeze-and-excitation), and whether there were any.
+
+    `outer_zeros`: a convolution had kernels whose first or last rows or columns are 0 in all channels.
+    """
 
     count: bool = True
     met: bool = False
+    outer_zeros: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def convolution(call: Call) -> Seen:
         raise Constant
     if call.seen(weight) is not None:
         return coarse(call)
+    call.gates.outer_zeros |= has_outer_zeros(weight)
     stride, padding = each_of(call.get("stride", 1), nd), each_of(call.get("padding", 0), nd)
     dilation, groups = each_of(call.get("dilation", 1), nd), call.get("groups", 1)
     seen = channels_mixed(seen, 1, groups=groups, out=call.result.shape[1])
@@ -81,6 +82,12 @@ def convolution(call: Call) -> Seen:
                 seen, 2 + axis, Window(taps, stride[axis], padding[axis], dilation[axis], out), why="convolution"
             )
     return seen
+
+
+def has_outer_zeros(weight: Tensor) -> bool:
+    """Whether the first or last row or column of all kernels is 0 (masked and causal convolutions)."""
+    ends = [weight.select(axis, end) for axis in range(2, weight.ndim) for end in (0, -1) if weight.shape[axis] > 1]
+    return any(not bool(end.any()) for end in ends)
 
 
 def transposed(seen: Seen, dim: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> Seen:

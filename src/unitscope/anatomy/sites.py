@@ -155,7 +155,8 @@ class Run:
                 self.layouts[name] = (seen.dims, *place)
             self.looked[name] = len(self.looks)
             site = site_of(name, operations[name], seen, place, extent)
-            self.sites[name] = replace(site, module=ear.part_path)
+            fields = site.fields if not watching.gates.outer_zeros else tuple(map(by_size, site.fields))
+            self.sites[name] = replace(site, module=ear.part_path, fields=fields)
 
         picture = blank(module, (STIMULI, views.inputs, *views.size), value=0.0 if cheaply else 0.5)
         if self.at is None:
@@ -218,6 +219,14 @@ def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], pict
         channel_axis=axis,
         groups=groups,
     )
+
+
+def by_size(field: ReceptiveField) -> ReceptiveField:
+    """An exact field behind kernels with zeros says that sizes count."""
+    return replace(field, cause=BY_SIZE) if field.status == "exact" else field
+
+
+BY_SIZE = "by the kernels' sizes; outer taps of a kernel before it are 0 in all channels, so that less may matter"
 
 
 def on_one_path(site: Site, what: str) -> Site:

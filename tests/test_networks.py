@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import unitscope.networks as networks
+from tests import tiny
 from tests.conftest import needs
 from unitscope.errors import BadInput, Failure, UnknownName
 from unitscope.networks import Network, load, save
@@ -318,6 +319,14 @@ def test_what_was_saved_is_loaded_shape_and_preprocessing_and_all(tmp_path, half
     assert (again.fingerprint == network.fingerprint) is not half
     pictures = torch.rand(2, 3, 64, 96)
     torch.testing.assert_close(again(pictures), network(pictures), rtol=0, atol=0.02 if half else 0)
+
+
+def test_arguments_come_before_the_weights_file_and_that_before_the_zoo(tmp_path):
+    """Weights that were trained at another size, with other means, are shown pictures as they were in training."""
+    trained = Network(tiny.network(), size=48, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    network = load("tests.tiny:known", save(trained, tmp_path / "w.safetensors"), std=(0.7, 0.8, 0.9))
+    assert (network.size, network.mean, network.std) == ((48, 48), (0.1, 0.2, 0.3), (0.7, 0.8, 0.9))
+    assert load("tests.tiny:known").mean == (0.5, 0.5, 0.5)
 
 
 def test_the_shape_is_read_off_the_weights(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from unitscope.networks import Network
+
 
 def network() -> nn.Module:
     """Two convolutions and a pooling: 5 + 7 units that matter, three logits. Always the same weights."""
@@ -18,6 +20,11 @@ def network() -> nn.Module:
             parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
         module[3].bias[0] = -1000.0  # unit 0 of the second convolution never answers
     return module
+
+
+def known() -> Network:
+    """The same, with a word on how it is shown pictures."""
+    return Network(network(), size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), name="known")
 
 
 def broken() -> nn.Module:

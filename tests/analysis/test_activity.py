@@ -51,6 +51,18 @@ def test_levels_of_inactivity(record):
     assert table.firing_rate.tolist() == pytest.approx([1 / 16_000] * 3 + [0, 1 / 16_000])
 
 
+def test_where_most_units_never_answer_a_highest_response_of_zero_is_numerically_dead(tmp_path):
+    """The median of the site is 0 then, and so is the border."""
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1, bias=False), torch.nn.ReLU())
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([1.0, 2.0, -1.0, -2.0, -3.0]).reshape(5, 1, 1, 1).expand(5, 3, 1, 1))
+    wiring.write_folder(tmp_path / "images", {"a": [torch.ones(3, 8, 8), torch.zeros(3, 8, 8)]})
+    network = Network(module, size=8, mean=(0, 0, 0), std=(1, 1, 1))
+    survey(network, tmp_path / "images", to=tmp_path / "record", sites=["1"], resize=8)
+    table = measure(tmp_path / "record")["activity"]
+    assert table.numerically_dead.tolist() == [False, False, True, True, True]
+
+
 def test_the_table_is_kept_in_the_record_and_declares_its_columns(record):
     made = measure(record)["activity"]
     kept = open_record(record).measures("activity")

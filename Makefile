@@ -32,7 +32,7 @@ lint: $(VENV)/.for-test  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(VENV)/.for-test  ## the benchmarks, each a script that prints ratios measured in one run (half an hour)
-	@for name in fields survey maximize perturb tuning; do \
+	@for name in fields survey calibration maximize perturb tuning; do \
 	    echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 docs: $(VENV)/.for-docs  ## the documentation, into docs/_build

@@ -65,12 +65,13 @@ def maximize(
     With `scores` (by default where `to` is a record) `optima.scores` says how good they are: scores.score, against the
     record's natural stimuli where there is a record.
 
-    Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, and for weights that are
-    not finite; Failure where the folder is the record of another network, or holds optima that were made otherwise. The
-    network is left as it was.
+    Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, for weights that are
+    not finite, and for responses that depend on other pictures, on chance or on state; Failure where the folder is the
+    record of another network, or holds optima that were made otherwise. The network is left as it was.
     """
     subject = subject_of(network)
     objectives = understand(units, subject.sites, at=at)
+    subject.check_steadiness(dict.fromkeys(term.unit.site for one in objectives for term in one.terms))
     recipe = recipe_of(recipe, size=network.size)
     if start is not None:
         recipe = started(recipe, start)

@@ -8,7 +8,7 @@ against the network on a whole picture of noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -23,7 +23,9 @@ from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput
 from unitscope.networks import Network
+from unitscope.recording.crops import noise_for
 from unitscope.recording.electrode import as_responses
+from unitscope.recording.steadiness import check_steadiness
 from unitscope.synthesis.circuits import INCREASING, Circuit, circuit_of
 from unitscope.synthesis.cones import Cone, Plan, Untold, joined, plan_of
 from unitscope.synthesis.objectives import Objective, positions
@@ -47,6 +49,18 @@ class Subject:
     circuit: Circuit
     cones: dict[tuple[Plan, tuple[str, ...], bool, bool], Cone] = field(default_factory=dict)
     tried: dict[object, str] = field(default_factory=dict)
+    steady: set[str] = field(default_factory=set)
+    """Sites whose responses are known to depend on the picture alone."""
+
+    def check_steadiness(self, names: Iterable[str]) -> None:
+        """Raises BadInput where a response at one of the sites depends on other pictures, on chance, or on state."""
+        wanted = {name: self.sites[name] for name in names if name not in self.steady}
+        if wanted:
+            network = self.network
+            with torch.no_grad():
+                x = network.prepare(noise_for(network, count=3))
+            check_steadiness(network, wanted, x)
+            self.steady.update(wanted)
 
     @property
     def network(self) -> Network:

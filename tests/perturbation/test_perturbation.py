@@ -207,7 +207,7 @@ def test_inactive_units_come_from_the_record(folder, tmp_path):
     behind = perturb(network, folder, record=record, site="stem", what="zero", resize=16).iloc[0]
     assert (behind.site, behind.channels, behind.delta_loss) == ("relu", [0, 1], 0.0)
     assert (row.inactive_at, behind.inactive_at) == ("pool", "stem")
-    with pytest.raises(Failure, match="other weights or another preprocessing"):
+    with pytest.raises(Failure, match="with other weights or preprocessing than this"):
         perturb(block(deaf=True), folder, record=record)
     assert behind_rectification(network, "pool") == "pool"
 

@@ -389,7 +389,14 @@ def survey_facts(record: Record, *, width: int = 80) -> str:
     facts += (
         f"{_several(len(record.sites), 'site')}; {sum(inactive):,} ({share}) never had a response above 0 to any of "
     )
-    return paragraph(facts + _shown(record), width=width)
+    return paragraph(facts + _shown(record) + _way(record), width=width)
+
+
+def _way(record: Record) -> str:
+    """Why the network was read in the plain way; nothing where it was not."""
+    calibration = record.facts.get("calibration")
+    reason = calibration.get("reason") if isinstance(calibration, dict) else None
+    return f" The network was read in the plain way, which takes longer: {reason}." if reason else ""
 
 
 def _shown(record: Record) -> str:

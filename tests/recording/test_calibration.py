@@ -22,6 +22,7 @@ from unitscope.recording.electrode import choose
 from unitscope.recording.reading import read
 from unitscope.recording.steadiness import check_steadiness, three_pictures
 from unitscope.recording.survey import survey
+from unitscope.terminal import survey_facts
 
 COUNT = 11
 
@@ -139,6 +140,8 @@ def test_what_a_network_changes_without_effect_is_put_back_and_named(folder: Pat
     network = strangers.network(strangers.count_calls)
     record = surveyed(network, folder, tmp_path / "r")
     assert record.facts["calibration"]["changed_and_put_back"] == ["calls"]
+    told = " ".join(survey_facts(record).split())
+    assert told.endswith("was read in the plain way, which takes longer: the network changes itself when it runs.")
     assert network.module.calls == 0
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
 from unitscope.perturbation.units import parse_units
-from unitscope.recording.electrode import read
 from unitscope.recording.place import first_kernels, kernel_sites, site_facts
+from unitscope.recording.reading import read
 from unitscope.synthesis.objectives import Objective, neuron, understand
 
 

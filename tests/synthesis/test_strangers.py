@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import unitscope
 from unitscope.errors import BadInput
 from unitscope.networks import Network
-from unitscope.recording.electrode import read
+from unitscope.recording.reading import read
 from unitscope.synthesis.ascents import Adam
 from unitscope.synthesis.recipes import recipe_of
 

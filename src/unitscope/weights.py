@@ -105,9 +105,11 @@ def write_weights(
 
     With `half`, kernels and matrices are stored in half precision; vectors (batch normalization, biases), which are
     few and span more magnitudes, and whatever half precision cannot hold, stay as they are. Raises Failure where the
-    disk refuses.
+    folder is not there, or the disk refuses.
     """
     path = Path(path).expanduser()
+    if not path.parent.is_dir():  # a folder that nobody made is rather a mistyped one
+        raise Failure(f"the weights could not be written to {path}: there is no folder {path.parent}.")
     tensors = {name: _stored(tensor, half=half) for name, tensor in state.items()}
     try:
         with whole_file(path) as temporary:

@@ -65,9 +65,10 @@ def maximize(
     With `scores` (by default where `to` is a record) `optima.scores` says how good they are: scores.score, against the
     record's natural stimuli where there is a record.
 
-    Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, for weights that are
-    not finite, and for responses that depend on other pictures, on chance or on state; Failure where the folder is the
-    record of another network, or holds optima that were made otherwise. The network is left as it was.
+    Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, for units that depend on
+    weights that are not finite, for those from which no gradient leads to the picture, and for responses that depend
+    on other pictures, on chance or on state; Failure where the folder is the record of another network, or holds optima
+    that were made otherwise. The network is left as it was.
     """
     subject = subject_of(network)
     objectives = understand(units, subject.sites, at=at)

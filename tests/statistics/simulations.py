@@ -2,7 +2,7 @@
 often does the interval hold the truth?
 
 A simulation draws data without an effect (or with a known mean), and says once per run whether the test found something
-(or the interval held the mean). `benchmarks/statistics.py` makes a table of the docs from them.
+(or the interval held the mean). `benchmarks/error_rates.py` makes a table of the docs from them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often each test calls chance a finding, and how often each interval holds the truth: the tables of
 docs/reference/statistics.md.
 
-    python benchmarks/statistics.py [RUNS]
+    python benchmarks/error_rates.py [RUNS]
 
 RUNS is 500 without being said. The simulations are those of tests/statistics/simulations.py.
 """

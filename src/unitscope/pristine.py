@@ -56,7 +56,7 @@ def keep_pristine(module: nn.Module) -> Iterator[Trace]:
     """While open, the network may run; afterwards it is as it was, also after an exception.
 
     Restored are parameters, buffers and all other tensors that modules hold, attributes of modules (containers and
-    objects in them included, four levels deep), hooks, training mode, and the random states of torch, numpy and
+    objects in them included, four levels deep), training mode, and the random states of torch, numpy and
     Python. What lies outside the modules, such as a global variable, is not.
     """
     trace, held = Trace(), Holdings()
@@ -137,6 +137,8 @@ class Holdings:
     def note_dictionary(self, prefix: str, held: dict[Any, Any], depth: int) -> None:
         self.undo.append(dictionary_undo(prefix, held))
         for key, value in list(held.items()):
+            if isinstance(value, PLAIN) or key in HOOKS:
+                continue
             own = prefix if key in REGISTRIES else f"{prefix}{key}"
             self.note(own, value, depth)
 
@@ -177,6 +179,9 @@ class Holdings:
 
 REGISTRIES = ("_parameters", "_buffers", "_modules")
 """Attributes in which a module keeps what it holds under the names that users give."""
+
+HOOKS = frozenset(key for key in vars(nn.Module()) if "hooks" in key)
+"""Attributes in which a module keeps its hooks, which networks do not change when they run."""
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type, torch.dtype, torch.device, torch.Size)
 """Values that cannot be changed, only replaced."""

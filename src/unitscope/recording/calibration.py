@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unitscope.recording.batches import Way, autocast, read_batch
 from unitscope.recording.block import Block, Hearing
-from unitscope.recording.electrode import place
+from unitscope.recording.electrode import Electrodes, place
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.readout import library
 from unitscope.recording.showing import Batch, given_to
@@ -105,14 +105,14 @@ def reason_for_plain(
         return "the network changes itself when it runs"
     if any(site.reads_values for site in sites.values()):
         return "the network reads values to choose its path"
-    if place(network, sites).taps is None:
+    electrodes = place(network, sites)
+    if electrodes.taps is None:
         return "some sites are not what a module gives or is given"
-    return first_difference(network, sites, pictures[:2], way, steadiness.first, precision=precision)
+    return first_difference(electrodes, pictures[:2], way, steadiness.first, precision=precision)
 
 
 def first_difference(
-    network: Network,
-    sites: Mapping[str, Site],
+    electrodes: Electrodes,
     pictures: UInt8[Tensor, "stimulus color height width"],
     way: Way,
     plain: Responses,
@@ -120,11 +120,11 @@ def first_difference(
     precision: str,
 ) -> str:
     """Where the quick way reads other numbers than PyTorch reads of the plain responses; empty where it does not."""
-    numbers = torch.arange(len(pictures))
+    network, sites, numbers = electrodes.network, electrodes.sites, torch.arange(len(pictures))
     batch = Batch(numbers, pictures, torch.ones(len(pictures), dtype=torch.bool), ())
     quick = {name: accumulator(network, site, quick=True) for name, site in sites.items()}
     try:
-        read_batch(network, batch, place(network, sites), quick, way=way, precision=precision)
+        read_batch(network, batch, electrodes, quick, way=way, precision=precision)
         for name, site in sites.items():
             expected = accumulator(network, site, quick=False)
             expected.hear(plain[name], numbers.to(network.device), batch.readable.to(network.device))

@@ -140,7 +140,8 @@ def test_sums_with_sizes_count_as_they_do_for_torchvision():
 
 def test_sizes_that_a_network_keeps_are_plain_numbers_again_when_they_travel():
     module = Sized().eval()
-    heard_names(module, 2, 4, 8, 8)
+    with torch.no_grad(), listening(module, lambda *_: None, pristine=False):
+        module(torch.randn(2, 4, 8, 8))
     assert module.kept == 64
     assert type(copy.deepcopy(module.kept)) is int
     assert type(module.kept * 2) is int

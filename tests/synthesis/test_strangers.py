@@ -205,7 +205,7 @@ def test_where_no_gradient_leads_to_the_picture_the_story_names_the_operation():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     one = network(torch.ao.quantization.quantize_dynamic(module, {nn.Linear}))
-    with pytest.raises(BadInput, match=r"4:1 .*cannot be maximized.*no gradient.*ends at linear .at 4."):
+    with pytest.raises(BadInput, match=r"depends on the other pictures"):  # its scale is that of the whole batch
         unitscope.maximize(one, "4:1", recipe=quick())
     maximized(one, "0:1")
 

@@ -162,7 +162,7 @@ def everything_odd(folder: Path) -> dict[str, str]:
         whole[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + whole[33:]
     )
     noise.convert("CMYK").save(folder / "cmyk.jpg")
-    noise.convert("I;16").save(folder / "sixteen.png")
+    Image.fromarray(np.asarray(noise.convert("L"), dtype=np.uint16) * 257).save(folder / "sixteen.png")
     noise.convert("P").save(folder / "palette.png")
     noise.convert("RGBA").save(folder / "alpha.png")
     noise.save(folder / "gray.png")

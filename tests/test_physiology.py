@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pandas
+import pyarrow.parquet
 import pytest
 import torch
 from torch import nn
@@ -164,9 +165,12 @@ def test_untrained_measures_of_an_earlier_definition_are_made_anew(tmp_path: Pat
     network = little(ANGLES)
     record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
     physiology.tuning(network, record, null=1)
-    path, told = (record.path / "tuning" / name for name in ("null-color.parquet", "null.json"))
+    path = record.path / "tuning" / "null-color.parquet"
     first = pandas.read_parquet(path)
-    first.drop(columns="cone_opponency").assign(opponency="double").to_parquet(path)
-    told.write_text(json.dumps({**json.loads(told.read_text()), "definitions": 1}))
+    table = pyarrow.parquet.read_table(path)
+    asked = {**json.loads(table.schema.metadata[b"asked"]), "definitions": 1}
+    earlier = table.drop_columns(["cone_opponency"])
+    earlier = earlier.replace_schema_metadata({**earlier.schema.metadata, b"asked": json.dumps(asked).encode()})
+    pyarrow.parquet.write_table(earlier, path)
     physiology.tuning(network, record, null=1)
     pandas.testing.assert_frame_equal(pandas.read_parquet(path), first)

@@ -113,7 +113,8 @@ def joint_moments(
     presentation = Presentation(network.size, resize)
     if chosen:
         tried = first_pictures(opened, presentation, inputs=network.inputs)
-        check_steadiness(network, chosen, network.prepare(tried.to(network.device).float().div_(255)))
+        if len(tried):
+            check_steadiness(network, chosen, network.prepare(tried.to(network.device).float().div_(255)))
     for part in batches(opened, presentation, **settings):
         part = in_gray(part) if network.inputs == 1 else part
         heard = _heard(network, part.pictures[part.readable], chosen) if part.readable.any() else {}

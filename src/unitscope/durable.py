@@ -218,11 +218,13 @@ def lock_folder(folder: Path, *, wait: float = 60.0, what: str = "run") -> Itera
     """Hold the one lock of a folder against all other writers, waiting for it up to so many seconds.
 
     The folder is made where it is missing. What a killed writer left under temporary names is removed. A thread that
-    holds the lock may ask again. Raises Failure where another `what` still holds it.
+    holds the lock may ask again, unless it does not wait. Raises Failure where another `what` still holds it.
     """
     make_folder(folder)
     key, held = folder.resolve(), _own.__dict__.setdefault("held", set())
     if key in held:
+        if not wait:
+            raise _held(folder, what)
         yield
         return
     handle = _locked(folder, wait, what)
@@ -239,9 +241,13 @@ def _locked(folder: Path, wait: float, what: str) -> int:
     until = time.monotonic() + wait
     while (handle := _try_lock(folder)) is None:
         if time.monotonic() >= until:
-            raise Failure(f"another {what} is writing to {folder}. Wait for it, or choose another folder.")
+            raise _held(folder, what)
         time.sleep(0.02)
     return handle
+
+
+def _held(folder: Path, what: str) -> Failure:
+    return Failure(f"another {what} is writing to {folder}. Wait for it, or choose another folder.")
 
 
 def _try_lock(folder: Path) -> int | None:

@@ -15,13 +15,13 @@ from unitscope.analysis.tuning import Session, sessions
 from unitscope.atlas import sprites
 from unitscope.atlas.exhibition import Overview
 from unitscope.atlas.scripts import rounded
+from unitscope.durable import read_table
 
 if TYPE_CHECKING:
     import pandas
     from jaxtyping import UInt8
 
     from unitscope.atlas.shelves import Shelf
-    from unitscope.durable import read_table
 from unitscope.record import SiteFacts
 
 SIDE = 64

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
     from unitscope.atlas.shelves import Shelf
-from unitscope.record import SiteFacts
+    from unitscope.record import SiteFacts
 
 SIDE = 64
 """Pixels of the pictures of best gratings."""

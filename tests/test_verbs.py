@@ -29,7 +29,8 @@ VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, dict[str, Any
         "--sites 1": {"sites": ["1"]}, "--top 3": {"top": 3}, "--per-image 2": {"per_image": 2},
         "--means best": {"means": ["best"]}, "--responses": {"responses": True}, "--shard 1/2": {"shard": "1/2"},
         "--engine ray": {"engine": "ray"}, "--resize 50": {"resize": 50}, "--batch 5": {"batch": 5},
-        "--precision bfloat16": {"precision": "bfloat16"}, "--workers 0": {"workers": 0}, "--seed 3": {"seed": 3}, "--strict": {"strict": True},
+        "--precision bfloat16": {"precision": "bfloat16"}, "--workers 0": {"workers": 0},
+        "--seed 3": {"seed": 3}, "--strict": {"strict": True},
     }),
     "measure": (("unitscope.analysis.measures.measure",), ("record",), {
         "--categories dogs": {"categories": ["dogs"]}, "--pool mean": {"pool": "mean"},

@@ -158,9 +158,9 @@ def beyond_copies_p(count: int, copies: Sequence[int]) -> float:
     """One-sided p of as high a count as one of the network, where untrained copies have these counts.
 
     More than the largest of three copies is no evidence: one of four networks that are all alike has the most in one
-    case of four. The larger of two p's: that of a new copy beyond those that were seen, if counts are about normal
-    (Student's t), and if they are as rare events are (the count's share of all, binomial), which is what copies without
-    any can tell. NaN for fewer than two copies.
+    case of four. The larger of two p's: that of a new copy beyond those that were seen, if square roots of counts,
+    which are less skewed than counts, are about normal (Student's t); and if counts are as those of rare events (the
+    count's share of all, binomial), which is what copies without any can tell. NaN for fewer than two copies.
     """
     from scipy.stats import binom, t
 
@@ -169,10 +169,11 @@ def beyond_copies_p(count: int, copies: Sequence[int]) -> float:
     if number < 2:
         return math.nan
     rare = float(binom.sf(count - 1, count + seen.sum(), 1 / (number + 1)))
-    spread = seen.std(ddof=1) * math.sqrt(1 + 1 / number)
+    roots = np.sqrt(seen)
+    away, spread = math.sqrt(count) - roots.mean(), roots.std(ddof=1) * math.sqrt(1 + 1 / number)
     if spread == 0:
-        return rare if count > seen.mean() else 1.0
-    return max(rare, float(t.sf((count - seen.mean()) / spread, number - 1)))
+        return rare if away > 0 else 1.0
+    return max(rare, float(t.sf(away / spread, number - 1)))
 
 
 def joined(one: Int[np.ndarray, " value"], other: Int[np.ndarray, " value"]) -> Int[np.ndarray, " value"]:

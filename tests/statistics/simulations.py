@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -114,8 +113,10 @@ def both_ends(chance: Chance) -> bool:
     known = LabelEnds(tuple(map(str, range(12))), which.sum(0), rectified, *ends, np.ones(60, bool))
     draws = chance_of(known, 6)
     counts = [counts_of(two_sided(known, group, draws)) for group in random_groups(known, 6, 40, generator=chance)]
-    network = SimpleNamespace(dogs=counts[0], random=tuple(counts[1:]))
-    return bool(Found.p.fget(network) < 0.05)  # type: ignore[attr-defined]
+    network = object.__new__(Found)  # only what the verdict reads of it
+    for name, value in (("dogs", counts[0]), ("random", tuple(counts[1:]))):
+        object.__setattr__(network, name, value)
+    return network.p < 0.05
 
 
 # --- channels and positions ---------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_a_unit_page_shows_both_ends_and_the_axis_between(atlas: Path) -> None:
             "Mexican hairless"
             in page.locator(".selectivity .remark").all_inner_texts()[0] + page.locator(".axis").inner_text()
         )
-        assert page.locator(".selectivity .share.sure").count() >= 2
+        assert page.locator(".selectivity .share.sure").count() == 0  # p is 1/70 at best, with four of eight classes
         assert page.locator(".axis h4").all_inner_texts() == ["most negative", "no response", "strongest"]
         page.wait_for_function("document.querySelectorAll('.axis img').length === 12")
         page.locator(".selectivity details summary").click()

@@ -106,9 +106,13 @@ def test_another_process_has_to_wait_and_a_killed_one_holds_nothing(tmp_path):
         ):
             pass
         other.kill()
-    with lock_folder(tmp_path, wait=0), lock_folder(tmp_path):  # who has it may ask again,
-        with pytest.raises(Failure, match="another run is writing"), lock_folder(tmp_path, wait=0):  # unless at once
-            pass
+    with (
+        lock_folder(tmp_path, wait=0),
+        lock_folder(tmp_path),  # who has it may ask again, unless it does not wait
+        pytest.raises(Failure, match="another run is writing"),
+        lock_folder(tmp_path, wait=0),
+    ):
+        pass
     assert names(tmp_path) == []
 
 

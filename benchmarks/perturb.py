@@ -14,7 +14,7 @@ from survey import allow_torchvision
 import unitscope
 from unitscope.perturbation.conditions import Condition, alteration
 from unitscope.recording.electrode import inject
-from unitscope.recording.tape import record_tape
+from unitscope.recording.replay import record_tape
 
 IMAGES = 32
 CHANNELS = range(4)

@@ -25,7 +25,7 @@ import unitscope
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.networks import Network
 from unitscope.physiology import show_group
-from unitscope.recording.tuning import crop_of, groups_of
+from unitscope.recording.tuning_responses import crop_of, groups_of
 
 
 def main() -> None:

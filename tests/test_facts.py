@@ -17,9 +17,9 @@ from unitscope.errors import BadInput, Failure
 from unitscope.facts import find_fault, read_facts
 from unitscope.networks import Network, load
 from unitscope.record import open_record
-from unitscope.recording.filtering import filters
+from unitscope.recording.channel_correlations import sharing
+from unitscope.recording.filter_tables import filters
 from unitscope.recording.merging import merge
-from unitscope.recording.sharing import sharing
 from unitscope.recording.survey import survey
 from unitscope.synthesis.maximize import maximize
 

@@ -54,9 +54,9 @@ try:
     unitscope.atlas([], to='nowhere')
 except unitscope.BadInput as error:
     print(error)
-import unitscope.atlas.scripts
-from unitscope.atlas import scripts
-assert unitscope.atlas.scripts is scripts
+import unitscope.atlas.data_scripts
+from unitscope.atlas import data_scripts
+assert unitscope.atlas.data_scripts is data_scripts
 assert callable(unitscope.atlas)
 """
     assert run(code) == "no record came; an atlas needs at least one."

@@ -17,7 +17,7 @@ from tests.recording.pictures import write_many
 from tests.wiring import gabor, wired
 from unitscope import physiology
 from unitscope.analysis.measures import measure
-from unitscope.analysis.tuning import sessions
+from unitscope.analysis.tuning_curves import sessions
 from unitscope.atlas.site import build_atlas
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network

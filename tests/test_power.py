@@ -21,9 +21,9 @@ from unitscope.errors import BadInput
 from unitscope.networks import Network, load, save
 from unitscope.perturbation.experiment import write as write_perturbation
 from unitscope.record import open_record
-from unitscope.recording.filtering import filters
+from unitscope.recording.channel_correlations import sharing
+from unitscope.recording.filter_tables import filters
 from unitscope.recording.merging import merge
-from unitscope.recording.sharing import sharing
 from unitscope.recording.survey import survey
 from unitscope.synthesis.maximize import maximize
 

@@ -22,7 +22,7 @@ LAYERS = (
     "cli",
     "verbs",
     "reproductions",
-    "options terminal demo physiology",
+    "options text_tables demo physiology",
     "report",
     "atlas",
     "analysis perturbation synthesis training",
@@ -36,11 +36,11 @@ LAYERS = (
 HEIGHT = {chapter: height for height, row in enumerate(reversed(LAYERS)) for chapter in row.split()}
 WRITTEN_IN = {
     "residual": "networks",
-    "untrained": "networks",
+    "random_copies": "networks",
     "weights": "networks",
     "preprocessing": "networks",
-    "zoos": "networks",
-    "company": "training",
+    "model_zoos": "networks",
+    "distributed": "training",
     "optima": "record",
     "resampling": "vocabulary",
     "network_facts": "record",
@@ -137,7 +137,7 @@ def without_torch() -> list[str]:
     """The modules that must not load torch: those named in LIGHT, and all of some chapters."""
     found = [module_name(path) for path in modules_below(SOURCE)]
     return sorted(
-        {*LIGHT, *(name for name in found if chapter(name) in ("analysis", "atlas", "terminal", "vocabulary"))}
+        {*LIGHT, *(name for name in found if chapter(name) in ("analysis", "atlas", "text_tables", "vocabulary"))}
     )
 
 

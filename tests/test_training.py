@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.power import watched
-from unitscope.company import Company
+from unitscope.distributed import Company
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
 from unitscope.stimuli.images import open_images

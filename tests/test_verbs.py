@@ -35,7 +35,7 @@ VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, dict[str, Any
     "measure": (("unitscope.analysis.measures.measure",), ("record",), {
         "--categories dogs": {"categories": ["dogs"]}, "--pool mean": {"pool": "mean"},
     }),
-    "filters": (("unitscope.recording.filtering.filters", "unitscope.analysis.couplings.couplings"),
+    "filters": (("unitscope.recording.filter_tables.filters", "unitscope.analysis.couplings.couplings"),
                 (TINY, "--record", "record"), {
         "--sites 3": {"sites": ["3"]}, "--mode full": {"mode": "full"}, "--fold": {"folded": True},
         "--weigh-by a b": {"images": ["a", "b"]}, "--untrained 5": {"baselines": 5},
@@ -48,17 +48,17 @@ VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, dict[str, Any
         "--after": {"after": True}, "--start dots": {"start": "dots"}, "--bf16": {"bf16": True},
         "--name mine": {"name": "mine"}, "--batch 6": {"batch": 6},
     }),
-    "positions": (("unitscope.synthesis.positions.positions",), (TINY, "3:1", "--to", "new"), {
+    "positions": (("unitscope.synthesis.position_study.positions",), (TINY, "3:1", "--to", "new"), {
         "--grid 2x1": {"grid": (2, 1)}, "--inside": {"border": False}, "--at 1,2 0,3": {"at": [(1, 2), (0, 3)]},
         "--recipe contrast": {"recipe": "contrast"}, "--pole antipreferred": {"pole": "antipreferred"},
         "--seeds 4": {"seeds": 4}, "--seed 5": {"seed": 5}, "--after": {"after": True},
         "--features 1": {"features": "1"}, "--batch 6": {"batch": 6},
     }),
-    "sharing": (("unitscope.recording.sharing.sharing",), (TINY, "--record", "record"), {
+    "sharing": (("unitscope.recording.channel_correlations.sharing",), (TINY, "--record", "record"), {
         "--sites 1": {"sites": ["1"]}, "--untrained 5": {"baselines": 5}, "--batch 6": {"batch": 6},
         "--workers 0": {"workers": 0},
     }),
-    "compare": (("unitscope.analysis.sharing.compare",), ("record", "--to", "new"), {
+    "compare": (("unitscope.analysis.channel_sharing.compare",), ("record", "--to", "new"), {
         "--sites 1": {"sites": ["1"]}, "--least 3": {"least": 3}, "--permutations 7": {"permutations": 7},
         "--seed 8": {"seed": 8},
     }),

@@ -18,7 +18,7 @@ from unitscope.networks import Network, load
 from unitscope.optima import Light, Optimum, begin_set, contents, files_of, read_optima, read_scores, write_part
 from unitscope.optima import write_scores as add_scores
 from unitscope.record import Record, open_record
-from unitscope.recording.filtering import Filtered, filters, keep
+from unitscope.recording.filter_tables import Filtered, filters, keep
 from unitscope.recording.survey import survey
 from unitscope.vocabulary import Box
 

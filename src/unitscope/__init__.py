@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unitscope.analysis.channel_sharing import compare
     from unitscope.analysis.couplings import couplings
     from unitscope.analysis.measures import measure
-    from unitscope.analysis.sharing import compare
     from unitscope.anatomy.sites import sites
     from unitscope.atlas.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from unitscope.physiology import tuning
     from unitscope.record import Record
     from unitscope.record import open_record as open
-    from unitscope.recording.filtering import filters
+    from unitscope.recording.channel_correlations import sharing
+    from unitscope.recording.filter_tables import filters
     from unitscope.recording.merging import merge
     from unitscope.recording.patches import neuron_feature, patches
     from unitscope.recording.reading import read
-    from unitscope.recording.sharing import sharing
     from unitscope.recording.survey import survey
     from unitscope.stimuli.builtin import builtin_images
     from unitscope.stimuli.images import open_images
+    from unitscope.synthesis.evaluate import score
     from unitscope.synthesis.maximize import maximize
-    from unitscope.synthesis.positions import positions
-    from unitscope.synthesis.scores import score
+    from unitscope.synthesis.position_study import positions
     from unitscope.training import train
     from unitscope.vocabulary import Box, Neuron, ReceptiveField, Site, Unit
 
@@ -51,9 +51,9 @@ _HOMES = {
     "UnitscopeError": "errors.UnitscopeError",
     "UnknownName": "errors.UnknownName",
     "builtin_images": "stimuli.builtin.builtin_images",
-    "compare": "analysis.sharing.compare",
+    "compare": "analysis.channel_sharing.compare",
     "couplings": "analysis.couplings.couplings",
-    "filters": "recording.filtering.filters",
+    "filters": "recording.filter_tables.filters",
     "load": "networks.load",
     "maximize": "synthesis.maximize.maximize",
     "measure": "analysis.measures.measure",
@@ -63,11 +63,11 @@ _HOMES = {
     "open_images": "stimuli.images.open_images",
     "patches": "recording.patches.patches",
     "perturb": "perturbation.experiment.perturb",
-    "positions": "synthesis.positions.positions",
+    "positions": "synthesis.position_study.positions",
     "read": "recording.reading.read",
     "save": "networks.save",
-    "score": "synthesis.scores.score",
-    "sharing": "recording.sharing.sharing",
+    "score": "synthesis.evaluate.score",
+    "sharing": "recording.channel_correlations.sharing",
     "sites": "anatomy.sites.sites",
     "survey": "recording.survey.survey",
     "train": "training.train",

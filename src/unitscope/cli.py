@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from unitscope import __version__
 from unitscope.errors import BadInput, UnitscopeError
-from unitscope.terminal import paragraph
+from unitscope.text_tables import paragraph
 from unitscope.verbs import (
     comparing,
     filtering,

@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unitscope.errors import BadInput, Failure, near, unknown_name
+from unitscope.model_zoos import ZOOS, Found, made_by, torchvision_names
 from unitscope.precision import picture_type, types_of
 from unitscope.preprocessing import IMAGENET, Preprocessing
 from unitscope.residual import NAMES, BasicBlock, Bottleneck, ResNet, resembled, resnet
 from unitscope.weights import SUFFIXES, Weights, bare_state, fit_weights, read_weights, write_weights
-from unitscope.zoos import ZOOS, Found, made_by, torchvision_names
 
 __all__ = ["SHIPPED", "BasicBlock", "Bottleneck", "Network", "ResNet", "load", "resnet", "save"]
 

@@ -45,7 +45,7 @@ DEFAULT_MODEL = ModelOptions()
 def open_network(model: str, options: ModelOptions, *, table_of_classes: bool = False) -> Network:
     """The network that was asked for. Text is understood here."""
     from unitscope.networks import load
-    from unitscope.untrained import untrained
+    from unitscope.random_copies import untrained
 
     seed = parse_seed(options.weights)
     if options.table_of_classes and not table_of_classes:

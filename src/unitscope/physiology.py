@@ -15,23 +15,23 @@ import numpy as np
 from unitscope.analysis.measures import tables, write_measures
 from unitscope.analysis.opponency import color_table
 from unitscope.analysis.orientation import orientation_table
-from unitscope.analysis.tuning import SESSION, Session
+from unitscope.analysis.tuning_curves import SESSION, Session
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.durable import lock_folder, read_json, read_table, replace_file, write_table
 from unitscope.errors import BadInput, Failure, few
 from unitscope.facts import fault_of
 from unitscope.network_facts import difference
+from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
 from unitscope.recording.electrode import choose
-from unitscope.recording.natural import asked_of, keep_natural, show_natural
+from unitscope.recording.natural_variants import asked_of, keep_natural, show_natural
 from unitscope.recording.survey import survey
-from unitscope.recording.tuning import Group, Responses, crop_of, groups_of, keep_session, present
+from unitscope.recording.tuning_responses import Group, Responses, crop_of, groups_of, keep_session, present
 from unitscope.stimuli.batteries import first_part, full_pictures, second_part
 from unitscope.stimuli.color import CONTRAST
 from unitscope.stimuli.drawn import drawn_images
 from unitscope.stimuli.gratings import StimulusSet
-from unitscope.untrained import untrained
 
 if TYPE_CHECKING:
     import pandas

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from unitscope.company import Company, company
+from unitscope.distributed import Company, company
 from unitscope.durable import lock_folder, whole_file, write_file
 from unitscope.errors import BadInput, Failure, few
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from unitscope.analysis.tuning import Session
+from unitscope.analysis.tuning_curves import Session
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
 from unitscope.physiology import in_memory, show_group
-from unitscope.recording.tuning import groups_of
+from unitscope.recording.tuning_responses import groups_of
 from unitscope.stimuli.color import CONTRAST
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from unitscope.analysis.measures import Measure, circular_mean, tables
-from unitscope.terminal import measure_table
+from unitscope.text_tables import measure_table
 from unitscope.verbs.scripts import table_facts
 
 EVERY = [pytest.param(measure, id=f"{name}.{measure.name}") for name, table in tables().items()

@@ -10,7 +10,7 @@ from pandas import DataFrame
 from tests.analysis.laboratory import session_of
 from tests.wiring import dead_network, gabor, gabor_network, wired
 from unitscope.analysis.orientation import hinge, naka_rushton, orientation_table, power
-from unitscope.analysis.tuning import harmonics
+from unitscope.analysis.tuning_curves import harmonics
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
 from unitscope.stimuli.gratings import draw, product

@@ -15,7 +15,7 @@ from unitscope.analysis import profile_tables
 from unitscope.analysis.measures import measure, tables
 from unitscope.networks import Network
 from unitscope.record import Record
-from unitscope.recording.filtering import filters
+from unitscope.recording.filter_tables import filters
 from unitscope.recording.survey import survey
 from unitscope.synthesis.maximize import maximize
 

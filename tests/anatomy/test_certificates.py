@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests import wiring
 from tests.conftest import needs
-from tests.recording.test_tape import network_of
+from tests.recording.test_replay import network_of
 from unitscope.anatomy.bounds import RULES
 from unitscope.anatomy.certificates import Bounding, certify
 from unitscope.anatomy.sites import sites

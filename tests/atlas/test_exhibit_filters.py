@@ -15,11 +15,11 @@ from torch import nn
 
 from unitscope.analysis.couplings import couplings
 from unitscope.atlas.exhibits import filters as exhibit
-from unitscope.atlas.shelves import Shelf, shelves_of
+from unitscope.atlas.record_view import Shelf, shelves_of
 from unitscope.atlas.site import build_atlas
 from unitscope.networks import Network
 from unitscope.record import Record
-from unitscope.recording.filtering import filters
+from unitscope.recording.filter_tables import filters
 from unitscope.recording.survey import survey
 
 RED, GREEN, BLUE = range(3)

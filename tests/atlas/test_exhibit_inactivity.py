@@ -14,7 +14,7 @@ from tests.conftest import needs
 from unitscope.analysis.measures import measure
 from unitscope.atlas.exhibits import inactivity
 from unitscope.atlas.exhibits.inactivity import signed
-from unitscope.atlas.shelves import Shelf, shelves_of
+from unitscope.atlas.record_view import Shelf, shelves_of
 from unitscope.atlas.site import build_atlas
 from unitscope.perturbation.experiment import perturb
 from unitscope.record import Record, open_record

@@ -11,7 +11,7 @@ from tests.recording.pictures import write_many
 from tests.wiring import opponent_network
 
 from unitscope.atlas.exhibits import optima
-from unitscope.atlas.shelves import Shelf, shelves_of
+from unitscope.atlas.record_view import Shelf, shelves_of
 from unitscope.atlas.site import build_atlas
 from unitscope.record import Record
 from unitscope.recording.survey import survey

@@ -14,11 +14,11 @@ from tests.kennel import two_sided_network, write_kennel
 from unitscope.analysis.categories import Category
 from unitscope.analysis.measures import measure
 from unitscope.analysis.selectivity_measures import SELECTIVITY
-from unitscope.atlas.columns import describe
 from unitscope.atlas.exhibits import selectivity
 from unitscope.atlas.exhibits.selectivity import SIDE
-from unitscope.atlas.shelves import Shelf, shelves_of
+from unitscope.atlas.record_view import Shelf, shelves_of
 from unitscope.atlas.site import build_atlas
+from unitscope.atlas.table_columns import describe
 from unitscope.record import Record, open_record
 from unitscope.recording.survey import survey
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.analysis.test_sharing import small, write_waves
+from tests.analysis.test_channel_sharing import small, write_waves
 from tests.browser import launched, page_of
 from tests.conftest import needs
 
-from unitscope.analysis.sharing import compare
+from unitscope.analysis.channel_sharing import compare
 from unitscope.atlas.exhibits import sharing as exhibit
+from unitscope.atlas.record_view import shelves_of
 from unitscope.atlas.sharing_section import SIMILAR, section_of, write_matrix
-from unitscope.atlas.shelves import shelves_of
 from unitscope.atlas.site import build_atlas
+from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
-from unitscope.recording.sharing import sharing
+from unitscope.recording.channel_correlations import sharing
 from unitscope.recording.survey import survey
-from unitscope.untrained import untrained
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.wiring import dead_network
 
 from unitscope import physiology
 from unitscope.atlas.exhibits import tuning
-from unitscope.atlas.shelves import Shelf, shelves_of
+from unitscope.atlas.record_view import Shelf, shelves_of
 from unitscope.atlas.site import build_atlas
 from unitscope.record import Record
 from unitscope.recording.survey import survey

@@ -22,7 +22,7 @@ from unitscope.recording.electrode import choose
 from unitscope.recording.reading import read
 from unitscope.recording.steadiness import check_steadiness, three_pictures
 from unitscope.recording.survey import survey
-from unitscope.terminal import survey_facts
+from unitscope.text_tables import survey_facts
 
 COUNT = 11
 

@@ -23,7 +23,7 @@ from unitscope.errors import Failure
 from unitscope.networks import Network, load
 from unitscope.record import open_record
 from unitscope.recording.survey import survey
-from unitscope.terminal import survey_table
+from unitscope.text_tables import survey_table
 
 SURVEY = """
 import os, random, resource, signal, sys, time, torch

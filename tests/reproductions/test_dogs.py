@@ -13,7 +13,7 @@ from scipy.stats import skew
 
 from tests.kennel import two_sided_network, write_kennel
 from tests.wiring import COLORS, uniform, write_folder
-from unitscope.analysis.label_ends import LabelEnds, chance_of, label_ends, random_groups, two_sided
+from unitscope.analysis.label_extremes import LabelEnds, chance_of, label_ends, random_groups, two_sided
 from unitscope.analysis.response_axis import quiet
 from unitscope.analysis.selectivity import selectivity
 from unitscope.cli import main

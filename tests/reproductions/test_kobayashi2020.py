@@ -16,8 +16,8 @@ from torch import nn
 
 from tests.recording.pictures import write_many
 from tests.wiring import write_folder
+from unitscope.analysis.channel_sharing import compare
 from unitscope.analysis.couplings import couplings
-from unitscope.analysis.sharing import compare
 from unitscope.anatomy.filters import pair
 from unitscope.cli import main
 from unitscope.errors import BadInput

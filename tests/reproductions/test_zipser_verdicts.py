@@ -15,7 +15,7 @@ from unitscope.reproductions.zipser_verdicts import (
     verdict_small,
     verdict_tiling,
 )
-from unitscope.synthesis.placement import Specificity
+from unitscope.synthesis.position_similarity import Specificity
 
 
 class Wired(Studied):

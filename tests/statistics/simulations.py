@@ -16,16 +16,16 @@ import pandas as pd
 
 from tests.wiring import gabor
 from unitscope.analysis import couplings, enrichment
-from unitscope.analysis.identity import identity
-from unitscope.analysis.label_ends import LabelEnds, chance_of, random_groups, two_sided
-from unitscope.analysis.natural import index_of
-from unitscope.analysis.shares import wilson
+from unitscope.analysis.channel_identity import identity
+from unitscope.analysis.label_extremes import LabelEnds, chance_of, random_groups, two_sided
+from unitscope.analysis.natural_indices import index_of
+from unitscope.analysis.population_shares import wilson
 from unitscope.perturbation.estimates import change, class_changes
 from unitscope.reproductions.dog_counts import Found, counts_of
 from unitscope.reproductions.kobayashi2020 import coupling_verdict
 from unitscope.reproductions.kobayashi2020_layers import how_far
 from unitscope.resampling import beyond_copies_p, mean_interval
-from unitscope.synthesis.placement import specificity
+from unitscope.synthesis.position_similarity import specificity
 
 Chance = np.random.Generator
 
@@ -247,11 +247,12 @@ TESTS = (
                enriched_with_crops, CONSERVATIVE, "an end holds few photographs: many choices tie"),
     Simulation("dogs at both ends, verdict", "reproductions/dog_counts.py", "units that answer to classes by chance",
                both_ends, CONSERVATIVE, "shares of few selective units tie"),
-    Simulation("shared channels, p", "analysis/identity.py", "12 channels, similarities by chance", shared, RATE),
+    Simulation("shared channels, p", "analysis/channel_identity.py", "12 channels, similarities by chance",
+               shared, RATE),
     Simulation("shared channels, verdict", "reproductions/kobayashi2020_layers.py", "six pairs of layers",
                shared_in_part, RATE),
-    Simulation("position-specificity, p", "synthesis/placement.py", "4 positions of 3 outcomes, all alike", specific,
-               RATE),
+    Simulation("position-specificity, p", "synthesis/position_similarity.py", "4 positions of 3 outcomes, all alike",
+               specific, RATE),
     Simulation("some class changed, q", "perturbation/estimates.py", "20 classes of 10 images, skewed losses",
                partial(some_class, 10), RATE),
     Simulation("some class changed, q", "perturbation/estimates.py", "20 classes of 50 images, skewed losses",
@@ -279,15 +280,16 @@ INTERVALS = (
     Simulation("change of loss, over batches", "resampling.py", "25 batches of 2 to 8 images", over_clusters, COVERAGE),
     Simulation("change of loss, over images and draws", "perturbation/estimates.py",
                "20 draws, exponential, of 100 images", draws_held, COVERAGE),
-    Simulation("shared channels, advantage", "analysis/identity.py", "12 channels", partial(advantage, 12),
+    Simulation("shared channels, advantage", "analysis/channel_identity.py", "12 channels", partial(advantage, 12),
                (0.91, 0.97), "as for ten skewed values"),
-    Simulation("shared channels, advantage", "analysis/identity.py", "32 channels", partial(advantage, 32), COVERAGE),
-    Simulation("share of units", "analysis/shares.py", "10 units, 30 %", partial(share_held, 10), (0.88, 0.99),
-               "counts of ten come in steps"),
-    Simulation("share of units", "analysis/shares.py", "64 units, 30 %", partial(share_held, 64), COVERAGE),
-    Simulation("natural indices", "analysis/natural.py", "8 patches", partial(natural_held, 8), (0.88, 0.97),
+    Simulation("shared channels, advantage", "analysis/channel_identity.py", "32 channels",
+               partial(advantage, 32), COVERAGE),
+    Simulation("share of units", "analysis/population_shares.py", "10 units, 30 %", partial(share_held, 10),
+               (0.88, 0.99), "counts of ten come in steps"),
+    Simulation("share of units", "analysis/population_shares.py", "64 units, 30 %", partial(share_held, 64), COVERAGE),
+    Simulation("natural indices", "analysis/natural_indices.py", "8 patches", partial(natural_held, 8), (0.88, 0.97),
                "a ratio of few skewed patches: too short"),
-    Simulation("natural indices", "analysis/natural.py", "16 patches", partial(natural_held, 16), (0.88, 0.97),
+    Simulation("natural indices", "analysis/natural_indices.py", "16 patches", partial(natural_held, 16), (0.88, 0.97),
                "a ratio of few skewed patches: too short"),
 )  # fmt: skip
 

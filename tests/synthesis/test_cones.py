@@ -13,8 +13,8 @@ from unitscope.networks import Network, load
 from unitscope.recording.reading import read
 from unitscope.synthesis.circuits import circuit_of
 from unitscope.synthesis.cones import Cone, plan_of, unshuffled
+from unitscope.synthesis.evaluators import prepare, subject_of
 from unitscope.synthesis.objectives import neuron
-from unitscope.synthesis.preparations import prepare, subject_of
 from unitscope.vocabulary import Box, Site
 
 

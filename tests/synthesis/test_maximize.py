@@ -20,9 +20,9 @@ from unitscope.optima import Optima, read_optima
 from unitscope.recording.reading import read
 from unitscope.synthesis.ascents import Adam
 from unitscope.synthesis.canvases import Scene, WhitenedPixels
+from unitscope.synthesis.evaluators import prepare, subject_of
 from unitscope.synthesis.maximize import maximize, photograph
 from unitscope.synthesis.objectives import Objective, neuron, unit
-from unitscope.synthesis.preparations import prepare, subject_of
 from unitscope.synthesis.recipes import contrast, kobayashi2020
 
 

@@ -107,7 +107,7 @@ def tables() -> Mapping[str, Table]:
     """All tables of measures; those that a record alone does not give have a `make` that gives None."""
     from unitscope.analysis.activity import ACTIVITY
     from unitscope.analysis.color_measures import COLOR
-    from unitscope.analysis.natural import NATURAL
+    from unitscope.analysis.natural_indices import NATURAL
     from unitscope.analysis.orientation import ORIENTATION
     from unitscope.analysis.profile_tables import PROFILES
     from unitscope.analysis.selectivity_measures import SELECTIVITY

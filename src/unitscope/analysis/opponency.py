@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Complex, Float
 
-from unitscope.analysis.tuning import (
+from unitscope.analysis.tuning_curves import (
     Harmonics,
     Session,
     component,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unitscope.analysis.measures import Measure, Table, ends_of
-from unitscope.analysis.tuning import (
+from unitscope.analysis.tuning_curves import (
     Session,
     at,
     band,

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from unitscope.analysis.fits import difference_fit, gabor_fit
 from unitscope.analysis.opponency import DEFAULT, Thresholds, opponent
-from unitscope.analysis.tuning import LEVEL
+from unitscope.analysis.tuning_curves import LEVEL
 from unitscope.stimuli.color import CONES_OF_LINEAR, direction, dkl_of_linear
 
 Pictures = Float[np.ndarray, "unit 3 height width"]

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from unitscope.analysis import enrichment, indices
 from unitscope.analysis.categories import Asked, Membership, categories_of, membership
-from unitscope.analysis.disagreement import notes
+from unitscope.analysis.index_conflicts import notes
 from unitscope.errors import BadInput, UnknownName
 from unitscope.record import Record, SiteFacts
 from unitscope.resampling import false_discovery

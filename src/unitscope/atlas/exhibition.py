@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import markupsafe
 
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import SiteFacts
 
 EXHIBITS: tuple[str, ...] = (

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unitscope.atlas import figures, sprites
-from unitscope.atlas.scripts import rounded
+from unitscope.atlas.data_scripts import rounded
 from unitscope.errors import UnknownName
 from unitscope.vocabulary import Box, Size
 
 if TYPE_CHECKING:
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import Record, SiteFacts
 
 FEW = 30

@@ -9,16 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitscope.analysis.pairing import aligned
+from unitscope.analysis.site_alignment import aligned
+from unitscope.atlas.data_scripts import as_script, write_script
 from unitscope.atlas.exhibition import overviews, scripts_of_exhibits, styles_of_exhibits
-from unitscope.atlas.scripts import as_script, write_script
 from unitscope.atlas.sprites import PER_FILE
 
 if TYPE_CHECKING:
     import jinja2
 
-    from unitscope.analysis.pairing import Row
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.analysis.site_alignment import Row
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import SiteFacts
 
 SMALLEST = 5

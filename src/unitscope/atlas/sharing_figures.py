@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.analysis.sharing import Pair, pairs_of, plain_title
-from unitscope.atlas.scripts import slugs
+from unitscope.analysis.channel_sharing import Pair, pairs_of, plain_title
+from unitscope.atlas.data_scripts import slugs
 from unitscope.record import Record, open_record
 
 if TYPE_CHECKING:

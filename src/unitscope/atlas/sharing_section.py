@@ -14,9 +14,9 @@ import markupsafe
 import numpy as np
 from PIL import Image
 
-from unitscope.analysis.identity import Identity, identity
-from unitscope.analysis.sharing import WHAT, Pair, pairs_of, plain_title
-from unitscope.atlas.scripts import slugs
+from unitscope.analysis.channel_identity import Identity, identity
+from unitscope.analysis.channel_sharing import WHAT, Pair, pairs_of, plain_title
+from unitscope.atlas.data_scripts import slugs
 from unitscope.errors import BadInput
 from unitscope.record import Record
 

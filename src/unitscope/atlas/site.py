@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.atlas import figures, means, pages, photographs, sprites
+from unitscope.atlas.data_scripts import as_script, rounded, write_script
 from unitscope.atlas.exhibition import exhibits_of, images_of_exhibits
 from unitscope.atlas.photographs import Cut
-from unitscope.atlas.scripts import as_script, rounded, write_script
-from unitscope.atlas.shelves import POLES, Shelf, shelves_of
+from unitscope.atlas.record_view import POLES, Shelf, shelves_of
 from unitscope.errors import BadInput, Failure
 from unitscope.record import Record, SiteFacts, open_record
 from unitscope.vocabulary import Box

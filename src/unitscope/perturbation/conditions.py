@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unitscope.errors import BadInput, unknown_name
-from unitscope.recording.tape import PATHS, Path
+from unitscope.recording.replay import PATHS, Path
 
 What = Literal["noise", "zero", "mean", "resample"]
 WHATS = ("noise", "zero", "mean", "resample")

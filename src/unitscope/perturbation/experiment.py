@@ -30,9 +30,9 @@ from unitscope.perturbation.results import Answers, Result
 from unitscope.perturbation.units import Chosen, choose_units
 from unitscope.record import Record, open_record
 from unitscope.recording.electrode import Alter, inject, show
+from unitscope.recording.replay import Tape, no_skip, record_tape
 from unitscope.recording.showing import Batch, batches, default_workers, first_pictures, in_gray
 from unitscope.recording.steadiness import check_steadiness
-from unitscope.recording.tape import Tape, no_skip, record_tape
 from unitscope.stimuli.classes import logits_of_labels
 from unitscope.stimuli.images import Images, Source, open_images, reordered
 from unitscope.stimuli.presentation import Presentation

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 from torch import Tensor
 
-from unitscope.recording.positions import PositionSums
-from unitscope.recording.views import View
+from unitscope.recording.field_windows import View
+from unitscope.recording.position_means import PositionSums
 
 LOOK_UP = 1 << 24
 """How many responses are copied at a time when positions are looked up."""

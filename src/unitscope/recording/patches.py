@@ -23,7 +23,7 @@ from jaxtyping import Float64, Int64, UInt8
 from PIL import Image, ImageDraw
 
 from unitscope.errors import BadInput, Failure
-from unitscope.recording.originals import Originals, images_of, originals_of, presentation_of
+from unitscope.recording.source_images import Originals, images_of, originals_of, presentation_of
 from unitscope.stimuli.items import Unreadable
 from unitscope.stimuli.presentation import FloatBox, Presentation, decode, decode_opened, opened, orientation
 from unitscope.vocabulary import Box, Size, Unit

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.recording.block import RENEWED, Block
+from unitscope.recording.field_windows import View
 from unitscope.recording.normal import Normal
-from unitscope.recording.positions import PositionSums
+from unitscope.recording.position_means import PositionSums
 from unitscope.recording.readout import Ear, library
-from unitscope.recording.views import View
 from unitscope.vocabulary import Size
 
 LINES = {

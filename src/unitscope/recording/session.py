@@ -21,14 +21,14 @@ from unitscope.anatomy.certificates import Certificate
 from unitscope.durable import whole_file
 from unitscope.errors import Failure
 from unitscope.recording.block import Hearing
-from unitscope.recording.center import CenterSums, EnsembleSums, center_sums
-from unitscope.recording.positions import WHERE, PositionSums, position_sums
+from unitscope.recording.center_means import CenterSums, EnsembleSums, center_sums
+from unitscope.recording.field_windows import View
+from unitscope.recording.position_means import WHERE, PositionSums, position_sums
 from unitscope.recording.quick import QuickHearing
 from unitscope.recording.readout import library
 from unitscope.recording.responses import Responses
 from unitscope.recording.showing import Shown
 from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
-from unitscope.recording.views import View
 from unitscope.vocabulary import Bounds, ReceptiveField, Site
 
 BLOCK = 256

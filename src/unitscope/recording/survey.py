@@ -23,12 +23,12 @@ from unitscope.recording.batches import PRECISIONS, Way, read_batch
 from unitscope.recording.calibration import calibrate
 from unitscope.recording.cluster import show_on_cluster
 from unitscope.recording.electrode import choose, place
+from unitscope.recording.field_windows import View
+from unitscope.recording.manifest import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.memory import keeping_what_is_freed
-from unitscope.recording.place import describe, finished, first_kernels, kernel_sites, parts_of
 from unitscope.recording.session import BLOCK, MEANS, Session, Settings, resume, save
 from unitscope.recording.showing import Batch, Shown, batches, default_workers, first_pictures, in_gray
 from unitscope.recording.tables import finish, images_table
-from unitscope.recording.views import View
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.stimuli.presentation import Presentation
 from unitscope.vocabulary import Size

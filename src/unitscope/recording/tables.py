@@ -15,12 +15,12 @@ import pyarrow as pa
 from unitscope.anatomy.certificates import NAMES as CERTIFIED
 from unitscope.durable import CHUNK, Pieces, write_arrays, write_table
 from unitscope.facts import describe_files, write_facts
-from unitscope.recording.center import mean_stimuli, reliability
-from unitscope.recording.positions import WHERE, PositionSums
+from unitscope.recording.center_means import mean_stimuli, reliability
+from unitscope.recording.field_windows import EXACT
+from unitscope.recording.position_means import WHERE, PositionSums
 from unitscope.recording.responses import KINDS
 from unitscope.recording.session import BLOCK, Session, SiteState, save
 from unitscope.recording.statistics import POINT, Extremes, bin_edges
-from unitscope.recording.views import EXACT
 
 if TYPE_CHECKING:
     from unitscope.stimuli.images import Images

@@ -132,7 +132,7 @@ def check_insert(found: ctypes.CDLL) -> bool:
         found.insert(UNITS, 3, sign, *map(address, held), STIMULI, address(responses), address(place), 100, COLS)
         best = np.argsort(-sign * responses, axis=0, kind="stable")[:3]
         where = np.take_along_axis(place, best, 0)
-        expected = (np.take_along_axis(responses, best, 0), 100 + best, where // COLS, where % COLS)
+        expected: list[np.ndarray] = [np.take_along_axis(responses, best, 0), 100 + best, where // COLS, where % COLS]
         ways += [np.array_equal(a, np.transpose(b)) for a, b in zip(held, expected, strict=True)]
     return all(ways)
 

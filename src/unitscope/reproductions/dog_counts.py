@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unitscope.analysis.disagreement import SELECTIVE
-from unitscope.analysis.label_ends import LabelEnds, TwoSided, chance_of, label_ends, random_groups, two_sided
+from unitscope.analysis.index_conflicts import SELECTIVE
+from unitscope.analysis.label_extremes import LabelEnds, TwoSided, chance_of, label_ends, random_groups, two_sided
 from unitscope.record import Record
 from unitscope.resampling import false_discovery, permutation_p
 

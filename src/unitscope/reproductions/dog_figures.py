@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from unitscope.analysis.label_ends import TwoSided
+from unitscope.analysis.label_extremes import TwoSided
 
 RED, GRAY, INK = "#b63f27", "#9b968d", "#1c1b1a"
 

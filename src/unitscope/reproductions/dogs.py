@@ -22,7 +22,7 @@ from unitscope.durable import write_file
 from unitscope.errors import BadInput, UnitscopeError, few
 from unitscope.networks import Network
 from unitscope.record import Record, SiteFacts
-from unitscope.recording.originals import originals_of
+from unitscope.recording.source_images import originals_of
 from unitscope.recording.survey import survey
 from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions import dog_figures as figures

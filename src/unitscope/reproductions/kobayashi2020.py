@@ -11,19 +11,19 @@ import numpy as np
 from jaxtyping import Float
 from torch import nn
 
+from unitscope.analysis.channel_sharing import titles_of
 from unitscope.analysis.couplings import couplings
-from unitscope.analysis.sharing import titles_of
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.filters import pair
 from unitscope.anatomy.graph import PICTURE, Operation, depth_of, graph_of
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.atlas.scripts import slugs
+from unitscope.atlas.data_scripts import slugs
 from unitscope.errors import BadInput
 from unitscope.facts import read_facts
 from unitscope.network_facts import difference
 from unitscope.physiology import tuning
 from unitscope.record import Record
-from unitscope.recording.filtering import Filtered, filters
+from unitscope.recording.filter_tables import Filtered, filters
 from unitscope.recording.survey import survey
 from unitscope.report import Report, write_report
 from unitscope.reproductions.kobayashi2020_figures import BEST, figure_3, optima_figure, preferred_figure

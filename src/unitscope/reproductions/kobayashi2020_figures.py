@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from unitscope.analysis.sharing import means_of
+from unitscope.analysis.channel_sharing import means_of
 from unitscope.atlas.figures import contrast, contrast_gain
 from unitscope.atlas.filter_figures import coupling_figure
 from unitscope.errors import BadInput, Failure
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from unitscope.optima import Optimum
     from unitscope.record import Record
-    from unitscope.recording.filtering import Filtered
+    from unitscope.recording.filter_tables import Filtered
 
 BEST = 16
 """So many patches of each unit are shown, as the paper's 16."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from unitscope.analysis.sharing import along_skips, compare, pairs_of, stages, titles_of
+from unitscope.analysis.channel_sharing import along_skips, compare, pairs_of, stages, titles_of
 from unitscope.anatomy.graph import graph_of, rectified
 from unitscope.atlas.sharing_figures import advantage_figure, matrix_figure
-from unitscope.recording.sharing import sharing
+from unitscope.random_copies import untrained
+from unitscope.recording.channel_correlations import sharing
 from unitscope.recording.survey import survey
 from unitscope.reproductions.kobayashi2020_study import AT_FIRST, UNTRAINED, Study, some_of
-from unitscope.untrained import untrained
 
 if TYPE_CHECKING:
     import pandas

@@ -22,7 +22,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from unitscope.analysis.sharing import means_of
+from unitscope.analysis.channel_sharing import means_of
 from unitscope.reproductions.intervals import Interval, mean_of, told
 from unitscope.reproductions.kobayashi2020_figures import best_patches
 from unitscope.reproductions.kobayashi2020_study import Study, answering, channels_shown

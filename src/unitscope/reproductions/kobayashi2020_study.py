@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unitscope.analysis.sharing import means_of
+from unitscope.analysis.channel_sharing import means_of
 from unitscope.errors import BadInput
 from unitscope.record import Record
 from unitscope.report import Claim, Figure

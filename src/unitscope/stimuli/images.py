@@ -11,11 +11,11 @@ from os import PathLike
 
 from unitscope.errors import BadInput, near
 from unitscope.stimuli.builtin import builtin_images
-from unitscope.stimuli.columns import images_of_parquet
 from unitscope.stimuli.drawn import NOTE, Drawn
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
 from unitscope.stimuli.omissions import describe_omissions, endings_of
+from unitscope.stimuli.parquet import images_of_parquet
 from unitscope.stimuli.shards import images_of_shards
 
 __all__ = ["Images", "Item", "Source", "Unreadable", "chosen", "digest", "open_images", "reopen", "reordered"]

@@ -17,11 +17,11 @@ from unitscope.networks import Network
 from unitscope.optima import Optima, begin_set, read_optima, read_scores, refuse_foreign, write_part, write_scores
 from unitscope.record import open_record
 from unitscope.synthesis.canvases import STARTS, Photograph, Start
+from unitscope.synthesis.evaluate import score
+from unitscope.synthesis.evaluators import Subject, subject_of
 from unitscope.synthesis.objectives import Asked, At, Objective, understand
-from unitscope.synthesis.preparations import Subject, subject_of
+from unitscope.synthesis.optimize import Progress, Search
 from unitscope.synthesis.recipes import Recipe, recipe_of
-from unitscope.synthesis.scores import score
-from unitscope.synthesis.searches import Progress, Search
 
 if TYPE_CHECKING:
     from unitscope.record import Record

@@ -13,7 +13,7 @@ from unitscope.vocabulary import Box, Size
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from unitscope.synthesis.positions import PositionStudy
+    from unitscope.synthesis.position_study import PositionStudy
 
 OFF = (0.86, 0.86, 0.86)
 """The color of what lies off the picture."""

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.terminal import paragraph, table
+from unitscope.text_tables import paragraph, table
 from unitscope.verbs.manners import bars, columns
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def sharing(
         device: auto, cpu, cuda or cuda:1.
         workers: How many decode images. By default as many as suit the machine.
     """
-    from unitscope.analysis.sharing import compare as compare_records
-    from unitscope.recording.sharing import sharing as share
+    from unitscope.analysis.channel_sharing import compare as compare_records
+    from unitscope.recording.channel_correlations import sharing as share
 
     network = open_network(model, options).to(choose_device(device))
     shown = None if images is None else one_or_many(images)
@@ -79,7 +79,7 @@ def compare(
         permutations: How many permutations a test draws, and how many resamples an interval.
         seed: Of the permutations.
     """
-    from unitscope.analysis.sharing import compare as compare_records
+    from unitscope.analysis.channel_sharing import compare as compare_records
     from unitscope.atlas.sharing_figures import write_sharing_figures
 
     found = compare_records(*records, to=to, sites=sites, least=least, permutations=permutations, seed=seed)

@@ -10,13 +10,13 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, one_or_many, open_network
-from unitscope.terminal import paragraph, table
+from unitscope.text_tables import paragraph, table
 from unitscope.verbs.manners import bars, columns
 
 if TYPE_CHECKING:
     import pandas
 
-    from unitscope.recording.filtering import Filtered
+    from unitscope.recording.filter_tables import Filtered
 
 
 def filters(
@@ -49,7 +49,7 @@ def filters(
         seed: Of the permutations.
     """
     from unitscope.analysis.couplings import couplings
-    from unitscope.recording.filtering import filters as filters_of
+    from unitscope.recording.filter_tables import filters as filters_of
 
     network = open_network(model, options)
     images = None if weigh_by is None else one_or_many(weigh_by)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
-from unitscope.terminal import optima_table
+from unitscope.text_tables import optima_table
 from unitscope.verbs.manners import bars, columns, resumable
 
 if TYPE_CHECKING:

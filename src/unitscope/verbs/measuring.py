@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unitscope.terminal import measure_table, selectivity_table, silent_table
+from unitscope.text_tables import measure_table, selectivity_table, silent_table
 from unitscope.verbs.manners import columns
 from unitscope.verbs.scripts import measure_facts, tell
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.terminal import perturbation_table
+from unitscope.text_tables import perturbation_table
 from unitscope.verbs.manners import bars, columns, resumable
 
 Several = Parameter(consume_multiple=True)

@@ -11,7 +11,7 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.errors import BadInput
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
-from unitscope.terminal import paragraph, positions_table
+from unitscope.text_tables import paragraph, positions_table
 from unitscope.verbs.manners import bars, columns, resumable
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def positions(
     """
     from unitscope.durable import whole_file, write_file
     from unitscope.synthesis.maximize import by_site
-    from unitscope.synthesis.positions import positions
+    from unitscope.synthesis.position_study import positions
 
     spread, places = size_of(grid), None if at is None else [place_of(text) for text in at]
     network = open_network(model, options).to(choose_device(device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unitscope.errors import BadInput, Failure
-from unitscope.terminal import survey_facts
+from unitscope.text_tables import survey_facts
 from unitscope.verbs.manners import bars, columns, resumable
 
 

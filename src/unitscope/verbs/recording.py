@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.terminal import site_table, survey_table
+from unitscope.text_tables import site_table, survey_table
 from unitscope.verbs.manners import bars, columns, resumable
 from unitscope.verbs.scripts import network_facts, record_facts, tell
 

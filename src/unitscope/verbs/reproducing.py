@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from unitscope.errors import BadInput
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.terminal import report_table
+from unitscope.text_tables import report_table
 from unitscope.verbs.manners import bars, columns, resumable
 
 Paper = Literal["dogs", "kobayashi2020", "zipser2015"]

@@ -13,7 +13,7 @@ from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 
 from unitscope.errors import BadInput
 from unitscope.options import choose_device, one_or_many
-from unitscope.terminal import epoch_line
+from unitscope.text_tables import epoch_line
 from unitscope.verbs.manners import resumable
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]

@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 from cyclopts.types import NonNegativeInt
 
 from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
-from unitscope.terminal import paragraph, table
+from unitscope.text_tables import paragraph, table
 from unitscope.verbs.manners import bars, columns, resumable
 
 if TYPE_CHECKING:

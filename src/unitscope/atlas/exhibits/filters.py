@@ -13,16 +13,16 @@ from markupsafe import Markup
 
 from unitscope.analysis.couplings import TESTS, filter_array, kept_filters
 from unitscope.atlas import figures, sprites
+from unitscope.atlas.data_scripts import rounded
 from unitscope.atlas.exhibition import Overview
 from unitscope.atlas.filter_figures import MOST
-from unitscope.atlas.scripts import rounded
 from unitscope.errors import BadInput
 
 if TYPE_CHECKING:
     import pandas
     from jaxtyping import Float
 
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import Record, SiteFacts
 
 LONGEST = 72

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import markupsafe
 
 from unitscope.analysis.activity import LEVELS
+from unitscope.atlas.data_scripts import rounded
 from unitscope.atlas.exhibition import Overview
-from unitscope.atlas.scripts import rounded
 from unitscope.errors import UnknownName
 
 if TYPE_CHECKING:
     import pandas
 
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import Record, SiteFacts
 
 SHOWN = ("what", "which", "path", "dose", "target", "units", "images", "seeds", "delta_loss", "ci_low", "ci_high",

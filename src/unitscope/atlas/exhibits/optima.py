@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from unitscope.atlas import figures, sprites
+from unitscope.atlas.data_scripts import rounded
 from unitscope.atlas.exhibition import Overview
-from unitscope.atlas.scripts import rounded
 from unitscope.network_facts import difference
 from unitscope.optima import Optimum, read_optima, read_recipe, sets_of
 from unitscope.vocabulary import Box
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas
     from jaxtyping import UInt8
 
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import SiteFacts
 
 SIDE = 144

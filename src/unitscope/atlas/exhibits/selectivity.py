@@ -11,17 +11,17 @@ from urllib.parse import quote
 import markupsafe
 
 from unitscope.analysis.categories import readable_name
-from unitscope.analysis.disagreement import SELECTIVE
+from unitscope.analysis.index_conflicts import SELECTIVE
 from unitscope.analysis.response_axis import quiet
 from unitscope.analysis.selectivity_measures import SELECTIVITY
+from unitscope.atlas.data_scripts import rounded
 from unitscope.atlas.exhibition import Overview
-from unitscope.atlas.scripts import rounded
 from unitscope.errors import UnknownName
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import Record, SiteFacts
 
 SILENT = 4

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.analysis.stages import family, step
+from unitscope.analysis.residual_stages import family, step
 from unitscope.atlas import figures, sprites
+from unitscope.atlas.data_scripts import rounded
 from unitscope.atlas.exhibition import Overview
 from unitscope.atlas.means import contrasts
-from unitscope.atlas.scripts import rounded
 from unitscope.atlas.sharing_section import section_of
 from unitscope.errors import UnknownName
 
 if TYPE_CHECKING:
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import SiteFacts
 
 SIDE = 64

@@ -11,17 +11,17 @@ import numpy as np
 from unitscope.analysis.macaque import COMPARISONS, Comparison
 from unitscope.analysis.opponency import hue_curves
 from unitscope.analysis.orientation import contrast_curves, frequency_curves, orientation_curves, size_curves
-from unitscope.analysis.tuning import Session, sessions
+from unitscope.analysis.tuning_curves import Session, sessions
 from unitscope.atlas import sprites
+from unitscope.atlas.data_scripts import rounded
 from unitscope.atlas.exhibition import Overview
-from unitscope.atlas.scripts import rounded
 from unitscope.durable import read_table
 
 if TYPE_CHECKING:
     import pandas
     from jaxtyping import UInt8
 
-    from unitscope.atlas.shelves import Shelf
+    from unitscope.atlas.record_view import Shelf
     from unitscope.record import SiteFacts
 
 SIDE = 64

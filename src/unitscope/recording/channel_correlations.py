@@ -1,0 +1,172 @@
+"""What responses say of channels along skips: correlations between the sites of a stage, and how much skips carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unitscope.anatomy.graph import Stream, graph_of, streams
+from unitscope.anatomy.sites import sites as sites_of
+from unitscope.durable import lock_folder, write_arrays, write_json, write_table
+from unitscope.errors import BadInput
+from unitscope.random_copies import untrained
+from unitscope.record import Record, open_record
+from unitscope.recording.covariance import Joint, joint_moments
+from unitscope.recording.filter_tables import refuse_other_weights
+from unitscope.recording.source_images import originals_of, presentation_of
+from unitscope.stimuli.images import Images, Source
+from unitscope.vocabulary import resolve_sites
+
+if TYPE_CHECKING:
+    import pandas
+
+    from unitscope.networks import Network
+
+Progress = Callable[[int, int], None]
+"""Told the number of images shown so far, to all networks together, and of all."""
+
+
+def sharing(
+    network: Network,
+    images: Source | None = None,
+    *,
+    record: Record | str | Path,
+    sites: str | Iterable[str] | None = None,
+    baselines: int = 0,
+    batch: int = 32,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> pandas.DataFrame:
+    """Show images (by default the record's own) to the network, and keep in the record how channels answer together.
+
+    Along each stage's skips, or at the sites that the globs `sites` name: the correlation of each two channels of each
+    two sites over images and positions, and linear CKA; of each branch with what skips it; and the skip fraction of
+    each channel, E|skip| / (E|skip| + E|branch|) (after longon2024, mean over images and positions). The same of
+    `baselines` untrained copies of the network. Kept as `sharing.json` and `sharing.zarr`, and a row per unit of the
+    record at a sum in `measures/sharing.parquet`, which is returned.
+
+    Raises BadInput where the network has no skips and no sites are named, or the record is of other weights.
+    """
+    opened = record if isinstance(record, Record) else open_record(record)
+    refuse_other_weights(opened, network)
+    stages = stages_of(network, sites)
+    shown = _images(opened, images)
+    resize = presentation_of(opened).resize
+    pairs: list[dict[str, Any]] = []
+    arrays: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {}
+    units: list[dict[str, Any]] = []
+    total = len(shown) * (1 + baselines)
+    for turn, seed in enumerate((None, *range(baselines))):
+        one = network if seed is None else untrained(network, seed=seed)
+        tell = None if progress is None else partial(_tell, progress, turn * len(shown), total)
+        groups = [group for stage in stages for group in _groups(stage)]
+        joints = iter(joint_moments(one, shown, groups, resize=resize, batch=batch, workers=workers, progress=tell))
+        for stage in stages:
+            along, *skips = (next(joints) for _ in _groups(stage))
+            _note_pairs(stage, along, skips, seed, pairs, arrays)
+            units += _units(stage, along, skips, seed)
+    facts = {"pairs": pairs, "images": {"fingerprint": shown.fingerprint, "count": len(shown)}, "units": units}
+    with lock_folder(opened.path):
+        write_arrays(opened.path / "sharing.zarr", arrays, attributes={"pairs": pairs})
+        write_json(opened.path / "sharing.json", facts, indent=None)
+        return _measures(opened, [unit for unit in units if unit["seed"] is None])
+
+
+def _tell(progress: Progress, before: int, total: int, done: int, _all: int) -> None:
+    progress(before + done, total)
+
+
+def stages_of(network: Network, sites: str | Iterable[str] | None) -> list[Stream]:
+    """The streams along skips or, of named sites, those of equal channels and lattice together. Raises BadInput."""
+    if sites is None:
+        found = streams(graph_of(network))
+        if not found:
+            raise BadInput(
+                f"{network.name} has no skips. Name the sites to compare, for instance those of a residual network: "
+                "sites=['maxpool', 'layer1.*.relu_1'], or --sites maxpool 'layer1.*.relu_1'."
+            )
+        return found
+    everything = sites_of(network)
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for glob in [sites] if isinstance(sites, str) else sites:
+        for site in resolve_sites(everything, glob).values():
+            own = groups.setdefault((site.channels, site.lattice), [])
+            own += [] if site.name in own else [site.name]
+    order = list(everything)
+    return [Stream(tuple(sorted(names, key=order.index)), ()) for names in groups.values()]
+
+
+def _groups(stage: Stream) -> list[list[str]]:
+    """What is listened to together: the sites of a stage, and what meets at each of its sums. (All of it together would
+    cost many times as much, for pairs that nobody asks for.)
+    """
+    return [list(stage.sites), *([skip.identity, skip.branch] for skip in stage.skips)]
+
+
+def _images(record: Record, images: Source | None) -> Images:
+    from unitscope.stimuli.images import open_images
+
+    return originals_of(record).images if images is None else open_images(images)
+
+
+def _note_pairs(
+    stage: Stream,
+    along: Joint,
+    skips: list[Joint],
+    seed: int | None,
+    pairs: list[dict[str, Any]],
+    arrays: dict[str, tuple[np.ndarray, tuple[str, ...]]],
+) -> None:
+    wanted = [("response", along, first, second) for first, second in combinations(stage.sites, 2)]
+    wanted += [("branch", own, skip.identity, skip.branch) for skip, own in zip(stage.skips, skips, strict=True)]
+    for what, joint, first, second in wanted:
+        number, cka = len(pairs), joint.alignment(first, second)
+        arrays[f"similarity/{number}"] = (joint.correlation(first, second).astype(np.float32), ("unit", "other"))
+        about = {"what": what, "first": first, "second": second, "seed": seed, "number": number}
+        pairs.append({**about, "cka": cka if np.isfinite(cka) else None})
+
+
+def _units(stage: Stream, along: Joint, skips: list[Joint], seed: int | None) -> list[dict[str, Any]]:
+    """For each skip what its channels say, [unit] each: skip fraction, and similarity of sum and branch to the skip."""
+    found = []
+    for skip, joint in zip(stage.skips, skips, strict=True):
+        kept, added = joint.mean_magnitude(skip.identity), joint.mean_magnitude(skip.branch)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fraction = kept / (kept + added)
+        branch = np.diag(joint.correlation(skip.identity, skip.branch))
+        after = next((b for a, b in zip(stage.sites, stage.sites[1:], strict=False) if a == skip.identity), None)
+        through = np.full(len(fraction), np.nan)
+        if after is not None:
+            through = np.diag(along.correlation(skip.identity, after))
+        values = {"skip_fraction": fraction, "through": through, "branch": branch}
+        found.append({"site": skip.site, "seed": seed} | {name: _listed(value) for name, value in values.items()})
+    return found
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _measures(record: Record, units: list[dict[str, Any]]) -> pandas.DataFrame:
+    """A row per unit of the record at a sum, written as `measures/sharing.parquet`."""
+    import pandas
+    import pyarrow
+
+    rows = []
+    for one in units:
+        if one["site"] in record.sites:
+            site = record.sites[one["site"]]
+            numbers = zip(one["skip_fraction"], one["through"], one["branch"], strict=True)
+            rows += [(site.first_unit + channel, site.name, channel, *each) for channel, each in enumerate(numbers)]
+    columns = ["unit", "site", "channel", "skip_fraction", "similarity_through_block", "similarity_of_branch"]
+    table = pandas.DataFrame(rows, columns=columns)
+    table = table.astype(dict.fromkeys(columns[3:], "float64"))
+    if len(table):
+        made = pyarrow.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+        write_table(record.path / "measures" / "sharing.parquet", made)
+    return table

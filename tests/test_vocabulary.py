@@ -36,6 +36,22 @@ def test_a_shifted_box_keeps_its_size(box: Box, rows: int, cols: int) -> None:
     assert (moved.height, moved.width) == (box.height, box.width)
 
 
+@given(boxes, boxes)
+def test_the_shared_rectangle_and_the_hull_hold_what_both_and_what_either_hold(one: Box, other: Box) -> None:
+    assert pixels(one & other) == pixels(one) & pixels(other)
+    hull = one.hull(other)
+    assert pixels(hull) >= pixels(one) | pixels(other)
+    assert hull == (*map(min, one[:2], other[:2]), *map(max, one[2:], other[2:]))
+
+
+@given(boxes, boxes)
+def test_slices_cut_a_box_out_of_an_array_that_shows_a_larger_one(one: Box, other: Box) -> None:
+    frame = one.hull(other)
+    rows, cols = np.mgrid[frame.top : frame.bottom, frame.left : frame.right]
+    here = one.slices(frame)
+    assert set(zip(rows[here].ravel().tolist(), cols[here].ravel().tolist(), strict=True)) == pixels(one)
+
+
 def test_a_field_moves_by_its_stride() -> None:
     field = ReceptiveField(size=(27, 27), stride=(4, 4), start=(-13, -13))
     assert field.box(0, 0) == Box(-13, -13, 14, 14)

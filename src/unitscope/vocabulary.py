@@ -54,6 +54,23 @@ class Box(NamedTuple):
         """The same box moved down by `rows` and right by `cols` pixels."""
         return Box(self.top + rows, self.left + cols, self.bottom + rows, self.right + cols)
 
+    def __and__(self, other: Box) -> Box:
+        """The rectangle that both boxes share; without height or width where they share none."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Box(top, left, max(top, min(self.bottom, other.bottom)), max(left, min(self.right, other.right)))
+
+    def hull(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        return Box(
+            min(self.top, other.top), min(self.left, other.left),
+            max(self.bottom, other.bottom), max(self.right, other.right),
+        )  # fmt: skip
+
+    def slices(self, frame: Box) -> tuple[slice, slice]:
+        """The rows and columns of this box in an array that shows `frame`, which must hold the box."""
+        top, left = self.top - frame.top, self.left - frame.left
+        return slice(top, top + self.height), slice(left, left + self.width)
+
     def fall_off(self, size: Size) -> float:
         """Share of the box that lies off a picture of `size`, 0..1 (methods: fall_off)."""
         inside = self.clip(size)

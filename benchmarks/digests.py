@@ -46,16 +46,15 @@ def main() -> None:
 
 def commands(folder: Path, record: Path) -> list[list[str]]:
     known = ["--record", str(record)]
-    maximize = ["maximize", MODEL, *known]
     return [
         ["demo", "--to", str(folder)],
         ["measure", str(record)],
         ["tuning", MODEL, *known, "--sites", "maxpool", "layer1.0.add"],
         ["filters", MODEL, *known],
         ["sharing", MODEL, *known, "--untrained", "1", "--batch", "64"],
-        [*maximize, "layer2.0.add:0-3", "maxpool:2"],
-        [*maximize, "layer1.1.add:0-1", "layer3.0.add:5@3,4", "--recipe", "kobayashi2020"],
-        [*maximize, "layer4.0.add:1", "fc:3", "--at", "all", "--recipe", "zipser2015", "--seeds", "2"],
+        ["maximize", MODEL, "layer2.0.add:0-3", "maxpool:2", *known],
+        ["maximize", MODEL, "layer1.1.add:0-1", "layer3.0.add:5@3,4", *known, "--recipe", "kobayashi2020"],
+        ["maximize", MODEL, "layer4.0.add:1", *known, "--at", "all", "--recipe", "zipser2015", "--seeds", "2"],
         ["perturb", MODEL, str(labelled_images(folder)), *known, "--units", "maxpool:0-3", "--seeds", "2"],
     ]
 

@@ -1,4 +1,4 @@
-"""The top-level names: imported when first used, and where a verb and a chapter share a name, both can be had."""
+"""The top-level names: each is imported when it is first used, and no module takes the name of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_name_leads_somewhere(name):
 
 
 def test_every_name_is_listed_and_known_to_type_checkers():
-    assert set(unitscope.__all__) == {*unitscope._HOMES, "atlas"}
+    assert set(unitscope.__all__) == set(unitscope._HOMES)
     source = Path(unitscope.__file__).read_text(encoding="utf-8")
     imports = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0].replace(",", " ").split()
     assert set(unitscope.__all__) <= set(imports)
@@ -41,25 +41,15 @@ def test_importing_the_package_loads_neither_torch_nor_matplotlib():
     assert run(code) == "[]"
 
 
-@pytest.mark.parametrize(
-    "first",
-    ["import unitscope", "import unitscope.atlas.site", "import unitscope.atlas", "from unitscope import atlas"],
-)
-def test_atlas_is_the_verb_and_the_chapter_whichever_came_first(first):
-    """`unitscope.atlas([])` reaches the verb, which has a story for no records; the chapter's modules stay in reach."""
-    code = f"""
-import unitscope
-{first}
-try:
-    unitscope.atlas([], to='nowhere')
-except unitscope.BadInput as error:
-    print(error)
-import unitscope.atlas.data_scripts
-from unitscope.atlas import data_scripts
-assert unitscope.atlas.data_scripts is data_scripts
-assert callable(unitscope.atlas)
-"""
-    assert run(code) == "no record came; an atlas needs at least one."
+def test_no_module_takes_the_name_of_a_function():
+    """Importing the module `unitscope.atlas` would put that module in the place of the function of this name."""
+    modules = {path.stem for path in Path(unitscope.__file__).parent.iterdir()}
+    assert not modules & set(unitscope.__all__)
+
+
+def test_atlas_is_a_function():
+    with pytest.raises(unitscope.BadInput, match="no record came; an atlas needs at least one"):
+        unitscope.atlas([], to="nowhere")
 
 
 def test_open_gives_records():

@@ -18,7 +18,7 @@ from tests.wiring import gabor, wired
 from unitscope import physiology
 from unitscope.analysis.measures import measure
 from unitscope.analysis.tuning_curves import sessions
-from unitscope.atlas.site import build_atlas
+from unitscope.atlas_pages.site import build_atlas
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.record import Record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import re
 import subprocess
@@ -24,7 +23,7 @@ LAYERS = (
     "reproductions",
     "options text_tables demo physiology",
     "report",
-    "atlas",
+    "atlas_pages",
     "analysis perturbation synthesis training",
     "recording",
     "record",
@@ -137,7 +136,7 @@ def without_torch() -> list[str]:
     """The modules that must not load torch: those named in LIGHT, and all of some chapters."""
     found = [module_name(path) for path in modules_below(SOURCE)]
     return sorted(
-        {*LIGHT, *(name for name in found if chapter(name) in ("analysis", "atlas", "text_tables", "vocabulary"))}
+        {*LIGHT, *(name for name in found if chapter(name) in ("analysis", "atlas_pages", "text_tables", "vocabulary"))}
     )
 
 
@@ -159,11 +158,6 @@ def test_every_name_at_the_top_is_there() -> None:
 def test_a_name_that_is_not_there_says_so() -> None:
     with pytest.raises(AttributeError, match="module 'unitscope' has no attribute 'surveil'"):
         _ = unitscope.surveil
-
-
-def test_the_verb_does_not_hide_behind_the_chapter() -> None:
-    importlib.import_module("unitscope.atlas.site")
-    assert callable(unitscope.atlas)
 
 
 HELP = (["--help"], ["survey", "--help"], ["train", "--help"], ["demo", "--help"])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unitscope.analysis.couplings import couplings
     from unitscope.analysis.measures import measure
     from unitscope.anatomy.sites import sites
-    from unitscope.atlas.site import build_atlas as atlas
+    from unitscope.atlas_pages.site import build_atlas as atlas
     from unitscope.errors import BadInput, Failure, UnitscopeError, UnknownName
     from unitscope.networks import Network, load, save
     from unitscope.optima import Optima
@@ -50,6 +50,7 @@ _HOMES = {
     "Unit": "vocabulary.Unit",
     "UnitscopeError": "errors.UnitscopeError",
     "UnknownName": "errors.UnknownName",
+    "atlas": "atlas_pages.site.build_atlas",
     "builtin_images": "stimuli.builtin.builtin_images",
     "compare": "analysis.channel_sharing.compare",
     "couplings": "analysis.couplings.couplings",
@@ -114,8 +115,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "atlas":  # the chapter of that name, which can itself be called
-        return importlib.import_module("unitscope.atlas")
     if name not in _HOMES:
         raise AttributeError(f"module 'unitscope' has no attribute {name!r}")
     module, _, attribute = _HOMES[name].rpartition(".")

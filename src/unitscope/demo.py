@@ -30,7 +30,7 @@ def demo(
     are not made anew, and interrupted ones go on. Raises BadInput where `to` is a file; Failure where it cannot be
     written.
     """
-    from unitscope.atlas.site import build_atlas
+    from unitscope.atlas_pages.site import build_atlas
     from unitscope.networks import load
     from unitscope.recording.survey import survey
     from unitscope.stimuli.images import open_images

@@ -20,7 +20,7 @@ from unitscope.analysis.channel_sharing import (
     stages,
     titles_of,
 )
-from unitscope.atlas.sharing_figures import write_sharing_figures
+from unitscope.atlas_pages.sharing_figures import write_sharing_figures
 from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network, resnet
 from unitscope.random_copies import untrained

@@ -17,7 +17,7 @@ from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.filters import pair
 from unitscope.anatomy.graph import PICTURE, Operation, depth_of, graph_of
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.atlas.data_scripts import slugs
+from unitscope.atlas_pages.data_scripts import slugs
 from unitscope.errors import BadInput
 from unitscope.facts import read_facts
 from unitscope.network_facts import difference

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from unitscope.analysis.channel_sharing import means_of
-from unitscope.atlas.figures import contrast, contrast_gain
-from unitscope.atlas.filter_figures import coupling_figure
+from unitscope.atlas_pages.figures import contrast, contrast_gain
+from unitscope.atlas_pages.filter_figures import coupling_figure
 from unitscope.errors import BadInput, Failure
 from unitscope.recording.patches import patches
 

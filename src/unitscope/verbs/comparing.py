@@ -80,7 +80,7 @@ def compare(
         seed: Of the permutations.
     """
     from unitscope.analysis.channel_sharing import compare as compare_records
-    from unitscope.atlas.sharing_figures import write_sharing_figures
+    from unitscope.atlas_pages.sharing_figures import write_sharing_figures
 
     found = compare_records(*records, to=to, sites=sites, least=least, permutations=permutations, seed=seed)
     write_sharing_figures(records, found, folder=to / "figures", sites=sites, least=least)

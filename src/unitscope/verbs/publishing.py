@@ -16,7 +16,7 @@ def atlas(records: list[Path], /, *, to: Path) -> None:
         records: Folders that `unitscope survey` made; several are shown side by side.
         to: The folder of the atlas. An atlas that is there already is made anew.
     """
-    from unitscope.atlas.site import build_atlas
+    from unitscope.atlas_pages.site import build_atlas
 
     with resumable("Records are untouched; the atlas is made anew by the same command."), bars() as tell:
         page = build_atlas(records, to=to, progress=lambda done, total, what: tell(what, done, total))

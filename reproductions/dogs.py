@@ -5,7 +5,7 @@ The same as `unitscope reproduce dogs IMAGES --to FOLDER --models NETWORK...`; w
 
 import sys
 
-from unitscope.cli import main
+from unitscope.cli.app import main
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:

@@ -5,7 +5,7 @@ The same as `unitscope reproduce kobayashi2020`, which takes other networks, too
 
 import sys
 
-from unitscope.cli import main
+from unitscope.cli.app import main
 
 if __name__ == "__main__":
     main(["reproduce", "kobayashi2020", *sys.argv[1:]])

@@ -22,9 +22,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import PROJECT
-from unitscope import __version__, cli
+from unitscope import __version__
+from unitscope.cli import app, common
+from unitscope.cli import sites as sites_verb
+from unitscope.cli import train as train_verb
 from unitscope.errors import BadInput, Failure
-from unitscope.verbs import manners, recording, training
 
 TINY = "tests.tiny:network"
 
@@ -49,7 +51,7 @@ def unitscope(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
     def run(*arguments: object) -> Said:
         with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
+            app.main([str(argument) for argument in arguments])
         return Said(stopped.value.code, *capsys.readouterr())
 
     return run
@@ -88,7 +90,7 @@ def test_every_verb_explains_itself_in_80_columns(unitscope: Say, verb: str) -> 
 def test_without_a_verb_the_verbs_are_listed(unitscope: Say) -> None:
     said = unitscope()
     assert said.code == 0
-    assert re.findall(r"^│ (\w+) ", said.out, re.MULTILINE) == sorted(verb.__name__ for verb in cli.VERBS)
+    assert re.findall(r"^│ (\w+) ", said.out, re.MULTILINE) == sorted(verb.__name__ for verb in app.VERBS)
 
 
 def test_the_options_of_training_are_those_of_the_recipe() -> None:
@@ -96,7 +98,7 @@ def test_the_options_of_training_are_those_of_the_recipe() -> None:
 
     from unitscope.training import Recipe
 
-    options = inspect.signature(training.train).parameters
+    options = inspect.signature(train_verb.train).parameters
     for field in dataclasses.fields(Recipe):
         assert options[field.name].default == field.default, field.name
 
@@ -275,7 +277,7 @@ def test_what_becomes_of_errors(
     def stumble(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(recording, "open_network", stumble)
+    monkeypatch.setattr(sites_verb, "open_network", stumble)
     said = unitscope("sites", "resnet18")
     assert (said.code, said.out) == (code, "")
     assert " ".join(said.err.split()).startswith(words)
@@ -287,7 +289,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, way: str) ->
     if way == "environment":
         monkeypatch.setenv("UNITSCOPE_DEBUG", "1")
     with pytest.raises(BadInput, match="has no network 'resnet43'"):
-        cli.main(["sites", "resnet43"] + ["--debug"] * (way == "option"))
+        app.main(["sites", "resnet43"] + ["--debug"] * (way == "option"))
 
 
 def test_a_mistake_in_the_factory_is_told(unitscope: Say) -> None:
@@ -366,7 +368,7 @@ def test_progress_is_shown_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with manners.bars() as tell:
+    with common.progress_bars() as tell:
         tell("looking", 10, 100)
         tell("looking", 100, 100)
         tell("drawing", 1, 2)
@@ -380,7 +382,7 @@ def test_a_survey_s_bar_tells_images_per_second_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with manners.bars(" images") as tell:
+    with common.progress_bars(" images") as tell:
         tell("resnet18", 1, 100)
         time.sleep(0.15)
         tell("resnet18", 50, 100)
@@ -393,7 +395,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Pat
     place = tmp_path_factory.mktemp("surveyed") / "record"
     said = io.StringIO()
     with redirect_stdout(said), pytest.raises(SystemExit) as stopped:
-        cli.main(["survey", TINY, str(photographs), "--size", "32", "--to", str(place), "--json"])
+        app.main(["survey", TINY, str(photographs), "--size", "32", "--to", str(place), "--json"])
     assert stopped.value.code == 0
     (place / "said.json").write_text(said.getvalue())
     return place

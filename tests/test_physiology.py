@@ -19,11 +19,11 @@ from unitscope import physiology
 from unitscope.analysis.measures import measure
 from unitscope.analysis.tuning_curves import sessions
 from unitscope.atlas_pages.site import build_atlas
+from unitscope.cli.tuning import tuning_table
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.record import Record
 from unitscope.recording.survey import survey
-from unitscope.verbs.tuning import tuning_table
 
 ANGLES = [10.0, 100.0]
 

@@ -19,9 +19,8 @@ SOURCE = PROJECT / "src" / "unitscope"
 
 LAYERS = (
     "cli",
-    "verbs",
     "reproductions",
-    "options text_tables demo physiology",
+    "demo physiology",
     "report",
     "atlas_pages",
     "analysis perturbation synthesis training",
@@ -55,7 +54,8 @@ LIGHT = (
     "unitscope.optima",
     "unitscope.recording.patches",
     "unitscope.stimuli.images",
-    "unitscope.cli",
+    "unitscope.cli.app",
+    "unitscope.cli.text_tables",
 )
 
 
@@ -119,7 +119,7 @@ def test_the_defining_module_is_imported_and_never_a_package(path: Path) -> None
 
 @pytest.mark.parametrize("path", modules_below(SOURCE), ids=module_name)
 def test_only_the_command_line_prints(path: Path) -> None:
-    if chapter(module_name(path)) in ("cli", "verbs"):
+    if chapter(module_name(path)) == "cli":
         return
     calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     assert not any(isinstance(function, ast.Name) and function.id == "print" for function in calls)
@@ -135,9 +135,7 @@ def loaded_after(statement: str) -> set[str]:
 def without_torch() -> list[str]:
     """The modules that must not load torch: those named in LIGHT, and all of some chapters."""
     found = [module_name(path) for path in modules_below(SOURCE)]
-    return sorted(
-        {*LIGHT, *(name for name in found if chapter(name) in ("analysis", "atlas_pages", "text_tables", "vocabulary"))}
-    )
+    return sorted({*LIGHT, *(name for name in found if chapter(name) in ("analysis", "atlas_pages", "vocabulary"))})
 
 
 def test_records_and_atlases_need_no_torch() -> None:
@@ -165,7 +163,7 @@ HELP = (["--help"], ["survey", "--help"], ["train", "--help"], ["demo", "--help"
 
 @pytest.mark.parametrize("arguments", HELP, ids=" ".join)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    statement = f"from unitscope.cli import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
+    statement = f"from unitscope.cli.app import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
     assert not loaded_after(statement) & {"torch", "numpy", "pandas", "pyarrow", "tqdm"}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unitscope import cli
+from unitscope.cli import app
 
 TINY = "tests.tiny:network"
 
@@ -128,7 +128,7 @@ def arguments_of(verb: str, *words: str) -> dict[str, Any]:
             original = getattr(importlib.import_module(module), name)
             patch.setattr(target, heard(original, last=target == targets[-1]))
         with pytest.raises(Heard):
-            cli.app([verb, *needed, *words], exit_on_error=False, print_error=False)
+            app.app([verb, *needed, *words], exit_on_error=False, print_error=False)
     return dict(plain(found))
 
 
@@ -162,7 +162,7 @@ def test_an_option_changes_what_it_is_about_and_nothing_else(verb: str, option: 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "sites"])
 def test_no_option_is_left_out_above(verb: str) -> None:
-    function = next(one for one in cli.VERBS if one.__name__ == verb)
+    function = next(one for one in app.VERBS if one.__name__ == verb)
     keywords = [one.name for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
     tried = {option.split()[0].removeprefix("--").replace("-", "_") for option in VERBS[verb][2]}
     tried |= {word.removeprefix("--") for word in VERBS[verb][1] if word.startswith("--")}

@@ -1,5 +1,5 @@
 """`python -m unitscope` is `unitscope`."""
 
-from unitscope.cli import main
+from unitscope.cli.app import main
 
 main()

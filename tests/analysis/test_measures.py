@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import PROJECT
 from unitscope.analysis.measures import Measure, circular_mean, tables
-from unitscope.text_tables import measure_table
-from unitscope.verbs.scripts import table_facts
+from unitscope.cli.json_output import describe_table
+from unitscope.cli.measure import measure_table
 
 EVERY = [pytest.param(measure, id=f"{name}.{measure.name}") for name, table in tables().items()
          for measure in table.columns]  # fmt: skip
@@ -64,6 +64,6 @@ def test_orientations_are_condensed_to_their_circular_mean_and_not_to_a_median()
     assert "90 (1.00)" in said
     assert " 0 (0.99)" in said
     assert "(circular mean; in parentheses 1 where all are alike, 0 where they are spread evenly)." in said
-    facts = table_facts(Path("record"), "orientation", table)["columns"]["preferred_orientation"]
+    facts = describe_table(Path("record"), "orientation", table)["columns"]["preferred_orientation"]
     assert set(facts) == {"known", "circular_mean", "resultant_length"}
     assert abs((facts["circular_mean"] + 90) % 180 - 90) < 1e-6

@@ -17,7 +17,7 @@ from tests.wiring import COLORS, category_network, uniform, write_folder
 from unitscope.analysis.categories import Category
 from unitscope.analysis.measures import measure, tables
 from unitscope.analysis.selectivity import label_curve, selectivity
-from unitscope.cli import main
+from unitscope.cli.app import main
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.record import Record

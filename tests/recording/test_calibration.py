@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests import strangers
 from tests.strangers import STEADY, UNSTEADY, Stranger
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.cli.survey import survey_facts
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.record import Record
@@ -22,7 +23,6 @@ from unitscope.recording.electrode import choose
 from unitscope.recording.reading import read
 from unitscope.recording.steadiness import check_steadiness, three_pictures
 from unitscope.recording.survey import survey
-from unitscope.text_tables import survey_facts
 
 COUNT = 11
 

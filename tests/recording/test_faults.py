@@ -19,11 +19,11 @@ from PIL import Image
 
 from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
+from unitscope.cli.survey import survey_table
 from unitscope.errors import Failure
 from unitscope.networks import Network, load
 from unitscope.record import open_record
 from unitscope.recording.survey import survey
-from unitscope.text_tables import survey_table
 
 SURVEY = """
 import os, random, resource, signal, sys, time, torch

@@ -15,7 +15,7 @@ from tests.recording.pictures import write_many
 from unitscope.analysis.couplings import couplings, filter_array, kept_filters
 from unitscope.anatomy.filters import strongest_taps
 from unitscope.anatomy.graph import graph_of
-from unitscope.cli import main
+from unitscope.cli.app import main
 from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network, load, resnet
 from unitscope.record import Record, open_record

@@ -16,7 +16,7 @@ from tests.wiring import COLORS, uniform, write_folder
 from unitscope.analysis.label_extremes import LabelEnds, chance_of, label_ends, random_groups, two_sided
 from unitscope.analysis.response_axis import quiet
 from unitscope.analysis.selectivity import selectivity
-from unitscope.cli import main
+from unitscope.cli.app import main
 from unitscope.errors import BadInput
 from unitscope.networks import load
 from unitscope.record import open_record

@@ -19,7 +19,7 @@ from tests.wiring import write_folder
 from unitscope.analysis.channel_sharing import compare
 from unitscope.analysis.couplings import couplings
 from unitscope.anatomy.filters import pair
-from unitscope.cli import main
+from unitscope.cli.app import main
 from unitscope.errors import BadInput
 from unitscope.networks import Network, resnet
 from unitscope.record import open_record

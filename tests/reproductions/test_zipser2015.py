@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.wiring import gabor, write_folder
-from unitscope.cli import main
+from unitscope.cli.app import main
 from unitscope.networks import Network
 from unitscope.reproductions.zipser2015 import reproduce
 from unitscope.reproductions.zipser_studies import Effort, places_of, sites_of

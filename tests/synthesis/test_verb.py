@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unitscope.cli import main
+from unitscope.cli.app import main
 from unitscope.networks import load
 from unitscope.record import open_record
 from unitscope.recording.survey import survey

@@ -1,7 +1,12 @@
-"""The command line: one verb per chapter. The verbs, in the files of `verbs`, are the only place that prints.
+"""The program `unitscope`: sixteen verbs, how errors look, and what the exit code says.
 
-What is heavy is imported inside the verbs, so that help comes at once. Errors are one short paragraph on stderr, and
-the exit code is 2 for what was typed wrong, 1 for what failed, 130 for Ctrl-C.
+    unitscope survey resnet34 photographs --to record
+              |
+              survey.py   turns text into objects, calls the function of the Python interface, prints what came of it
+
+Each verb is a function in the file of its name: its signature is the list of options, its docstring their help.
+Heavy modules (torch, numpy, pandas) are imported inside these functions, so that `--help` answers at once.
+Only the verbs print. An error is one short paragraph on stderr.
 """
 
 from __future__ import annotations
@@ -14,22 +19,25 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from unitscope import __version__
+from unitscope.cli.atlas import atlas
+from unitscope.cli.common import Stopped, terminal_width
+from unitscope.cli.compare import compare
+from unitscope.cli.demo import demo
+from unitscope.cli.filters import filters
+from unitscope.cli.maximize import maximize
+from unitscope.cli.measure import measure
+from unitscope.cli.merge import merge
+from unitscope.cli.perturb import perturb
+from unitscope.cli.positions import positions
+from unitscope.cli.reproduce import reproduce
+from unitscope.cli.sharing import sharing
+from unitscope.cli.sites import sites
+from unitscope.cli.survey import survey
+from unitscope.cli.text_tables import paragraph
+from unitscope.cli.train import train
+from unitscope.cli.tuning import tuning
+from unitscope.cli.view import view
 from unitscope.errors import BadInput, UnitscopeError
-from unitscope.text_tables import paragraph
-from unitscope.verbs import (
-    comparing,
-    filtering,
-    maximizing,
-    measuring,
-    perturbing,
-    positioning,
-    publishing,
-    recording,
-    reproducing,
-    training,
-    tuning,
-)
-from unitscope.verbs.manners import Stopped, columns
 
 app = App(
     name="unitscope",
@@ -42,29 +50,23 @@ app = App(
 )
 
 VERBS = (
-    recording.sites,
-    recording.survey,
-    recording.merge,
-    measuring.measure,
-    filtering.filters,
-    maximizing.maximize,
-    positioning.positions,
-    comparing.sharing,
-    comparing.compare,
-    perturbing.perturb,
-    tuning.tuning,
-    training.train,
-    reproducing.reproduce,
-    publishing.atlas,
-    publishing.view,
-    publishing.demo,
-)
+    sites, survey, merge, measure, filters, maximize, positions, sharing, compare, perturb, tuning, train, reproduce,
+    atlas, view, demo,
+)  # fmt: skip
 for verb in VERBS:
     app.command(verb)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command line. Exits with 0; 1 for what failed; 2 for what was typed wrong; 130 for Ctrl-C."""
+    """Run a command, and exit.
+
+    Args:
+        arguments: The words behind `unitscope`; by default those of this process.
+
+    Raises:
+        SystemExit: With 0 for success, 1 for what failed, 2 for what was typed wrong, 130 for Ctrl-C, and 141 where
+            the reader of the output closed it.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("UNITSCOPE_DEBUG", "") not in ("", "0")
     given = [argument for argument in given if argument != "--debug"]
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         verb = f" {given[0]}" if given and given[0] in app else ""
         hint = f" `unitscope{verb} --help` explains." if isinstance(error, CycloptsError) else ""
-        print(paragraph(f"unitscope{verb}: {story(error)}{hint}", width=columns()), file=sys.stderr)
+        print(paragraph(f"unitscope{verb}: {describe_error(error)}{hint}", width=terminal_width()), file=sys.stderr)
         sys.exit(exit_code(error))
     sys.exit(0)
 
@@ -91,7 +93,7 @@ def exit_code(error: BaseException) -> int:
     return 2 if isinstance(error, BadInput | CycloptsError) else 1
 
 
-def story(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What happened, in a sentence or two for the person who typed the command."""
     if isinstance(error, KeyboardInterrupt):
         return f"stopped. {error}" if isinstance(error, Stopped) else "stopped."

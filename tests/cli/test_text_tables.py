@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unitscope import text_tables
+from unitscope.cli import text_tables
 
 words = st.text("abcdefg_.01", min_size=1, max_size=40)
 rows = st.lists(st.tuples(words, st.text("0123456789", max_size=6), st.text("xyz", max_size=8)), min_size=1, max_size=8)
@@ -13,6 +13,7 @@ COLUMNS = (("site", "<"), ("units", ">"), ("status", "<"))
 
 
 @given(rows, st.integers(30, 90))
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no error
 def test_a_table_keeps_every_cell_and_breaks_no_name(rows: list[tuple[str, str, str]], width: int) -> None:
     lines = text_tables.table(COLUMNS, rows, width=width).split("\n")
     assert [word for line in lines for word in line.split()] == [
@@ -40,6 +41,6 @@ def test_a_paragraph_breaks_no_path(text: str) -> None:
 
 
 def test_sizes_are_one_number_where_rows_and_columns_agree() -> None:
-    assert text_tables.square((27, 27)) == "27"
-    assert text_tables.square((7, 31)) == "7x31"
-    assert text_tables.between((56, 48)) == "56 x 48"
+    assert text_tables.size_text((27, 27)) == "27"
+    assert text_tables.size_text((7, 31)) == "7x31"
+    assert text_tables.pair_text((56, 48)) == "56 x 48"

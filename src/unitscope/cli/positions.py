@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
+from unitscope.cli.common import Several, progress_bars, resumable, terminal_width
+from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.cli.text_tables import Column, paragraph, table
 from unitscope.errors import BadInput
-from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
-from unitscope.text_tables import paragraph, positions_table
-from unitscope.verbs.manners import bars, columns, resumable
 
 if TYPE_CHECKING:
     from unitscope.vocabulary import Size
@@ -26,7 +27,7 @@ def positions(
     to: Path,
     grid: str = "3x3",
     inside: bool = False,
-    at: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    at: Several[str] = None,
     recipe: str = "zipser2015",
     pole: Literal["preferred", "antipreferred"] = "preferred",
     seeds: PositiveInt = 3,
@@ -67,12 +68,15 @@ def positions(
     network = open_network(model, options).to(choose_device(device))
     asked = [one.terms[0].unit for group in by_site(network, units).values() for one in group]
     found = []
-    with resumable(f"What was found so far is kept in {to}; the same command resumes."), bars() as tell:
+    with (
+        resumable(f"What was found so far is kept in {to}; the same command resumes."),
+        progress_bars() as show_progress,
+    ):
         for unit in asked:
             study = positions(
                 network, unit, spread, border=not inside, at=places, seeds=seeds, seed=seed, recipe=recipe, pole=pole,
                 after=after, features=features, batch=batch, to=to,
-                progress=lambda done, total, unit=unit: tell(str(unit), done, total),  # type: ignore[misc]
+                progress=lambda done, total, unit=unit: show_progress(str(unit), done, total),  # type: ignore[misc]
             )  # fmt: skip
             folder = to / "positions" / f"{recipe}-{pole}"
             stem = str(folder / f"{unit.site}-{unit.channel}")
@@ -80,10 +84,10 @@ def positions(
                 study.figure().savefig(new, dpi=150, format="png")
             write_file(Path(f"{stem}.csv"), study.table().to_csv(index=False).encode())
             found.append(study.facts())
-    print(positions_table(found, width=columns()))
+    print(positions_table(found, width=terminal_width()))
     print(f"\nFigures and tables of all pairs are in {to / 'positions'}.")
     if all(row["positions"] < 2 or seeds < 2 for row in found):
-        print(paragraph("An index needs at least two positions and two seeds.", width=columns()))
+        print(paragraph("An index needs at least two positions and two seeds.", width=terminal_width()))
 
 
 def size_of(text: str) -> Size:
@@ -100,3 +104,32 @@ def place_of(text: str) -> Size:
     if found is None:
         raise BadInput(f"--at was {text!r}; expected positions ROW,COL, such as --at 0,0 28,28.")
     return int(found[1]), int(found[2])
+
+
+PLACED: tuple[Column, ...] = (
+    ("unit", "<"), ("field", ">"), ("off", ">"), ("within", ">"), ("across", ">"), ("specificity", ">"),
+    ("95 % interval", ">"), ("p", ">"), ("kept", ">"),
+)  # fmt: skip
+
+
+def positions_table(studies: Sequence[Mapping[str, Any]], *, width: int = 80) -> str:
+    """A line per unit: how alike its outcomes are within and across positions, and how far they carry over."""
+    rows = []
+    for facts in studies:
+        numbers = [
+            "–" if math.isnan(facts[name]) else f"{facts[name]:.2f}"
+            for name in ("within", "across", "index", "low", "high", "p", "kept")
+        ]
+        within, across, index, low, high, _, kept = numbers
+        p = "–" if math.isnan(facts["p"]) else f"{facts['p']:.3f}"
+        off = f"{100 * facts['fall_off']:.0f} %"
+        rows.append(
+            (facts["unit"], f"{facts['field_ratio']:.2f}", off, within, across, index, f"{low} to {high}", p, kept)
+        )
+    note = (
+        "field: its side over the picture's. off: the most of a field that lies off the picture. within, across: how "
+        "alike outcomes of one position are, and of different ones, on what both see of the picture (correlation, "
+        "blurred by half a stride). specificity: 0 where the position makes no difference, 1 where it decides. kept: "
+        "the median share of the response that is left when an outcome is moved to another position."
+    )
+    return "\n".join([table(PLACED, rows, width=width), "", paragraph(note, width=width)])

@@ -106,8 +106,3 @@ def choose_device(name: str) -> str:
             f"--device was {name!r}, which is not to be had here; auto, cpu and, with a GPU, cuda are."
         ) from None
     return name
-
-
-def one_or_many(paths: list[str]) -> str | list[str]:
-    """What the shell made of a pattern is many; one path may still be a folder, a list or a pattern itself."""
-    return paths[0] if len(paths) == 1 else paths

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from unitscope.options import DEFAULT_MODEL, ModelOptions, one_or_many, open_network
-from unitscope.text_tables import paragraph, table
-from unitscope.verbs.manners import bars, columns
+from unitscope.cli.common import Several, one_or_many, progress_bars, terminal_width
+from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, open_network
+from unitscope.cli.text_tables import paragraph, table
 
 if TYPE_CHECKING:
     import pandas
@@ -24,10 +23,10 @@ def filters(
     /,
     *,
     record: Path,
-    sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    sites: Several[str] = None,
     mode: Literal["max_tap", "max_tap_shifted", "full"] = "max_tap",
     fold: bool = False,
-    weigh_by: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    weigh_by: Several[str] = None,
     untrained: NonNegativeInt = 3,
     permutations: PositiveInt = 10_000,
     seed: int = 0,
@@ -53,14 +52,14 @@ def filters(
 
     network = open_network(model, options)
     images = None if weigh_by is None else one_or_many(weigh_by)
-    with bars() as tell:
+    with progress_bars() as show_progress:
         found = filters_of(
             network, sites, record=record, images=images, mode=mode, folded=fold, baselines=untrained,
-            progress=lambda done, total: tell("filters", done, total),
+            progress=lambda done, total: show_progress("filters", done, total),
         )  # fmt: skip
     tests, _ = couplings(record, permutations=permutations, seed=seed)
-    print(filters_table(found, width=columns()))
-    print(f"\n{coupling_table(tests, width=columns())}")
+    print(filters_table(found, width=terminal_width()))
+    print(f"\n{coupling_table(tests, width=terminal_width())}")
     print(f"\nThe record {record} keeps them. Next: unitscope atlas {record} --to atlas")
 
 

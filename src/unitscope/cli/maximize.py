@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
-from unitscope.text_tables import optima_table
-from unitscope.verbs.manners import bars, columns, resumable
+from unitscope.cli.common import Several, progress_bars, resumable, terminal_width
+from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.cli.text_tables import Column, number_text, paragraph, size_text, table
+from unitscope.errors import few
 
 if TYPE_CHECKING:
+    import pandas
+
     from unitscope.optima import Optimum
 
 
@@ -29,7 +33,7 @@ def maximize(
     seed: NonNegativeInt = 0,
     after: bool = False,
     start: str | None = None,
-    images: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    images: Several[str] = None,
     bf16: bool = False,
     scores: Annotated[bool, Parameter(negative="--no-scores")] = True,
     name: str | None = None,
@@ -73,7 +77,7 @@ def maximize(
     found: list[Optimum] = []
     kept = f"What was found so far is kept in {record}; the same command resumes."
     poles = ("preferred", "antipreferred") if pole == "both" else (pole,)
-    with resumable(kept), bars() as tell:
+    with resumable(kept), progress_bars() as show_progress:
         for one in poles:
             label = name or "-".join(
                 [made.name, one, *(["after"] if after else []), *([Path(start).stem] if start else [])]
@@ -82,14 +86,58 @@ def maximize(
                 optima = maximize(
                     network, objectives, recipe=made, pole=one, seeds=seeds, seed=seed, after=after, start=begin,
                     bf16=bf16, batch=batch, to=opened, name=label, scores=False,
-                    progress=lambda done, total, site=site: tell(site, done, total),  # type: ignore[misc]
+                    progress=lambda done, total, site=site: show_progress(site, done, total),  # type: ignore[misc]
                 )  # fmt: skip
                 if scores:
                     keep_scores(
                         network, opened.path / "optima" / label, optima.units, opened,
-                        progress=lambda done, total, site=site: tell(f"{site}, scores", done, total),  # type: ignore[misc]
+                        progress=lambda done, total, site=site: show_progress(f"{site}, scores", done, total),  # type: ignore[misc]
                     )  # fmt: skip
                 found += [row.without_pictures() for row in optima]
-            print(optima_table(found, read_scores(opened.path / "optima" / label), width=columns()))
+            print(optima_table(found, read_scores(opened.path / "optima" / label), width=terminal_width()))
             print(f"\nThey are in {opened.path / 'optima' / label}.\nNext: unitscope atlas {record} --to atlas\n")
             found.clear()
+
+
+OPTIMA: tuple[Column, ...] = (
+    ("site", "<"), ("sought", ">"), ("field", ">"), ("start", ">"), ("median end", ">"), ("strongest", ">"),
+    ("unmoved", ">"), ("ahead", ">"),
+)  # fmt: skip
+
+
+def optima_table(optima: Sequence[Optimum], scores: pandas.DataFrame | None = None, *, width: int = 80) -> str:
+    """What was found, a line per site: responses at the start of the search and at its end, dead starts, and how many
+    are ahead of the best natural stimulus.
+    """
+    sites: dict[str, list[Optimum]] = {}
+    for one in optima:
+        sites.setdefault(one.site, []).append(one)
+    rows = []
+    for site, group in sites.items():
+        ends = sorted(float(value) for one in group for value in one.responses)
+        begins = sorted(float(value) for one in group for value in one.history[:, 0])
+        unmoved = sum(int((~one.moved).sum()) for one in group)
+        box = group[0].box
+        strongest = ends[-1] if ends[len(ends) // 2] >= begins[len(begins) // 2] else ends[0]
+        numbers = [number_text(n) for n in (begins[len(begins) // 2], ends[len(ends) // 2], strongest)]
+        cells = (site, str(len(group)), size_text((box.height, box.width)), *numbers, str(unmoved))
+        rows.append((*cells, _ahead(group, scores)))
+    ways: dict[str, dict[str, None]] = {}
+    for one in optima:
+        if one.way != "cone":
+            ways.setdefault(one.way, {})[one.site] = None
+    notes = [f"Heard on the {way}: {few(names)}." for way, names in ways.items()]
+    notes += [f"{one.objective}: {one.reason}." for one in [one for one in optima if one.reason][:1]]
+    if any(row[-1] != "–" for row in rows):
+        notes.append("Ahead: how many are answered more strongly than the best natural stimulus at the same contrast.")
+    text = [table(OPTIMA, rows, width=width), *([""] if notes else [])]
+    return "\n".join([*text, *(paragraph(note, width=width) for note in notes)])
+
+
+def _ahead(optima: Sequence[Optimum], scores: pandas.DataFrame | None) -> str:
+    """Of how many optima the best seed beats the best natural stimulus."""
+    if scores is None:
+        return "–"
+    known = scores[scores.objective.isin([one.objective for one in optima]) & scores.beats_natural.notna()]
+    best = known.groupby(["objective", "contrast"]).beats_natural.max().groupby("objective").max()
+    return f"{int(best.sum())} of {len(best)}" if len(best) else "–"

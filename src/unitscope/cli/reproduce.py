@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import Parameter
-
+from unitscope.cli.common import Several, one_or_many, progress_bars, resumable, terminal_width
+from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.cli.text_tables import paragraph
 from unitscope.errors import BadInput
-from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.text_tables import report_table
-from unitscope.verbs.manners import bars, columns, resumable
+
+if TYPE_CHECKING:
+    from unitscope.report import Report
+
 
 Paper = Literal["dogs", "kobayashi2020", "zipser2015"]
 
@@ -21,8 +23,8 @@ def reproduce(
     /,
     *,
     to: Path,
-    models: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    channels: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
+    models: Several[str] = None,
+    channels: Several[int] = None,
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -45,7 +47,23 @@ def reproduce(
     study = importlib.import_module(f"unitscope.reproductions.{paper}")
     names = models or ["shipped:resnet34", "shipped:plainnet34"]
     networks = [open_network(name, options).to(choose_device(device)) for name in names]
-    with resumable(f"What was done so far is kept in {to}; the same command resumes."), bars() as tell:
-        report, page = study.reproduce(networks, one_or_many(images or ["builtin"]), to=to, progress=tell, **chosen)
-    print(report_table(report, width=columns()))
+    with (
+        resumable(f"What was done so far is kept in {to}; the same command resumes."),
+        progress_bars() as show_progress,
+    ):
+        report, page = study.reproduce(
+            networks, one_or_many(images or ["builtin"]), to=to, progress=show_progress, **chosen
+        )
+    print(report_table(report, width=terminal_width()))
     print(f"\nThe report is {page.resolve()}")
+
+
+def report_table(report: Report, *, width: int = 80) -> str:
+    """What a paper says and what we find, claim by claim."""
+    lines = [paragraph(report.title, width=width), paragraph(report.circumstances, width=width)]
+    for claim in report.claims:
+        where = f" ({claim.where})" if claim.where else ""
+        told = [f"{claim.what}{where}", f"  the paper says: {claim.paper}", f"  we find: {claim.found}"]
+        told += [f"  {claim.verdict}"] if claim.verdict else []
+        lines += ["", *(paragraph(line, width=width) for line in told)]
+    return "\n".join([*lines, "", paragraph(report.conclusion, width=width)])

@@ -1,60 +1,17 @@
-"""sharing, compare: do the layers of a stage share their channels, and does another network do it, too?"""
+"""compare: do the layers of a stage share their channels, and does another network do it, too?"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveInt
+from cyclopts.types import PositiveInt
 
-from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.text_tables import paragraph, table
-from unitscope.verbs.manners import bars, columns
+from unitscope.cli.common import Several, terminal_width
+from unitscope.cli.text_tables import paragraph, table
 
 if TYPE_CHECKING:
     import pandas
-
-
-def sharing(
-    model: str,
-    images: list[str] | None = None,
-    /,
-    *,
-    record: Path,
-    sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    untrained: NonNegativeInt = 3,
-    batch: PositiveInt = 32,
-    device: str = "auto",
-    workers: NonNegativeInt | None = None,
-    options: ModelOptions = DEFAULT_MODEL,
-) -> None:
-    """Show the images again, and record how channels answer together in the layers of a stage.
-
-    The record keeps it; `unitscope compare` and the atlas read it there.
-
-    Args:
-        model: What `unitscope sites` takes; the network of the record.
-        images: What `unitscope survey` takes. By default the record's own.
-        record: A folder that `unitscope survey` made.
-        sites: Names or globs of the sites to compare. By default those along skips.
-        untrained: How many untrained copies of the network are recorded beside it.
-        batch: Images shown at once.
-        device: auto, cpu, cuda or cuda:1.
-        workers: How many decode images. By default as many as suit the machine.
-    """
-    from unitscope.analysis.channel_sharing import compare as compare_records
-    from unitscope.recording.channel_correlations import sharing as share
-
-    network = open_network(model, options).to(choose_device(device))
-    shown = None if images is None else one_or_many(images)
-    with bars() as tell:
-        share(
-            network, shown, record=record, sites=sites, baselines=untrained, batch=batch, workers=workers,
-            progress=lambda done, total: tell(network.name, done, total),
-        )  # fmt: skip
-    print(sharing_table(compare_records(record, means=False, permutations=1000), width=columns()))
-    print(f"\nThe record {record} keeps it. Next: unitscope compare {record} OTHER --to comparison")
 
 
 def compare(
@@ -62,7 +19,7 @@ def compare(
     /,
     *,
     to: Path,
-    sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    sites: Several[str] = None,
     least: PositiveInt = 30,
     permutations: PositiveInt = 10_000,
     seed: int = 0,
@@ -84,7 +41,7 @@ def compare(
 
     found = compare_records(*records, to=to, sites=sites, least=least, permutations=permutations, seed=seed)
     write_sharing_figures(records, found, folder=to / "figures", sites=sites, least=least)
-    print(sharing_table(found, width=columns()))
+    print(sharing_table(found, width=terminal_width()))
     print(f"\nThe tables are in {to}, a figure per two sites in {to / 'figures'}")
 
 

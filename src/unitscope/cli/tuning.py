@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 from cyclopts.types import NonNegativeInt
 
-from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
-from unitscope.text_tables import paragraph, table
-from unitscope.verbs.manners import bars, columns, resumable
+from unitscope.cli.common import Several, progress_bars, resumable, terminal_width
+from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.cli.text_tables import paragraph, table
 
 if TYPE_CHECKING:
     import pandas
+
 
 Contrast = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1))]
 
@@ -23,7 +24,7 @@ def tuning(
     /,
     *,
     record: Path,
-    sites: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    sites: Several[str] = None,
     contrast: Contrast = 1.0,
     color_contrast: Contrast = 0.14,
     null: NonNegativeInt = 0,
@@ -64,7 +65,10 @@ def tuning(
     from unitscope.physiology import tuning as show_and_measure
 
     network = open_network(model, options).to(choose_device(device))
-    with resumable(f"Sessions that were completed are kept in {record}; the same command resumes."), bars() as tell:
+    with (
+        resumable(f"Sessions that were completed are kept in {record}; the same command resumes."),
+        progress_bars() as show_progress,
+    ):
         found = show_and_measure(
             network,
             record,
@@ -73,9 +77,9 @@ def tuning(
             color_contrast=color_contrast,
             null=null,
             patches=patches,
-            progress=tell,
+            progress=show_progress,
         )
-    print(tuning_table(found, width=columns()))
+    print(tuning_table(found, width=terminal_width()))
     print(f"\nThe tables are in {record / 'measures'}. Next: unitscope atlas {record} --to atlas")
 
 

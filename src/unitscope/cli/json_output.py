@@ -1,4 +1,4 @@
-"""What verbs tell scripts: with --json one document on stdout, and nothing else there."""
+"""JSON for scripts: with --json a verb prints one document on stdout, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from unitscope.vocabulary import Site
 
 
-def tell(facts: Mapping[str, Any]) -> None:
+def print_json(facts: Mapping[str, Any]) -> None:
     """Print facts as JSON. Numbers that are not finite become null, as the format has none."""
-    print(json.dumps(finite(facts), indent=1, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(replace_nonfinite(facts), indent=1, ensure_ascii=False, allow_nan=False))
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
+    """The same nested facts, with None for every number that is not finite."""
     if isinstance(value, Mapping):
-        return {name: finite(inner) for name, inner in value.items()}
+        return {name: replace_nonfinite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
+        return [replace_nonfinite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def network_facts(network: Network, sites: Mapping[str, Site], surveyed: Iterable[str]) -> dict[str, Any]:
+def describe_network(network: Network, sites: Mapping[str, Site], surveyed: Iterable[str]) -> dict[str, Any]:
     """The sites of a network, and which of them a survey records by default."""
     surveyed = set(surveyed)
     listed = [
@@ -48,7 +49,7 @@ def network_facts(network: Network, sites: Mapping[str, Site], surveyed: Iterabl
     return {"network": network.name, "weights": network.weights, "size": network.size, "sites": listed}
 
 
-def record_facts(record: Record) -> dict[str, Any]:
+def describe_record(record: Record) -> dict[str, Any]:
     """What a survey found: where the record is, what was shown, and per site the units that never answered."""
     import pyarrow.parquet
 
@@ -75,14 +76,17 @@ def record_facts(record: Record) -> dict[str, Any]:
     }
 
 
-def measure_facts(record: Path, tables: Mapping[str, pandas.DataFrame]) -> dict[str, Any]:
-    """The tables of measures: where they are, and for each measure of how many units it is known, and its median (of
-    yes or no: how many it holds for; of circular quantities: their circular mean, and how far they agree on it).
+def describe_measures(record: Path, tables: Mapping[str, pandas.DataFrame]) -> dict[str, Any]:
+    """The tables of measures: where they are, and for each measure of how many units it is known, and a summary.
+
+    The summary of numbers is their median, of yes or no the count of yes, of circular quantities their circular mean
+    and the length of the resultant.
     """
-    return {"record": str(record), "measures": {name: table_facts(record, name, t) for name, t in tables.items()}}
+    return {"record": str(record), "measures": {name: describe_table(record, name, t) for name, t in tables.items()}}
 
 
-def table_facts(record: Path, name: str, table: pandas.DataFrame) -> dict[str, Any]:
+def describe_table(record: Path, name: str, table: pandas.DataFrame) -> dict[str, Any]:
+    """One table of measures: its file, its rows, and each measure condensed to one or two numbers."""
     from unitscope.analysis.measures import circular_mean, tables
 
     periods = {measure.name: measure.period for measure in tables()[name].columns} if name in tables() else {}
@@ -92,12 +96,12 @@ def table_facts(record: Path, name: str, table: pandas.DataFrame) -> dict[str, A
         if column in ("unit", "site", "channel") or (len(known) and isinstance(known.iloc[0], str)):
             continue
         yes_or_no = str(values.dtype).lower().startswith("bool")
-        told: dict[str, float] = {}
+        condensed: dict[str, float] = {}
         if yes_or_no:
-            told = {"holds_for": int(known.sum())}
+            condensed = {"holds_for": int(known.sum())}
         elif len(known) and (period := periods.get(str(column))):
-            told = dict(zip(("circular_mean", "resultant_length"), circular_mean(known, period), strict=True))
+            condensed = dict(zip(("circular_mean", "resultant_length"), circular_mean(known, period), strict=True))
         elif len(known):
-            told = {"median": float(known.median())}
-        measures[str(column)] = {"known": len(known), **told}
+            condensed = {"median": float(known.median())}
+        measures[str(column)] = {"known": len(known), **condensed}
     return {"table": str(record / "measures" / f"{name}.parquet"), "rows": len(table), "columns": measures}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
 from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from unitscope.options import DEFAULT_MODEL, ModelOptions, choose_device, one_or_many, open_network
-from unitscope.text_tables import perturbation_table
-from unitscope.verbs.manners import bars, columns, resumable
+from unitscope.cli.common import Several, one_or_many, progress_bars, resumable, terminal_width
+from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
+from unitscope.cli.text_tables import Column, count_text, paragraph, table
 
-Several = Parameter(consume_multiple=True)
+if TYPE_CHECKING:
+    import pandas
 
 
 def perturb(
@@ -21,13 +21,13 @@ def perturb(
     /,
     *,
     record: Path | None = None,
-    units: Annotated[list[str] | None, Several] = None,
+    units: Several[str] = None,
     site: str | None = None,
-    what: Annotated[list[Literal["noise", "zero", "mean", "resample"]] | None, Several] = None,
-    which: Annotated[list[str] | None, Several] = None,
-    path: Annotated[list[Literal["both", "branch", "skip"]] | None, Several] = None,
-    dose: Annotated[list[NonNegativeFloat] | None, Several] = None,
-    target: Annotated[list[Literal["chosen", "active"]] | None, Several] = None,
+    what: Several[Literal["noise", "zero", "mean", "resample"]] = None,
+    which: Several[str] = None,
+    path: Several[Literal["both", "branch", "skip"]] = None,
+    dose: Several[NonNegativeFloat] = None,
+    target: Several[Literal["chosen", "active"]] = None,
     seeds: PositiveInt = 20,
     count: PositiveInt | None = None,
     batch: PositiveInt = 256,
@@ -72,13 +72,67 @@ def perturb(
     asked = {"what": what, "which": which, "path": path, "dose": dose, "target": target}
     chosen: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     folder = to or record
-    with resumable("Nothing is kept of an interrupted perturbation."), bars() as tell:
-        table = disturb(
+    with resumable("Nothing is kept of an interrupted perturbation."), progress_bars() as show_progress:
+        results = disturb(
             network, one_or_many(images), record=record, units=units, site=site,
             **(chosen or {"conditions": "protocol"}),
             seeds=seeds, count=count, classes=options.table_of_classes, batch=batch, seed=seed, resize=resize,
-            workers=workers, to=folder, progress=lambda done, total: tell(network.name, done, total),
+            workers=workers, to=folder, progress=lambda done, total: show_progress(network.name, done, total),
         )  # fmt: skip
-    print(perturbation_table(table, width=columns()))
+    print(perturbation_table(results, width=terminal_width()))
     if folder is not None:
         print(f"\nThe table is {folder / 'perturbation.parquet'}; that of the classes is beside it.")
+
+
+PERTURBED: tuple[Column, ...] = (
+    ("what", "<"), ("which", "<"), ("path", "<"), ("units", ">"), ("change of loss", ">"), ("95 % interval", ">"),
+    ("top-1, %", ">"), ("flips, %", ">"),
+)  # fmt: skip
+
+
+def perturbation_table(results: pandas.DataFrame, *, width: int = 80) -> str:
+    """A line per condition: the change of loss with its interval over images, of accuracy, and flipped predictions."""
+    first = results.iloc[0]
+    chosen = results[results["target"] == "chosen"]
+    units = int(chosen["units"].max() if len(chosen) else first["units"])
+    head = (
+        f"{count_text(units, 'unit')} of {first['site']} ({first['chosen']}), "
+        f"{count_text(int(first['images']), 'image')}; undisturbed the loss is {first['loss']:.4f}, "
+        f"top-1 {100 * first['top1']:.1f} %. Random conditions: {count_text(int(results['seeds'].max()), 'seed')}."
+    )
+    lines = []
+    for target, rows in results.groupby("target", sort=False):
+        title = "the chosen units" if target == "chosen" else "as many active units, drawn anew for each seed"
+        lines += ["", title, _perturbed(rows, width)]
+    foot = (
+        "Changes are means over images of paired differences (float64), averaged over seeds; intervals are "
+        f"over {', '.join(results['ci_over'].unique())}. A change whose interval holds 0 is none that could be seen."
+    )
+    return "\n".join([paragraph(head, width=width), *lines, "", paragraph(foot, width=width)])
+
+
+def _perturbed(rows: pandas.DataFrame, width: int) -> str:
+    cells = [
+        (
+            f"noise x {row.dose:g}" if row.what == "noise" else row.what,
+            row.which,
+            row.path,
+            str(row.units),
+            change_text(row.delta_loss),
+            interval_text(row.ci_low, row.ci_high),
+            f"{100 * row.delta_top1:+.2f}",
+            f"{100 * row.flips:.1f}",
+        )
+        for row in rows.itertuples()
+    ]
+    return table(PERTURBED, cells, width=width)
+
+
+def change_text(value: float) -> str:
+    """A change with its sign: "+0.0123", "-1.7e-06", "0"."""
+    return "0" if value == 0 else f"{value:+.4f}" if abs(value) >= 0.001 else f"{value:+.1e}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """Both ends of an interval, or "unknown"."""
+    return "unknown" if low != low or high != high else f"{change_text(low)} ... {change_text(high)}"

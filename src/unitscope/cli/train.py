@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter, validators
 from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from unitscope.cli.common import one_or_many, resumable
+from unitscope.cli.options import choose_device
 from unitscope.errors import BadInput
-from unitscope.options import choose_device, one_or_many
-from unitscope.text_tables import epoch_line
-from unitscope.verbs.manners import resumable
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 
@@ -117,3 +116,11 @@ def epochs_shown() -> Iterator[Callable[[dict[str, Any]], None]]:
                 print(epoch_line(facts), flush=True)
 
         yield progress
+
+
+def epoch_line(row: Mapping[str, Any]) -> str:
+    """A row of the training log, in words."""
+    line = f"epoch {row['epoch']:>3}  loss {row['train_loss']:.3f}  top-1 {100 * row['train_top1']:5.1f} %"
+    if "val_top1" in row:
+        line += f"  | validation: loss {row['val_loss']:.3f}  top-1 {100 * row['val_top1']:5.1f} %"
+    return line + f"  {row['images_per_second']:.0f}/s"

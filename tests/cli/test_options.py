@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from unitscope.cli.options import ModelOptions, open_network, parse_seed
 from unitscope.errors import BadInput
-from unitscope.options import ModelOptions, open_network, parse_seed
 
 
 def test_random_weights_are_drawn_from_their_seed() -> None:

@@ -144,7 +144,7 @@ def test_records_and_atlases_need_no_torch() -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    assert not loaded_after("import unitscope") & {"torch", "matplotlib", "numpy", "pandas", "zarr", "PIL"}
+    assert not loaded_after("import unitscope") & {"torch", "matplotlib", "numpy", "pandas", "scipy", "zarr", "PIL"}
 
 
 def test_every_name_at_the_top_is_there() -> None:
@@ -164,7 +164,7 @@ HELP = (["--help"], ["survey", "--help"], ["train", "--help"], ["demo", "--help"
 @pytest.mark.parametrize("arguments", HELP, ids=" ".join)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     statement = f"from unitscope.cli.app import main\ntry:\n    main({arguments})\nexcept SystemExit:\n    pass"
-    assert not loaded_after(statement) & {"torch", "numpy", "pandas", "pyarrow", "tqdm"}
+    assert not loaded_after(statement) & {"torch", "numpy", "pandas", "scipy", "pyarrow", "tqdm", "matplotlib"}
 
 
 def blocks(page: str, language: str) -> list[str]:

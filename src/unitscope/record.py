@@ -198,10 +198,6 @@ class Record:
         return zarr.open_group(str(self.path / "arrays.zarr"), mode="r")
 
     def _table(self, name: str, *, filters: list[tuple[str, str, Any]] | None = None) -> pandas.DataFrame:
-        try:
-            import pandas  # noqa: F401
-        except ImportError as error:
-            raise Failure("reading tables needs pandas: pip install 'unitscope[analysis]'.") from error
         return read_table(self.path / name, filters=filters).to_pandas()
 
 

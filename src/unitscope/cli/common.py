@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
+
+from unitscope.errors import Failure
 
 T = TypeVar("T")
 
@@ -62,6 +65,20 @@ def resumable(kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Stopped(kept) from None
+
+
+def require_package(name: str, *, extra: str) -> None:
+    """Look for a package of an extra before the work begins, so that no long computation ends without its figures.
+
+    Args:
+        name: The package as it is imported: matplotlib.
+        extra: The extra of this project that brings the package: analysis.
+
+    Raises:
+        Failure: Where the package is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise Failure(f"this needs {name}, which is not installed: pip install 'unitscope[{extra}]'.")
 
 
 def terminal_width() -> int:

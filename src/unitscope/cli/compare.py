@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts.types import PositiveInt
 
-from unitscope.cli.common import Several, terminal_width
+from unitscope.cli.common import Several, require_package, terminal_width
 from unitscope.cli.text_tables import paragraph, table
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def compare(
     from unitscope.analysis.channel_sharing import compare as compare_records
     from unitscope.atlas_pages.sharing_figures import write_sharing_figures
 
+    require_package("matplotlib", extra="analysis")
     found = compare_records(*records, to=to, sites=sites, least=least, permutations=permutations, seed=seed)
     write_sharing_figures(records, found, folder=to / "figures", sites=sites, least=least)
     print(sharing_table(found, width=terminal_width()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from unitscope.cli.common import Several, progress_bars, resumable, terminal_width
+from unitscope.cli.common import Several, progress_bars, require_package, resumable, terminal_width
 from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.cli.text_tables import Column, paragraph, table
 from unitscope.errors import BadInput
@@ -64,6 +64,7 @@ def positions(
     from unitscope.synthesis.maximize import by_site
     from unitscope.synthesis.position_study import positions
 
+    require_package("matplotlib", extra="analysis")
     spread, places = size_of(grid), None if at is None else [place_of(text) for text in at]
     network = open_network(model, options).to(choose_device(device))
     asked = [one.terms[0].unit for group in by_site(network, units).values() for one in group]

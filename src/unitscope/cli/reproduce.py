@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from unitscope.cli.common import Several, one_or_many, progress_bars, resumable, terminal_width
+from unitscope.cli.common import Several, one_or_many, progress_bars, require_package, resumable, terminal_width
 from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.cli.text_tables import paragraph
 from unitscope.errors import BadInput
@@ -43,6 +43,7 @@ def reproduce(
 
     if channels and paper != "kobayashi2020":
         raise BadInput(f"channels are shown in the figures of kobayashi2020 only; {paper} draws its units by chance.")
+    require_package("matplotlib", extra="analysis")
     chosen = {"channels": channels} if channels else {}
     study = importlib.import_module(f"unitscope.reproductions.{paper}")
     names = models or ["shipped:resnet34", "shipped:plainnet34"]

@@ -1,287 +1,322 @@
-"""Operations that read through windows or sum over channels: convolution, pooling, interpolation, products."""
+"""The table of operations: what the whole package knows of what torch can do, in one place.
+
+Problem: many readers of a network ask the same questions. Is this a nonlinearity? Does it treat each position by
+itself? May a maximum be taken before it? Does it hand a value to Python? Lists that each reader keeps for itself come
+to disagree: a gated linear unit is a nonlinearity, and yet it is not elementwise, since it halves the channels.
+
+Idea: one row per operation, with a plain word for it, its traits, and the other names under which torch runs the same
+operation (the class of a module, the function, the operation of the dispatcher). What is in no row has no trait.
+
+    kind("re_lu").word                 "relu"
+    kind("relu").nonlinear             True
+    kind("glu").elementwise            False
+    kind("native_batch_norm").word     "batch_norm"
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
-from unitscope.anatomy.calls import (
-    Call,
-    Constant,
-    coarse,
-    each_of,
-    rule,
-    self_or_none,
-)
-from unitscope.anatomy.maps import (
-    NO_RULE,
-    Seen,
-    hull,
-    reduced,
-    relabeled,
-    spread_over,
-)
-from unitscope.anatomy.windows import (
-    Window,
-    channels_mixed,
-    ranged,
-    slid,
-)
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of an operation."""
+
+    word: str
+    """The plain word: one where classes and functions have several."""
+    nonlinear: bool = False
+    """Its input is a pre-activation. Softmax is not among these: softmax compares units."""
+    increasing: bool = False
+    """Never turns the order of two numbers round: a maximum may be taken before it."""
+    elementwise: bool = False
+    """Each element of the result depends on the elements at its own place."""
+    per_channel: bool = False
+    """Takes one value; each channel of the result is made of the same channel of that value."""
+    linear: bool = False
+    """A sum of products with constants; max-pooling, too, which the linearized network replaces by its center tap."""
+    identity: bool = False
+    """In evaluation the result is the operand as it was."""
+    window: bool = False
+    """Each position of the result is made of a window of positions."""
+    normalization: bool = False
+    """Batch normalization, on whatever device."""
+    reads_values: bool = False
+    """Hands values to Python, by which a network may choose its path."""
+    leaves_torch: bool = False
+    """Hands all values of a tensor to something else than torch; a function and no operation of the dispatcher."""
+    shaped_by_values: bool = False
+    """The shape of its result depends on values, and shapes can be looked at unseen."""
+    settled: bool = False
+    """Its result is the same for all pictures without NaN and infinities."""
+    ignores_values: bool = False
+    """Its result does not depend on the values of its operand."""
+    view: bool = False
+    """A function that looks at a part of a tensor, or at the same numbers in another shape."""
+    metadata: bool = False
+    """A function that tells of a tensor, and not of its values."""
+    costly: bool = False
+    """Its result is left blank where a reading needs shapes only (beside all that torch marks as pointwise)."""
 
 
-@rule("mul")
-def multiplied(call: Call) -> Seen:
-    """Elementwise; but what one number per channel, taken from the whole image, does to a map is called gating."""
-    seens = call.all_seen
-    gates = [is_gate(seen) for seen in seens]
-    if len(seens) == 2 and gates[0] != gates[1]:
-        gated = seens[gates.index(False)]
-        if any((rule != NO_RULE).all() for rule in gated.rules):
-            call.gates.met = True
-            if not call.gates.count:
-                return hull([gated])
-    return hull(seens)
+TABLE = """
+word                  traits                                        other names
+
+relu                  nonlinear increasing elementwise per_channel  re_lu
+relu6                 nonlinear increasing elementwise per_channel  re_lu6
+leaky_relu            nonlinear increasing elementwise per_channel  leaky_re_lu
+elu                   nonlinear increasing elementwise per_channel
+hardtanh              nonlinear increasing elementwise per_channel
+clamp_min             nonlinear increasing elementwise per_channel
+sigmoid               nonlinear increasing elementwise per_channel
+tanh                  nonlinear increasing elementwise per_channel
+softplus              nonlinear increasing elementwise per_channel
+prelu                 nonlinear elementwise per_channel             p_re_lu
+_prelu_kernel         nonlinear elementwise per_channel
+rrelu                 nonlinear elementwise per_channel             r_re_lu
+celu                  nonlinear elementwise per_channel
+selu                  nonlinear elementwise per_channel
+gelu                  nonlinear elementwise per_channel             gelu_tanh quick_gelu
+silu                  nonlinear elementwise per_channel             si_lu
+swish                 nonlinear elementwise per_channel
+mish                  nonlinear elementwise per_channel
+hardswish             nonlinear elementwise per_channel
+hard_swish            nonlinear elementwise per_channel
+hardsigmoid           nonlinear elementwise per_channel
+hard_sigmoid          nonlinear elementwise per_channel
+softsign              nonlinear elementwise per_channel
+softshrink            nonlinear elementwise per_channel
+hardshrink            nonlinear elementwise per_channel
+tanhshrink            nonlinear elementwise per_channel
+threshold             nonlinear elementwise per_channel
+log_sigmoid           nonlinear elementwise per_channel             logsigmoid
+log_sigmoid_forward   nonlinear elementwise per_channel
+clamp                 nonlinear elementwise per_channel
+glu                   nonlinear
+
+conv2d                linear window                                 convolution _convolution
+linear                linear                                        addmm
+batch_norm            linear normalization per_channel costly       batch_norm1d batch_norm2d batch_norm3d sync_batch_norm frozen_batch_norm2d native_batch_norm
+_native_batch_norm_legit_no_training  normalization costly
+_native_batch_norm_legit  normalization
+cudnn_batch_norm      normalization costly
+miopen_batch_norm     normalization
+_batch_norm_no_update normalization
+instance_norm         -                                             instance_norm2d
+layer_norm            costly                                        native_layer_norm
+group_norm            costly                                        native_group_norm
+_fused_rms_norm       costly
+max_pool2d            linear window per_channel costly              max_pool2d_with_indices
+avg_pool2d            linear window per_channel costly
+_adaptive_avg_pool2d  per_channel costly
+adaptive_avg_pool2d   per_channel
+mean                  costly
+sum                   costly
+add                   linear elementwise
+mul                   elementwise
+div                   elementwise                                   truediv
+cat                   linear costly
+stack                 costly
+roll                  costly
+constant_pad_nd       costly
+reflection_pad2d      costly
+upsample_nearest2d    costly
+upsample_bilinear2d   costly
+upsample_bicubic2d    costly
+linalg_vector_norm    costly
+_scaled_dot_product_flash_attention_for_cpu  costly
+_scaled_dot_product_attention_math  costly
+
+identity              identity per_channel
+dropout               identity elementwise per_channel              dropout2d
+feature_dropout       identity
+stochastic_depth      identity
+drop_path             identity
+contiguous            identity elementwise
+clone                 elementwise per_channel costly
+copy                  elementwise costly
+detach                elementwise view
+alias                 elementwise
+to                    elementwise
+_to_copy              elementwise
+lift_fresh            elementwise
+masked_fill           elementwise
+nan_to_num            elementwise
+rrelu_with_noise      elementwise
+where                 elementwise
+_conj                 elementwise
+real                  elementwise
+imag                  elementwise
+complex               elementwise
+polar                 elementwise
+angle                 elementwise
+fake_quantize_per_tensor_affine  elementwise
+
+_local_scalar_dense   reads_values ignores_values
+item                  reads_values
+is_nonzero            reads_values ignores_values
+equal                 reads_values ignores_values
+allclose              reads_values
+tolist                reads_values leaves_torch
+numpy                 reads_values leaves_torch
+__array__             reads_values leaves_torch
+__dlpack__            reads_values leaves_torch
+nonzero               shaped_by_values
+masked_select         shaped_by_values
+unique                shaped_by_values
+_unique2              shaped_by_values
+unique_dim            shaped_by_values
+unique_consecutive    shaped_by_values
+isnan                 settled
+isinf                 settled
+isfinite              settled
+isposinf              settled
+isneginf              settled
+
+zeros_like            ignores_values
+ones_like             ignores_values
+empty_like            ignores_values
+full_like             ignores_values
+rand_like             ignores_values
+randn_like            ignores_values
+new_zeros             ignores_values
+new_ones              ignores_values
+new_empty             ignores_values
+new_full              ignores_values
+new_empty_strided     ignores_values
+resize                ignores_values
+set                   ignores_values
+bernoulli             ignores_values
+
+getitem               view
+narrow                view
+select                view
+view                  view
+view_as               view
+chunk                 view
+split                 view
+unbind                view
+permute               view
+transpose             view
+squeeze               view
+unsqueeze             view
+flatten               view
+unflatten             view
+reshape               view
+expand                view
+expand_as             view
+movedim               view
+swapaxes              view
+unfold                view
+diagonal              view
+tensor_split          view
+t                     view
+
+getattr               metadata
+size                  metadata
+dim                   metadata
+ndimension            metadata
+stride                metadata
+numel                 metadata
+nelement              metadata
+is_contiguous         metadata
+element_size          metadata
+data_ptr              metadata
+storage_offset        metadata
+__len__               metadata
+__hash__              metadata
+__repr__              metadata
+is_floating_point     metadata
+is_complex            metadata
+type                  metadata
+get_device            metadata
+untyped_storage       metadata
+"""  # noqa: E501
+
+TRAITS = frozenset(field.name for field in fields(Kind)) - {"word"}
 
 
-def is_gate(seen: Seen) -> bool:
-    """Whether a value is the same at all positions because it was taken from all of them."""
-    spatial = [dim for dim in range(len(seen.shape)) if seen.label(dim) not in ("stimulus", "channel")]
-    flat_maps = all(array.shape[dim + 1] == 1 for array in seen.maps for dim in spatial)
-    return flat_maps and bool(seen.lost) and all((rule == NO_RULE).all() for rule in seen.rules)
+def rows(table: str) -> Iterator[tuple[str, Kind]]:
+    """Each name of the table with what is known of the operation."""
+    for line in table.strip().splitlines()[1:]:
+        word, *columns = line.split()
+        traits = {column: True for column in columns if column in TRAITS}
+        others = [column for column in columns if column not in TRAITS and column != "-"]
+        yield from ((name, Kind(word, **traits)) for name in (word, *others))
 
 
-@rule(
-    "convolution",
-    "_convolution",
-    "convolution_overrideable",
-    "cudnn_convolution",
-    "mkldnn_convolution",
-    "miopen_convolution",
-)
-def convolution(call: Call) -> Seen:
-    weight: Tensor = call["weight"]
-    nd = weight.ndim - 2
-    seen = call.maps
-    if len(seen.shape) == nd + 1:
-        raise Constant
-    if call.seen(weight) is not None:
-        return coarse(call)
-    call.gates.outer_zeros |= has_outer_zeros(weight)
-    stride, padding = each_of(call.get("stride", 1), nd), each_of(call.get("padding", 0), nd)
-    dilation, groups = each_of(call.get("dilation", 1), nd), call.get("groups", 1)
-    seen = channels_mixed(seen, 1, groups=groups, out=call.result.shape[1])
-    for axis in range(nd):
-        taps, out = weight.shape[2 + axis], call.result.shape[2 + axis]
-        if call.get("transposed", False):
-            seen = transposed(seen, 2 + axis, taps, stride[axis], padding[axis], dilation[axis], out)
-        else:
-            seen = slid(
-                seen, 2 + axis, Window(taps, stride[axis], padding[axis], dilation[axis], out), why="convolution"
-            )
-    return seen
+KINDS: dict[str, Kind] = dict(rows("\n".join(line for line in TABLE.splitlines() if line)))
 
 
-def has_outer_zeros(weight: Tensor) -> bool:
-    """Whether the first or last row or column of all kernels is 0 (masked and causal convolutions)."""
-    ends = [weight.select(axis, end) for axis in range(2, weight.ndim) for end in (0, -1) if weight.shape[axis] > 1]
-    return any(not bool(end.any()) for end in ends)
+def kind(name: str) -> Kind:
+    """What is known of an operation, by its plain word or any of torch's names in snake case."""
+    return KINDS.get(name) or Kind(name)
 
 
-def transposed(seen: Seen, dim: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> Seen:
-    """Transposed convolution along one dimension: output o reads the inputs i with o = i stride - padding + tap
-    dilation.
-    """
-    if stride == 1:
-        return slid(seen, dim, Window(taps, 1, dilation * (taps - 1) - padding, dilation, out), why="conv_transpose")
-    size = seen.shape[dim]
-    offsets = np.arange(out)[:, None] + padding - np.arange(taps)[None, :] * dilation
-    sources, whole = offsets // stride, offsets % stride == 0
-    inside = whole & (sources >= 0) & (sources < size)
-    first = np.where(inside, sources, size).min(1)
-    last = np.where(inside, sources, -1).max(1)
-    return ranged(seen, dim, first, last, why="conv_transpose", step=finer(seen, dim, stride))
+def is_elementwise(name: str, function: Any) -> bool:
+    """Whether an operation of the dispatcher is elementwise: torch marks it so, or the table does."""
+    return torch.Tag.pointwise in function.tags or kind(name).elementwise
 
 
-def finer(seen: Seen, dim: int, factor: float) -> int | None:
-    """The step on a lattice that is finer by `factor`, where it is a whole number of pixels."""
-    label = seen.label(dim)
-    step = seen.steps[("row", "col").index(label)] if label in ("row", "col") else None
-    return int(step / factor) if step is not None and factor > 0 and (step / factor).is_integer() else None
+# what the schema of an operation tells
 
 
-@rule(
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-    "max_pool2d_with_indices",
-    "max_pool3d_with_indices",
-    "mkldnn_max_pool2d",
-    "quantized_max_pool2d",
-)
-def pooling(call: Call) -> Any:
-    seen = call.maps
-    result = call.result[0] if isinstance(call.result, tuple) else call.result
-    nd = int(call.name.split("pool")[1][0])
-    taps = each_of(call["kernel_size"], nd)
-    stride = each_of(call.get("stride") or taps, nd)
-    padding, dilation = each_of(call.get("padding", 0), nd), each_of(call.get("dilation", 1), nd)
-    for axis in range(nd):
-        window = Window(taps[axis], stride[axis], padding[axis], dilation[axis], result.shape[axis - nd])
-        seen = slid(seen, len(seen.shape) + axis - nd, window, why="pooling")
-    return (seen, seen) if isinstance(call.result, tuple) else seen
+def plain_name(function: Any) -> str:
+    """`aten::add_.Tensor` -> `add`."""
+    name = function._schema.name.split("::")[1]
+    if name.endswith("_") and not name.startswith("__"):
+        return name.rstrip("_")
+    return {"__iand__": "logical_and", "__and__": "logical_and", "__or__": "logical_or"}.get(name, name)
 
 
-@rule(
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-    "mkldnn_adaptive_avg_pool2d",
-)
-def adaptive_pooling(call: Call) -> Any:
-    """Output o of O reads the positions floor(o N / O) ... ceil((o + 1) N / O) - 1 of N."""
-    seen = call.maps
-    nd = len(each_of(call["output_size"], 1)) if isinstance(call["output_size"], (list, tuple)) else 1
-    result = call.result[0] if isinstance(call.result, tuple) else call.result
-    for axis in range(-nd, 0):
-        dim = len(seen.shape) + axis
-        size, out = seen.shape[dim], result.shape[dim]
-        if out == 1 and size > 1:
-            seen = reduced(seen, [dim], keep=True, why="adaptive pooling")
-        elif size % out == 0:
-            seen = slid(seen, dim, Window(size // out, size // out, 0, 1, out), why="adaptive pooling")
-        else:
-            o = np.arange(out)
-            first, last = o * size // out, -((-(o + 1) * size) // out) - 1
-            seen = ranged(seen, dim, first, last, why="adaptive pooling")
-    return (seen, seen) if isinstance(call.result, tuple) else seen
+def arguments_by_name(function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments by name, with the defaults that were left out."""
+    arguments: dict[str, Any] = {}
+    for position, argument in enumerate(function._schema.arguments):
+        if position < len(args):
+            arguments[argument.name] = args[position]
+        elif argument.name in kwargs:
+            arguments[argument.name] = kwargs[argument.name]
+        elif argument.has_default_value():
+            arguments[argument.name] = argument.default_value
+    return arguments
 
 
-@rule(
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "upsample_nearest3d",
-    "_upsample_nearest_exact2d",
-    "upsample_linear1d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "_upsample_bilinear2d_aa",
-    "_upsample_bicubic2d_aa",
-)
-def upsampling(call: Call) -> Seen:
-    seen = call.maps
-    nd = len(seen.shape) - 2
-    for axis in range(nd):
-        dim, size, out = 2 + axis, call.subject.shape[2 + axis], call.result.shape[2 + axis]
-        if size == out and "cubic" not in call.name and "_aa" not in call.name and not call.get("align_corners"):
-            continue
-        first, last = sources(call, axis, size, out)
-        seen = ranged(seen, dim, first, last, why="upsampling", step=finer(seen, dim, out / size))
-    return seen
+def written_names(function: Any) -> list[str]:
+    """The names of the arguments that an operation writes to."""
+    if not function._schema.is_mutable:
+        return []
+    return [a.name for a in function._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
 
 
-def sources(call: Call, axis: int, size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last input position that each output position of an interpolation reads."""
-    given = scale_of(call, axis)
-    scale = 1 / given if given else size / out
-    if call.get("align_corners"):
-        scale = (size - 1) / (out - 1) if out > 1 else 0.0
-    at = np.arange(out)
-    if "nearest" in call.name:
-        half = 0.5 if "exact" in call.name else 0.0
-        place = np.minimum(np.floor(np.float32(scale) * (at + half).astype(np.float32)), size - 1).astype(np.int64)
-        return place, place
-    center = at * scale if call.get("align_corners") else (at + 0.5) * scale - 0.5
-    if "_aa" in call.name:
-        reach = (2.0 if "cubic" in call.name else 1.0) * max(scale, 1.0)
-        low = np.floor(center + 0.5 - reach + 0.5).astype(np.int64)
-        high = np.floor(center + 0.5 + reach + 0.5).astype(np.int64) - 1
-    elif "cubic" in call.name:
-        low, high = np.floor(center).astype(np.int64) - 1, np.floor(center).astype(np.int64) + 2
-    else:
-        center = np.maximum(center, 0)
-        low, high = np.floor(center).astype(np.int64), np.floor(center).astype(np.int64) + 1
-    return np.clip(low, 0, size - 1), np.clip(high, 0, size - 1)
+def written_tensors(function: Any, arguments: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operation writes to."""
+    return tensors_in([arguments.get(name) for name in written_names(function)])
 
 
-def scale_of(call: Call, axis: int) -> float | None:
-    factors = call.get("scale_factors")
-    if factors:
-        return float(factors[axis])
-    given = call.get(("scales_h", "scales_w")[axis]) if "2d" in call.name else call.get("scales")
-    return float(given) if given else None
+def tensors_in(values: Any) -> list[Tensor]:
+    """All tensors in nested lists and tuples, in their order."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += tensors_in(value)
+    return found
 
 
-@rule("mm", "bmm", "matmul", "addmm", "addbmm", "baddbmm", "linear", "mv", "dot", "addmv")
-def product(call: Call) -> Seen:
-    """Matrix products: rows of the first, columns of the second factor, and all that they are summed over."""
-    factors = [value for key, value in call.arguments.items() if isinstance(value, Tensor) and key not in ("bias",)]
-    extra = factors[:-2] if call.name.startswith(("add", "badd")) else []
-    first, second = factors[-2:] if call.name != "linear" else (call["input"], call["weight"])
-    if first.ndim < 2 or second.ndim < 2:
-        return coarse(call)
-    seen = [at for at in (self_or_none(call, value) for value in extra) if at is not None]
-    left, right = call.seen(first), call.seen(second)
-    if right is not None and call.name == "linear":
-        return coarse(call)
-    shape = tuple(call.result.shape)
-    if left is not None:
-        left = reduced(left, [-1], keep=True, why=call.name)
-        left = replace(left, dims=(*left.dims[:-1], right.dims[-1] if right is not None else (("channel", 1),)))
-        seen.append(replace(left, shape=(*left.shape[:-1], shape[-1])))
-    if right is not None:
-        right = reduced(right, [-2], keep=True, why=call.name)
-        dims = right.dims if left is None else (*right.dims[:-2], left.dims[-2], right.dims[-1])
-        seen.append(replace(right, shape=(*right.shape[:-2], *shape[-2:]), dims=dims))
-    result = hull(seen)
-    result = replace(result, shape=shape)
-    return relabeled(result, -1, "channel") if right is None else result
-
-
-@rule(
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_attention_math",
-    "_scaled_dot_product_cudnn_attention",
-    "scaled_dot_product_attention",
-    "_scaled_dot_product_fused_attention_overrideable",
-    "_scaled_dot_product_attention_math_for_mps",
-)
-def attention(call: Call) -> Any:
-    """A query sees itself, all keys and all values."""
-    parts = []
-    for name, dims in (("query", [-1]), ("key", [-1, -2]), ("value", [-2])):
-        seen = call.seen(call[name])
-        if seen is not None:
-            parts.append(reduced(seen, dims, keep=True, why="attention"))
-    masks = [self_or_none(call, call.get(name)) for name in ("attn_mask", "attn_bias")]
-    parts += [reduced(mask, [-1], keep=True, why="attention") for mask in masks if mask is not None]
-    result = call.result[0] if isinstance(call.result, tuple) else call.result
-    seen = hull(parts)
-    seen = spread_over(seen, tuple(result.shape), seen.dims)
-    like = call.seen(call["query"])
-    if like is not None:
-        seen = replace(seen, dims=like.dims)
-    if call.get("is_causal"):
-        seen = replace(seen, bounded=seen.bounded | {"causal attention"})
-    return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
-
-
-@rule("_native_multi_head_attention", "_transformer_encoder_layer_fwd")
-def encoder(call: Call) -> Any:
-    """torch's fused attention: all positions of a sequence (second dimension), all channels."""
-    seen = hull([reduced(seen, [1, 2], keep=True, why="attention") for seen in call.all_seen if len(seen.shape) == 3])
-    like = call.maps
-    result = call.result[0] if isinstance(call.result, tuple) else call.result
-    seen = spread_over(seen, tuple(result.shape), like.dims)
-    return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
+def functional_twin(function: Any) -> Any | None:
+    """The operation that gives what `function` writes in place: `relu_` -> `relu`; None where there is no such one."""
+    name = function._schema.name.split("::")[1]
+    if not function._schema.is_mutable or not name.endswith("_") or name.endswith("__"):
+        return None
+    packet = getattr(getattr(torch.ops, function.namespace), name[:-1], None)
+    twin = getattr(packet, function._overloadname, None)
+    if twin is None or twin._schema.is_mutable:
+        return None
+    names, others = ([argument.name for argument in one._schema.arguments] for one in (function, twin))
+    return twin if names == others else None

@@ -12,8 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+import unitscope.anatomy.extent_rules
 import unitscope.anatomy.normalizations
-import unitscope.anatomy.operations
 import unitscope.anatomy.rearrangements  # noqa: F401  these enter their rules
 from unitscope.anatomy.blanks import blank
 from unitscope.anatomy.calls import (

@@ -227,9 +227,7 @@ def mean_similarity(
     if first is None or second is None:
         return None
     sides = (first, second)
-    boxes = [side.box for side in sides]
-    common = Box(*(max(pair) for pair in zip(*(b[:2] for b in boxes), strict=True)),
-                 *(min(pair) for pair in zip(*(b[2:] for b in boxes), strict=True)))  # fmt: skip
+    common = first.box & second.box
     if common.height < 1 or common.width < 1:
         return None
     exact = all(side.pictures.shape[2:] == (side.box.height, side.box.width) for side in sides)

@@ -74,23 +74,22 @@ class Presentation:
         original = (picture.height, picture.width)
         height, width = self.resized(original)
         top, left = self.corner(original)
-        window = (left, top, left + self.size[1], top + self.size[0])
+        window = Box(top, left, top + self.size[0], left + self.size[1])
         if height * width > self.pixel_limit:
             shown = self._show_part(picture, window)
         else:
-            shown = resize(picture, (height, width)).crop(window)
+            shown = resize(picture, (height, width)).crop((window.left, window.top, window.right, window.bottom))
         return np.array(shown)
 
-    def _show_part(self, picture: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+    def _show_part(self, picture: Image.Image, window: Box) -> Image.Image:
         """As `show`, for a picture that would be too long once resized: only the part that is shown is resized."""
-        left, top, right, bottom = window
         height, width = self.resized((picture.height, picture.width))
-        part = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+        part = window.clip((height, width))
         down, along = picture.height / height, picture.width / width
-        source = (part[0] * along, part[1] * down, part[2] * along, part[3] * down)
-        size = (part[2] - part[0], part[3] - part[1])
-        shown = Image.new("RGB", (right - left, bottom - top))
-        shown.paste(picture.resize(size, Image.Resampling.BILINEAR, box=source), (part[0] - left, part[1] - top))
+        source = (part.left * along, part.top * down, part.right * along, part.bottom * down)
+        resized = picture.resize((part.width, part.height), Image.Resampling.BILINEAR, box=source)
+        shown = Image.new("RGB", (window.width, window.height))
+        shown.paste(resized, (part.left - window.left, part.top - window.top))
         return shown
 
     def resized(self, original: Size) -> Size:

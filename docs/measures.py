@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from unitscope.analysis.measures import Measure, Table, tables
+from unitscope.analysis.measure_declarations import Measure, Table
+from unitscope.analysis.measures import TABLES
 
 PAGE = Path(__file__).parent / "reference" / "measures.md"
 
@@ -33,7 +34,7 @@ FROM = {
 
 
 def page() -> str:
-    return "\n".join([HEAD, *(_section(table) for table in tables().values())])
+    return "\n".join([HEAD, *(_section(table) for table in TABLES.values())])
 
 
 def _section(table: Table) -> str:

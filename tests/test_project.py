@@ -76,7 +76,12 @@ def module_name(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[str]:
     """All modules of the package that a file imports, also within functions and for the type checker only."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return imports_in(ast.parse(path.read_text(encoding="utf-8")), path)
+
+
+def imports_in(tree: ast.Module, path: Path) -> Iterator[str]:
+    """All modules of the package that a syntax tree imports."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "unitscope")
         elif isinstance(node, ast.ImportFrom):
@@ -123,6 +128,38 @@ def test_only_the_command_line_prints(path: Path) -> None:
         return
     calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     assert not any(isinstance(function, ast.Name) and function.id == "print" for function in calls)
+
+
+def imports_of_running_code(path: Path) -> set[str]:
+    """All modules of the package that a file imports when it runs: also within functions, not for the type checker."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    return set(imports_in(tree, path))
+
+
+def cycles(reads: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, directly or through others of the group."""
+    behind = {name: set(others) for name, others in reads.items()}
+    for middle in behind:  # Warshall's closure: what is reached through `middle`
+        for others in behind.values():
+            if middle in others:
+                others |= behind[middle]
+    groups = {frozenset(other for other in behind[name] if name in behind.get(other, ())) for name in behind}
+    return sorted(sorted(group) for group in groups if group)
+
+
+def test_cycles_are_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == [["b", "c"], ["d"]]
+    assert cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_modules_import_each_other_not_even_within_functions() -> None:
+    reads = {module_name(path): imports_of_running_code(path) for path in modules_below(SOURCE)}
+    reads.pop("unitscope")  # the front door shows what lies in all chapters
+    known = [["unitscope.recording.cluster", "unitscope.recording.survey"]]
+    assert [group for group in cycles(reads) if group not in known] == []
 
 
 def loaded_after(statement: str) -> set[str]:

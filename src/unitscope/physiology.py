@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.analysis.measures import tables, write_measures
-from unitscope.analysis.opponency import color_table
-from unitscope.analysis.orientation import orientation_table
+from unitscope.analysis.color_table import color, color_table
+from unitscope.analysis.measures import write_measures
+from unitscope.analysis.natural_indices import natural
+from unitscope.analysis.orientation import orientation, orientation_table
 from unitscope.analysis.tuning_curves import SESSION, Session
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.sites import sites as sites_of
@@ -242,7 +243,7 @@ def of_untrained(
 
 def measure_tuning(record: Record) -> dict[str, pandas.DataFrame]:
     """The measures of all sessions that a record holds, written to it."""
-    made = {name: tables()[name].make(record) for name in ("orientation", "color", "natural")}
+    made = {"orientation": orientation(record), "color": color(record), "natural": natural(record)}
     found = {name: table for name, table in made.items() if table is not None}
     for name, table in found.items():
         write_measures(record, name, table)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests import wiring
-from unitscope.analysis.measures import measure, tables
+from unitscope.analysis.measures import TABLES, measure
 from unitscope.networks import Network
 from unitscope.record import open_record
 from unitscope.recording.merging import merge
@@ -67,7 +67,7 @@ def test_the_table_is_kept_in_the_record_and_declares_its_columns(record):
     made = measure(record)["activity"]
     kept = open_record(record).measures("activity")
     pandas.testing.assert_frame_equal(made, kept, check_dtype=False)
-    declared = [column.name for column in tables()["activity"].columns]
+    declared = [column.name for column in TABLES["activity"].columns]
     assert ["unit", "site", "channel", *declared] == list(kept.columns)
 
 

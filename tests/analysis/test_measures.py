@@ -11,11 +11,12 @@ import pandas
 import pytest
 
 from tests.conftest import PROJECT
-from unitscope.analysis.measures import Measure, circular_mean, tables
+from unitscope.analysis.measure_declarations import Measure
+from unitscope.analysis.measures import TABLES, circular_mean
 from unitscope.cli.json_output import describe_table
 from unitscope.cli.measure import measure_table
 
-EVERY = [pytest.param(measure, id=f"{name}.{measure.name}") for name, table in tables().items()
+EVERY = [pytest.param(measure, id=f"{name}.{measure.name}") for name, table in TABLES.items()
          for measure in table.columns]  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_the_mean_of_a_circular_quantity() -> None:
 
 def test_orientations_are_condensed_to_their_circular_mean_and_not_to_a_median() -> None:
     """Bars a little to this and to that side of horizontal; their median is vertical."""
-    (names,) = [[m.name for m in table.columns] for table in tables().values() if table.name == "orientation"]
+    (names,) = [[m.name for m in table.columns] for table in TABLES.values() if table.name == "orientation"]
     table = pandas.DataFrame({"unit": range(4), "site": "conv1", "channel": range(4)} | dict.fromkeys(names, np.nan))
     table["preferred_orientation"] = [2.0, 4.0, 176.0, 178.0]
     table["preferred_phase"] = [90.0, 90.0, 90.0, 90.0]

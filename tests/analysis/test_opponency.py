@@ -9,12 +9,12 @@ from pandas import DataFrame
 
 from tests.analysis.laboratory import session_of
 from tests.wiring import gabor, wired
+from unitscope.analysis.color_table import color_table
 from unitscope.analysis.opponency import (
     CONES,
     Reading,
     Thresholds,
     color_class,
-    color_table,
     opponency,
     opponent,
     primary_weights,

@@ -12,7 +12,7 @@ from torch import nn
 from tests.recording.pictures import write_many
 from tests.wiring import gabor
 from unitscope.analysis import profile_tables
-from unitscope.analysis.measures import measure, tables
+from unitscope.analysis.measures import TABLES, measure
 from unitscope.networks import Network
 from unitscope.record import Record
 from unitscope.recording.filter_tables import filters
@@ -80,7 +80,7 @@ def test_every_column_says_what_it_is(record: Record) -> None:
     for table in profile_tables.PROFILES:
         columns = set(record.measures(table.name).columns) - {"unit", "site", "channel"}
         assert columns == {column.name for column in table.columns}
-        assert tables()[table.name] is table
+        assert TABLES[table.name] is table
 
 
 def test_a_network_of_one_input_channel_has_no_color(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from tests.kennel import EACH, GREENS, OTHERS, REDS, two_sided_network, write_ke
 from tests.oracles import choices
 from tests.wiring import COLORS, category_network, uniform, write_folder
 from unitscope.analysis.categories import Category
-from unitscope.analysis.measures import measure, tables
+from unitscope.analysis.measures import TABLES, measure
 from unitscope.analysis.selectivity import label_curve, selectivity
 from unitscope.cli.app import main
 from unitscope.errors import BadInput
@@ -194,12 +194,12 @@ def test_the_table_is_written_and_told_of(heard):
     made = measure(heard, categories=["dogs"])
     kept = heard.measures("selectivity")
     assert len(kept) == len(made["selectivity"]) == len(heard.units())
-    told = {column.name for column in tables()["selectivity"].columns}
+    told = {column.name for column in TABLES["selectivity"].columns}
     facts = {"unit", "site", "channel", "category", "images", "category_images", "blocks", "category_blocks",
              "preferred_images", "antipreferred_images", "preferred_label", "note"}  # fmt: skip
     assert set(kept.columns) == told | facts
     assert "selectivity" not in measure(heard)
-    for column in tables()["selectivity"].columns:
+    for column in TABLES["selectivity"].columns:
         low, high = column.range
         assert kept[column.name].dropna().between(low, high).all(), column.name
 

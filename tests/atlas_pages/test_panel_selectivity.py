@@ -13,7 +13,7 @@ from tests.kennel import two_sided_network, write_kennel
 
 from unitscope.analysis.categories import Category
 from unitscope.analysis.measures import measure
-from unitscope.analysis.selectivity_measures import SELECTIVITY
+from unitscope.analysis.selectivity import SELECTIVITY
 from unitscope.atlas_pages.panels import selectivity
 from unitscope.atlas_pages.panels.selectivity import SIDE
 from unitscope.atlas_pages.record_view import RecordView, view_records

@@ -16,7 +16,7 @@ import zarr
 from PIL import Image
 from tests.atlas_pages.fake_record import HOSTILE, SITES, write_pictures, write_record
 
-from unitscope.analysis.measures import tables
+from unitscope.analysis.measures import TABLES
 from unitscope.atlas_pages.site import build_atlas
 from unitscope.errors import BadInput, Failure
 from unitscope.stimuli.presentation import Presentation
@@ -135,7 +135,7 @@ def test_what_measures_say_of_themselves_is_told(pictures, tmp_path):
     activity.to_parquet(record.path / "measures" / "activity.parquet")
     build_atlas([record], to=tmp_path / "atlas")
     columns = {column["key"]: column for column in data_of(tmp_path / "atlas", "resnet34", "conv1")["columns"]}
-    (declared,) = (one for one in tables()["activity"].columns if one.name == "positive_share")
+    (declared,) = (one for one in TABLES["activity"].columns if one.name == "positive_share")
     assert columns["activity/positive_share"]["says"].startswith(declared.says)
     assert declared.high in columns["activity/positive_share"]["says"]
     assert columns["activity/never_positive"]["name"] == "never positive"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.measure_declarations import Measure, Table
 from unitscope.errors import UnknownName
 from unitscope.record import Record
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unitscope.analysis.categories import photographs_of
-from unitscope.analysis.measures import Measure, Table, ends_of
+from unitscope.analysis.measure_declarations import Measure, Table, ends_of
 from unitscope.durable import read_table
 from unitscope.record import Record
 from unitscope.resampling import mean_interval, pseudo_values

@@ -32,19 +32,12 @@ from unitscope.analysis.tuning_curves import (
     Session,
     component,
     harmonics,
-    interval,
     redrawn,
-    responsive,
-    resultant,
     rise,
-    sessions,
-    split_half,
-    table_of,
 )
-from unitscope.record import Record
 
 if TYPE_CHECKING:
-    import pandas
+    pass
 
 
 @dataclass(frozen=True)
@@ -83,27 +76,6 @@ class Thresholds:
 
 DEFAULT = Thresholds()
 
-TIMES = 50
-"""How often phases are drawn anew for an interval."""
-
-
-def color(record: Record) -> pandas.DataFrame | None:
-    """A row per unit that was shown colors, or None where none was."""
-    found = [session for session in sessions(record) if session.has("color") and session.has("channels")]
-    return color_table(found) if found else None
-
-
-def color_table(found: list[Session], *, thresholds: Thresholds = DEFAULT) -> pandas.DataFrame:
-    """A row per unit of the sessions. Units that do not respond to any color have no numbers."""
-    import pandas
-
-    population: dict[str, float] = {}
-    for session in found:
-        highest = float(Colors.of(session).strength.max())
-        population[session.site] = max(population.get(session.site, 0.0), highest)
-    parts = [_rows(session, population[session.site], thresholds) for session in found]
-    return pandas.concat(parts, ignore_index=True).sort_values("unit", ignore_index=True)
-
 
 @dataclass(frozen=True, eq=False)
 class Colors:
@@ -124,13 +96,13 @@ class Colors:
 
     @classmethod
     def of(cls, session: Session, space: Space = CONES) -> Colors:
-        gratings, uniform = (harmonics(rates) for rates in _rates_of(session, space))
+        gratings, uniform = (harmonics(rates) for rates in rates_of(session, space))
         return cls.made(space, gratings, uniform, session.rest)
 
     @classmethod
     def drawn(cls, session: Session, space: Space = CONES, *, times: int, seed: int) -> list[Colors]:
         """The same with phases drawn with replacement, so many times."""
-        gratings, uniform = (redrawn(rates, times=times, seed=seed) for rates in _rates_of(session, space))
+        gratings, uniform = (redrawn(rates, times=times, seed=seed) for rates in rates_of(session, space))
         return [
             cls.made(space, Harmonics(*(part[time] for part in gratings)), Harmonics(*(part[time] for part in uniform)),
                      session.rest)
@@ -173,7 +145,7 @@ class Colors:
         return np.where(step < 0, self.flat, self.response[:, turn, step, unit])
 
 
-def _rates_of(session: Session, space: Space) -> tuple[np.ndarray, np.ndarray]:
+def rates_of(session: Session, space: Space) -> tuple[np.ndarray, np.ndarray]:
     """Rates for gratings [direction orientation frequency phase unit] and uniform fields [direction phase unit]."""
     gratings = session.grid(space.blocks[0], "direction", "orientation", "frequency", "phase").rates
     return gratings, session.grid(space.blocks[1], "direction", "phase").rates
@@ -181,17 +153,6 @@ def _rates_of(session: Session, space: Space) -> tuple[np.ndarray, np.ndarray]:
 
 def _flat(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
-
-
-def _rows(session: Session, population: float, thresholds: Thresholds) -> pandas.DataFrame:
-    colors, channels = Colors.of(session), Colors.of(session, CHANNELS)
-    readings = [reading_of(one, thresholds) for one in (colors, channels)]
-    numbers = {**_of_cones(readings[0], thresholds), **_of_channels(readings[1], thresholds)}
-    numbers |= _of_both(session, readings, thresholds)
-    numbers |= {**_of_curves(session, colors, readings[0].weights), **_of_hues(session)}
-    numbers |= _of_discs(session, colors, numbers["opponency"] != "none")
-    numbers["opponency_harris"] = harris(session)
-    return table_of(session, responsive(colors.strength, population=population), numbers)
 
 
 class Reading(NamedTuple):
@@ -221,64 +182,6 @@ def opponency(*readings: Reading, thresholds: Thresholds = DEFAULT) -> np.ndarra
     opposed = np.logical_and.reduce([one.opponent for one in readings])
     uniform = np.logical_or.reduce([one.low_pass >= thresholds.low_pass for one in readings])
     return np.where(opposed, np.where(uniform, "single", "double"), "none").astype(object)
-
-
-def _of_cones(cones: Reading, thresholds: Thresholds) -> dict[str, np.ndarray]:
-    return {
-        "cone_l": cones.weights[0],
-        "cone_m": cones.weights[1],
-        "cone_s": cones.weights[2],
-        "color_preference": cones.preference,
-        "low_pass": cones.low_pass,
-        "cone_opponency": opponency(cones, thresholds=thresholds),
-    }
-
-
-def _of_channels(channels: Reading, thresholds: Thresholds) -> dict[str, np.ndarray]:
-    """The same in the network's own terms: red, green and blue instead of cones."""
-    return {
-        "channel_red": channels.weights[0],
-        "channel_green": channels.weights[1],
-        "channel_blue": channels.weights[2],
-        "channel_preference": channels.preference,
-        "channel_low_pass": channels.low_pass,
-        "channel_opponency": opponency(channels, thresholds=thresholds),
-    }
-
-
-def _of_both(session: Session, readings: list[Reading], thresholds: Thresholds) -> dict[str, np.ndarray]:
-    """Classes by both spaces, intervals over redrawn phases, and how many of these give the same class."""
-    kind, class_ = opponency(*readings, thresholds=thresholds), color_class(*readings, bound=thresholds.color)
-    drawn = [
-        [reading_of(one, thresholds) for one in Colors.drawn(session, space, times=TIMES, seed=seed)]
-        for seed, space in enumerate((CONES, CHANNELS))
-    ]
-    kinds = np.stack([opponency(*pair, thresholds=thresholds) for pair in zip(*drawn, strict=True)])
-    classes = np.stack([color_class(*pair, bound=thresholds.color) for pair in zip(*drawn, strict=True)])
-    preference = interval(np.stack([one.preference for one in drawn[0]]))
-    share = interval(np.stack([one.low_pass for one in drawn[0]]))
-    return {
-        "color_preference_low": preference[0],
-        "color_preference_high": preference[1],
-        "color_class": class_,
-        "color_class_agreement": (classes == class_).mean(0),
-        "low_pass_low": share[0],
-        "low_pass_high": share[1],
-        "opponency": kind,
-        "opponency_agreement": (kinds == kind).mean(0),
-    }
-
-
-def _of_curves(session: Session, colors: Colors, weights: Float[np.ndarray, "3 unit"]) -> dict[str, np.ndarray]:
-    _, axis, turn, step = colors.best_of((1, 2))
-    degrees = session.grid("color", "direction", "orientation", "frequency", "phase").values["orientation"]
-    curve = colors.response[axis, :, np.maximum(step, 0), np.arange(len(turn))].T
-    return {
-        "reliability": split_half(_rates_of(session, CONES)[0], session.rest, colors.simple),
-        "hue_axis": hue_axis(colors.amplitudes(turn, step), colors.at(turn, step), weights, colors.simple),
-        "color_orientation_selectivity": np.abs(resultant(curve, degrees)),
-        "strength": colors.strength,
-    }
 
 
 def color_preference(colors: Colors) -> Float[np.ndarray, " unit"]:
@@ -393,34 +296,11 @@ def hue_axis(
     return np.degrees(np.arctan2(blue_yellow, red_green)) % 180
 
 
-def _of_hues(session: Session) -> dict[str, np.ndarray]:
-    """From uniform fields of all hues: the preferred one, and how much it is preferred."""
-    degrees, curve = hue_curves(session)
-    mean = resultant(curve, degrees, axial=False)
-    return {"preferred_hue": np.degrees(np.angle(mean)) % 360, "hue_selectivity": np.abs(mean)}
-
-
 def hue_curves(session: Session) -> tuple[np.ndarray, Float[np.ndarray, "hue unit"]]:
     """Hues in degrees from +(L - M) to +S, and how far the rate rises above rest on a uniform field of each."""
     grid = session.grid("hue", "direction")
     degrees = np.array([float(str(name).removeprefix("hue:")) for name in grid.values["direction"]])
     return degrees, np.maximum(grid.rates - session.rest, 0)
-
-
-def _of_discs(session: Session, colors: Colors, opposed: Bool[np.ndarray, " unit"]) -> dict[str, np.ndarray]:
-    """Whether a surround of the opposite color helps and one of the same color hurts, at the best disc of a color; of
-    opponent units, since any center and surround answer so, gray ones, too.
-    """
-    if not session.has("disc"):
-        return {}
-    grid = session.grid("disc", "direction", "phase", "diameter", "surround")
-    above = grid.rates[1:] - session.rest  # L - M and S
-    flat = above.reshape(-1, *above.shape[-2:])
-    best = flat[:, 0].argmax(0)
-    alone, opposite, same = (flat[best, place, np.arange(flat.shape[2])] for place in range(3))
-    slack = 0.01 * colors.strength
-    helped = (alone > slack) & (opposite > alone + slack) & (alone > same + slack)
-    return {"center_surround": helped & opposed}
 
 
 def harris(session: Session) -> np.ndarray:

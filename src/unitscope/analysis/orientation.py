@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from unitscope.analysis.measures import Measure, Table, ends_of
+from unitscope.analysis.measure_declarations import Measure, Table, ends_of
 from unitscope.analysis.tuning_curves import (
     Session,
     at,

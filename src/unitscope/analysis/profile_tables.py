@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unitscope.analysis.couplings import filter_array, kept_filters
-from unitscope.analysis.measures import Measure, Table
+from unitscope.analysis.measure_declarations import Measure, Table
 from unitscope.analysis.profiles import Kind, profile_numbers
 from unitscope.errors import BadInput, UnknownName
 from unitscope.record import Record

@@ -1,17 +1,15 @@
-"""What the columns of `measures/sharing.parquet` say of themselves. It has a row per unit at a sum behind a skip."""
+"""What the columns of `measures/sharing.parquet` mean. The table has a row per unit at a sum behind a skip.
+
+`unitscope sharing` makes the table while it shows the images again (`recording/channel_correlations.py`).
+"""
 
 from __future__ import annotations
 
-from unitscope.analysis.measures import Measure, Table
-
-
-def _never(_record: object) -> None:
-    """Nothing, since the network has to be shown images again (`unitscope sharing`)."""
-
+from unitscope.analysis.measure_declarations import Measure, Table
 
 SHARING = Table(
     "sharing",
-    _never,
+    None,
     (
         Measure("skip_fraction", "mean magnitude that the skip brings, over that of skip and branch together", (0, 1),
                 "the branch overwrites the channel", "the channel is passed on as it is", "longon2024"),

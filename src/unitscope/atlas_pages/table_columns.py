@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unitscope.analysis.measures import Measure
+    from unitscope.analysis.measure_declarations import Measure
 
 
 class Meaning(NamedTuple):
@@ -118,9 +118,9 @@ def _described(key: str, values: pd.Series[Any]) -> dict[str, str]:
 
 def _declared() -> dict[str, Meaning]:
     """What the measures say of themselves, by TABLE/COLUMN."""
-    from unitscope.analysis.measures import tables
+    from unitscope.analysis.measures import TABLES
 
-    return {f"{table.name}/{measure.name}": _told(measure) for table in tables().values() for measure in table.columns}
+    return {f"{table.name}/{measure.name}": _told(measure) for table in TABLES.values() for measure in table.columns}
 
 
 def _told(measure: Measure) -> Meaning:

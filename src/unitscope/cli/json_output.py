@@ -87,9 +87,9 @@ def describe_measures(record: Path, tables: Mapping[str, pandas.DataFrame]) -> d
 
 def describe_table(record: Path, name: str, table: pandas.DataFrame) -> dict[str, Any]:
     """One table of measures: its file, its rows, and each measure condensed to one or two numbers."""
-    from unitscope.analysis.measures import circular_mean, tables
+    from unitscope.analysis.measures import TABLES, circular_mean
 
-    periods = {measure.name: measure.period for measure in tables()[name].columns} if name in tables() else {}
+    periods = {measure.name: measure.period for measure in TABLES[name].columns} if name in TABLES else {}
     measures = {}
     for column, values in table.items():
         known = values.dropna()

@@ -13,7 +13,7 @@ from unitscope.cli.text_tables import Column, paragraph, table, wide_table
 if TYPE_CHECKING:
     import pandas
 
-    from unitscope.analysis.measures import Measure
+    from unitscope.analysis.measure_declarations import Measure
 
 
 def measure(
@@ -54,9 +54,9 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     """A table of measures in short: for each site how many units a column holds for, or its median (of circular
     quantities their circular mean); what it says.
     """
-    from unitscope.analysis.measures import tables
+    from unitscope.analysis.measures import TABLES
 
-    said = {column.name: column for column in tables()[name].columns}
+    said = {column.name: column for column in TABLES[name].columns}
     known = [column for column in said if not table[column].isna().all()]
     shown = [column for column in known if math.isfinite((said[column].range or (0, 1))[1])]
     headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]

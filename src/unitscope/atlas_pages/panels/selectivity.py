@@ -13,7 +13,7 @@ import markupsafe
 from unitscope.analysis.categories import readable_name
 from unitscope.analysis.index_conflicts import SELECTIVE
 from unitscope.analysis.response_axis import quiet
-from unitscope.analysis.selectivity_measures import SELECTIVITY
+from unitscope.analysis.selectivity import SELECTIVITY
 from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import UnknownName

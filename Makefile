@@ -56,7 +56,7 @@ $(VENV)/.for-demo: pyproject.toml constraints.txt | $(BIN)/python
 # torchvision's wheels are built for one torch each: they and timm come without dependencies, since the rest is there. So does
 # stimupy, an oracle of tests, which asks for an older numpy than it needs.
 $(VENV)/.for-test: pyproject.toml constraints.txt | $(VENV)/.for-demo
-	$(PIP) -e '.[analysis,demo,test]' huggingface_hub pyyaml
+	$(PIP) -e '.[analysis,demo,network,test]' huggingface_hub pyyaml
 	$(PIP) --no-deps torchvision timm stimupy
 	@touch $@
 

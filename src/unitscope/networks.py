@@ -1,7 +1,7 @@
 """Networks: a module together with what it needs in order to see, and where its weights come from.
 
-The residual networks themselves are in `residual`, weights files in `weights`, models of other libraries in `zoos`;
-all are had by `load`.
+The residual networks themselves are in `residual`, weights files in `weights`, models of other libraries in
+`model_zoos`, networks whose weights are an installed package in `packaged_weights`; `load` gives all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from unitscope.errors import BadInput, Failure, near, unknown_name
 from unitscope.model_zoos import ZOOS, Found, made_by, torchvision_names
+from unitscope.packaged_weights import PACKAGED, from_package, random_network
 from unitscope.precision import picture_type, types_of
 from unitscope.preprocessing import IMAGENET, Preprocessing
 from unitscope.residual import NAMES, BasicBlock, Bottleneck, ResNet, resembled, resnet
@@ -166,7 +167,8 @@ def load(
     """A network by its name, ready to be shown pictures.
 
     `model` is one of our own ("resnet34", "plainnet34", ..., 18 to 152), "shipped:resnet34" or "shipped:plainnet34"
-    (the trained pair in the package), "torchvision:NAME", "timm:NAME", or "package.module:factory" (a function
+    (the trained pair in the package), "lite0" (EfficientNet-Lite0 with ImageNet weights, from the package of the extra
+    `network`), "torchvision:NAME", "timm:NAME", or "package.module:factory" (a function
     without arguments that makes a module). `weights` is a file (safetensors, or .pt/.pth), or for torchvision and
     timm the name of published weights, "DEFAULT" for the best. Without it the weights are random, drawn from `seed`;
     no other random state is touched.
@@ -193,6 +195,9 @@ def load(
             found = _own(model.removeprefix("shipped:"), file, width=width, classes=logits, inputs=inputs)
         elif width is not None:
             raise BadInput(f"width is for our own networks ({NAMES[0]} ... {NAMES[-1]}); {model!r} has none.")
+        elif model in PACKAGED:
+            made = from_package if file is None else random_network
+            found = made(model, logits=logits, inputs=inputs)
         else:
             found = _foreign(model, published, logits=logits, inputs=inputs)
     if file is not None:
@@ -276,11 +281,12 @@ def _foreign(model: str, published: str | None, *, logits: int | None, inputs: i
     """A network from elsewhere: "torchvision:NAME", "timm:NAME" or "package.module:factory"."""
     kind, _, name = model.partition(":")
     if kind == "shipped" or not kind or not name:
-        own = near(model, (*NAMES, *SHIPPED))
+        known = (*NAMES, *SHIPPED, *PACKAGED)
+        own = near(model, known)
         elsewhere = [] if own else near(model, torchvision_names(), most=1)
         advice = "".join(f"torchvision has 'torchvision:{other}'. " for other in elsewhere)
         advice += "Other forms are torchvision:NAME, timm:NAME and package.module:factory."
-        raise unknown_name("network", model, (*NAMES, *SHIPPED), where="unitscope", advice=advice)
+        raise unknown_name("network", model, known, where="unitscope", advice=advice)
     if kind in ZOOS:
         return ZOOS[kind](name, published, logits=logits, inputs=inputs)
     made = made_by(kind, name)

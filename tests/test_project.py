@@ -38,6 +38,8 @@ WRITTEN_IN = {
     "weights": "networks",
     "preprocessing": "networks",
     "model_zoos": "networks",
+    "packaged_weights": "networks",
+    "efficientnet_lite": "networks",
     "distributed": "training",
     "optima": "record",
     "resampling": "vocabulary",

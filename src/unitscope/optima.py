@@ -181,6 +181,19 @@ class Optima:
         return f"<Optima: {len(self.optima)} objectives x {seeds} seeds, {made}, {self.facts.get('pole', '')}>"
 
 
+def paste_pictures(pictures: Pictures, source: Box, target: Box) -> Pictures:
+    """Whitened pictures of the box `source` as pictures of the box `target`; 0, the mean color, where they say nothing.
+
+    Example: pictures of a crop that begins left of a field, as pictures of the field.
+    """
+    if source == target:
+        return pictures
+    result = np.zeros((*pictures.shape[:2], target.height, target.width), np.float32)
+    shared = source & target
+    result[:, :, *shared.slices(target)] = pictures[:, :, *shared.slices(source)]
+    return result
+
+
 # --- on disk ----------------------------------------------------------------------------------------------
 
 ARRAYS = ("whitened", "responses", "history", "moved")

@@ -8,7 +8,7 @@ from torch import nn
 
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network, load
-from unitscope.recording.aligned_crops import Crop, agrees, aligned_crop, center_responses, planned
+from unitscope.recording.aligned_crops import Crop, aligned_crop, center_responses, crop_agrees, plan_crop
 from unitscope.recording.tuning_responses import groups_of
 from unitscope.vocabulary import Box
 
@@ -40,12 +40,12 @@ def test_a_crop_that_is_not_aligned_is_found_out(network: Network) -> None:
     """The naive crop of the field through the padded network is wrong (methods 1.6)."""
     site = sites(network)["layer1.1.add"]
     box = site.box(*site.center)
-    crop = planned(network.size, {site.name: site}, box)
+    crop = plan_crop(network.size, {site.name: site}, box)
     whole = aligned_crop(network, {site.name: site}, box.shift(0, 0)._replace(top=0, left=0, bottom=96, right=96))
     assert crop is not None
     shifted = type(crop)(crop.top + 1, crop.left + 1, crop.size, crop.centers)
-    assert agrees(network, {site.name: site}, crop, whole)
-    assert not agrees(network, {site.name: site}, shifted, whole)
+    assert crop_agrees(network, {site.name: site}, crop, whole)
+    assert not crop_agrees(network, {site.name: site}, shifted, whole)
 
 
 def test_the_center_of_a_box_is_counted_from_the_crops_corner() -> None:

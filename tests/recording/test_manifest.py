@@ -13,7 +13,7 @@ from unitscope.networks import Network
 from unitscope.perturbation.units import parse_units
 from unitscope.recording.manifest import first_kernels, kernel_sites, site_facts
 from unitscope.recording.reading import read
-from unitscope.synthesis.objectives import Objective, neuron, understand
+from unitscope.synthesis.objectives import Objective, neuron, parse_objectives
 
 
 class Numbered(nn.Module):
@@ -126,9 +126,9 @@ def test_a_site_of_any_name_is_found_by_it():
     for name in NAMES:
         assert list(read(own, pictures, name)) == [name]
         assert parse_units([f"{name}:0-1"], found) == {name: [0, 1]}
-        (asked,) = understand(f"{name}:1@2,3", found)
+        (asked,) = parse_objectives(f"{name}:1@2,3", found)
         assert str(asked) == f"{name}:1@2,3"
         both = asked - 0.5 * neuron(f"{name}:2")
         assert Objective.parse(str(both)) == both
     assert list(read(own, pictures, "block[1]*")) == ["block[1]"]
-    assert [str(one) for one in understand("a:*:2", found)] == ["a:b:2", "a:7:2"]
+    assert [str(one) for one in parse_objectives("a:*:2", found)] == ["a:b:2", "a:7:2"]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from unitscope.synthesis.ascents import Adam, MeanNormalized, Steepest, lengths
+from unitscope.synthesis.ascents import Adam, MeanNormalized, Steepest, norms
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def draw_numbers(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_steps_relative_to_the_parameters_shrink_from_the_first_to_the_last() -> None:
-    parameters, gradient = drawn(2, 3, 4, 4), drawn(2, 3, 4, 4, seed=1)
+    parameters, gradient = draw_numbers(2, 3, 4, 4), draw_numbers(2, 3, 4, 4, seed=1)
     ascent = Steepest(first=1.0, last=0.25, steps=3)
     for number, length in enumerate((1.0, 0.5, 0.25)):
         moved = ascent.step(parameters, gradient, None, number) - parameters
-        torch.testing.assert_close(moved, length * lengths(parameters) / lengths(gradient) * gradient)
+        torch.testing.assert_close(moved, length * norms(parameters) / norms(gradient) * gradient)
 
 
 def test_an_ascent_is_stable_where_a_window_of_steps_gained_less_than_its_share() -> None:
@@ -31,8 +31,8 @@ def test_an_ascent_is_stable_where_a_window_of_steps_gained_less_than_its_share(
 
 def test_adam_climbs_as_torchs_own_descends_weight_decay_included() -> None:
     """Toward a target, with a decay so strong that its sign decides where the ascent ends."""
-    target = drawn(2, 3, 4, 4)
-    parameters, theirs = drawn(2, 3, 4, 4, seed=1), drawn(2, 3, 4, 4, seed=1).requires_grad_()
+    target = draw_numbers(2, 3, 4, 4)
+    parameters, theirs = draw_numbers(2, 3, 4, 4, seed=1), draw_numbers(2, 3, 4, 4, seed=1).requires_grad_()
     ascent, adam = Adam(lr=0.1, weight_decay=0.5), torch.optim.Adam([theirs], lr=0.1, weight_decay=0.5)
     state = ascent.begin(parameters)
     for number in range(20):

@@ -12,8 +12,9 @@ from tests.synthesis.networks import Gated, lively, plain, small_resnet
 from unitscope.networks import Network, load
 from unitscope.recording.reading import read
 from unitscope.synthesis.circuits import circuit_of
-from unitscope.synthesis.cones import Cone, plan_of, unshuffled
-from unitscope.synthesis.evaluators import prepare, subject_of
+from unitscope.synthesis.cone_evaluation import Cone, make_unshuffled_convolution
+from unitscope.synthesis.cones import plan_cone
+from unitscope.synthesis.evaluators import cache_of, make_evaluator
 from unitscope.synthesis.objectives import neuron
 from unitscope.vocabulary import Box, Site
 
@@ -24,20 +25,20 @@ def corners_and_edges(site: Site) -> set[tuple[int, int]]:
 
 
 def assert_cones_answer_as_the_network(network: Network, *, every: int) -> None:
-    subject = subject_of(network)
+    cache = cache_of(network)
     picture = torch.rand((1, 3, *network.size), generator=torch.Generator().manual_seed(1))
-    names = list(subject.circuit.sites)[1::every]
+    names = list(cache.circuit.sites)[1::every]
     responses, x = read(network, picture, names), network.prepare(picture)
     for name in names:
-        site = subject.sites[name]
+        site = cache.sites[name]
         if site.lattice == (1, 1):
             continue
         for row, col in corners_and_edges(site):
-            plan, box = plan_of(subject.circuit, [(subject.circuit.sites[name], Box(row, col, row + 1, col + 1))])
+            plan, box = plan_cone(cache.circuit, [(cache.circuit.sites[name], Box(row, col, row + 1, col + 1))])
             if len(site.fields) == 1:
                 assert box == site.box(row, col).clip(site.picture)
             with torch.no_grad():
-                (answer,) = Cone(subject.circuit, plan).hear(x[:, :, box.top : box.bottom, box.left : box.right])
+                (answer,) = Cone(cache.circuit, plan).evaluate(x[:, :, box.top : box.bottom, box.left : box.right])
             expected = responses[name][:, :, row, col]
             torch.testing.assert_close(answer[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
@@ -55,24 +56,24 @@ def test_branches_and_linear_bottlenecks(name: str) -> None:
 
 def test_the_field_of_the_papers_neuron_is_59_pixels() -> None:
     circuit = circuit_of(load("resnet34", width=8))
-    _, box = plan_of(circuit, [(circuit.sites["layer1.2.add"], Box(28, 28, 29, 29))])
+    _, box = plan_cone(circuit, [(circuit.sites["layer1.2.add"], Box(28, 28, 29, 29))])
     assert box == Box(83, 83, 142, 142)
 
 
 def test_a_gate_makes_the_cone_the_whole_picture_and_it_says_so() -> None:
     network = plain(Gated())
-    subject = subject_of(network)
-    before = prepare(subject, neuron("conv1:1"), after=False, half=False)
-    behind = prepare(subject, neuron("conv2:1"), after=False, half=False)
-    assert (before.box.height, before.why) == (3, "")
-    assert (behind.box, "mean" in behind.why) == (Box(0, 0, 32, 32), True)
+    cache = cache_of(network)
+    before = make_evaluator(cache, neuron("conv1:1"), post_activation=False, half=False)
+    behind = make_evaluator(cache, neuron("conv2:1"), post_activation=False, half=False)
+    assert (before.box.height, before.reason) == (3, "")
+    assert (behind.box, "mean" in behind.reason) == (Box(0, 0, 32, 32), True)
 
 
 def test_interior_neurons_share_a_plan_and_those_at_the_border_do_not() -> None:
     network = small_resnet()
-    subject = subject_of(network)
+    cache = cache_of(network)
     keys = [
-        prepare(subject, neuron(f"layer1.1.add:0@{at}"), after=False, half=False).key
+        make_evaluator(cache, neuron(f"layer1.1.add:0@{at}"), post_activation=False, half=False).key
         for at in ("11,11", "12,13", "0,12")
     ]
     assert keys[0] == keys[1] != keys[2]
@@ -83,11 +84,11 @@ def test_interior_neurons_share_a_plan_and_those_at_the_border_do_not() -> None:
 def test_one_channel_for_each_picture_is_what_all_channels_say(name: str, after: bool) -> None:
     network = small_resnet()
     for at in ("0,0", "3,4"):
-        made = prepare(subject_of(network), neuron(f"{name}:0@{at}"), after=after, half=False)
+        made = make_evaluator(cache_of(network), neuron(f"{name}:0@{at}"), post_activation=after, half=False)
         generator = torch.Generator().manual_seed(2)
         x = torch.randn(5, 3, made.box.height, made.box.width, generator=generator).requires_grad_()
         channels, weights = torch.tensor([[3], [0], [7], [3], [5]]), torch.ones(5, 1)
-        answers = [made.ear(channels, weights)(x), made.hear(x, channels, weights)]
+        answers = [made.bind_channels(channels, weights)(x), made.evaluate(x, channels, weights)]
         torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
         gradients = [torch.autograd.grad(answer.sum(), x)[0] for answer in answers]
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
@@ -107,10 +108,10 @@ class Masked(nn.Module):
 
 def test_one_channel_is_taken_after_a_mask_that_all_channels_share() -> None:
     network = plain(Masked())
-    made = prepare(subject_of(network), neuron("mul:2"), after=False, half=False)
+    made = make_evaluator(cache_of(network), neuron("mul:2"), post_activation=False, half=False)
     x = torch.rand(3, 3, made.box.height, made.box.width, generator=torch.Generator().manual_seed(2))
     channels, weights = torch.tensor([[3], [0], [2]]), torch.ones(3, 1)
-    torch.testing.assert_close(made.ear(channels, weights)(x), made.hear(x, channels, weights))
+    torch.testing.assert_close(made.bind_channels(channels, weights)(x), made.evaluate(x, channels, weights))
 
 
 @pytest.mark.parametrize("taps", [(1, 1), (2, 3), (3, 3), (4, 2), (7, 7), (11, 11)])
@@ -120,6 +121,8 @@ def test_a_strided_convolution_on_blocks_of_pixels_is_the_convolution(taps: tupl
     weight, bias = torch.randn(5, 3, *taps, generator=generator), torch.randn(5, generator=generator)
     for height, width in ((23, 24), (25, 26)):
         x = torch.randn(2, 3, height, width, generator=generator)
-        answer = unshuffled(weight, bias, lambda values: values[0], stride=stride, pads=[1, 0, 2, 3])([x])
+        answer = make_unshuffled_convolution(weight, bias, lambda values: values[0], stride=stride, pads=[1, 0, 2, 3])(
+            [x]
+        )
         expected = F.conv2d(F.pad(x, (1, 0, 2, 3)), weight, bias, stride)
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)

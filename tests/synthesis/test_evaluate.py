@@ -1,4 +1,4 @@
-"""Scores: responses at equal norm, against rivals whose answers are known."""
+"""Scores: responses at equal norm, against controls whose answers are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unitscope.networks import Network
 from unitscope.optima import read_optima
 from unitscope.record import Record
 from unitscope.recording.survey import survey
-from unitscope.synthesis.evaluate import moved, score
+from unitscope.synthesis.evaluate import score, shift_eight_ways
 from unitscope.synthesis.maximize import maximize
 from unitscope.synthesis.objectives import Objective, neuron, unit
 
@@ -105,10 +105,10 @@ def test_moving_an_optimum_costs_response() -> None:
 
 
 def test_an_optimum_is_moved_in_eight_directions_and_never_left_in_its_place() -> None:
-    """One bright pixel in row 4 and column 6 of 9 x 13, moved by 2 rows and 3 columns."""
+    """One bright pixel in row 4 and column 6 of 9 x 13, shift_eight_ways by 2 rows and 3 columns."""
     picture = torch.zeros(1, 3, 9, 13)
     picture[:, :, 4, 6] = 1
-    there = moved(picture, (2, 3))[:, 0].nonzero()[:, 1:].tolist()
+    there = shift_eight_ways(picture, (2, 3))[:, 0].nonzero()[:, 1:].tolist()
     around = [[row, col] for row in (2, 4, 6) for col in (3, 6, 9) if (row, col) != (4, 6)]
     assert sorted(there) == around
 
@@ -158,7 +158,7 @@ def test_an_objective_is_read_as_it_prints_itself(objective: Objective) -> None:
 
 def test_an_optimum_is_moved_in_eight_directions_and_not_shown_unmoved() -> None:
     picture = torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(0))
-    found = moved(picture, (2, 3))
+    found = shift_eight_ways(picture, (2, 3))
     expected = {}
     for down in (-2, 0, 2):
         for right in (-3, 0, 3):

@@ -20,8 +20,8 @@ from unitscope.optima import Optima, read_optima
 from unitscope.recording.reading import read
 from unitscope.synthesis.ascents import Adam
 from unitscope.synthesis.canvases import Scene, WhitenedPixels
-from unitscope.synthesis.evaluators import prepare, subject_of
-from unitscope.synthesis.maximize import maximize, photograph
+from unitscope.synthesis.evaluators import cache_of, make_evaluator
+from unitscope.synthesis.maximize import load_photograph, maximize
 from unitscope.synthesis.objectives import Objective, neuron, unit
 from unitscope.synthesis.recipes import contrast, kobayashi2020
 
@@ -326,10 +326,10 @@ def test_objectives_print_themselves() -> None:
 def test_the_gradient_of_the_tiling_is_that_of_the_mean_times_the_number_of_positions() -> None:
     """Ground truth 20, second half: zipser2015's tiling sets the gradient of every node to 1."""
     network = wired(random_kernels(1), name="linear")
-    subject = subject_of(network)
+    cache = cache_of(network)
     x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
     channels, weights = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1)
-    mean = prepare(subject, unit("conv1:0"), after=False, half=False).hear(x, channels, weights)
+    mean = make_evaluator(cache, unit("conv1:0"), post_activation=False, half=False).evaluate(x, channels, weights)
     tiled = network.module.conv1(x).sum()
     (of_mean,), (of_tiling,) = (torch.autograd.grad(value.sum(), x) for value in (mean, tiled))
     torch.testing.assert_close(of_tiling, 32 * 32 * of_mean)
@@ -391,4 +391,4 @@ def test_a_canvas_smaller_than_the_field_is_refused_and_the_network_is_as_it_was
 def test_a_file_that_is_no_picture_cannot_be_started_from(tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("no picture")
     with pytest.raises(BadInput, match=r"notes\.png cannot be read as a picture to start from"):
-        photograph(tmp_path / "notes.png", small_resnet())
+        load_photograph(tmp_path / "notes.png", small_resnet())

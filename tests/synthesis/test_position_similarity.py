@@ -9,21 +9,22 @@ import pytest
 from scipy import stats
 
 from unitscope.synthesis import position_similarity
-from unitscope.synthesis.position_similarity import View
+from unitscope.synthesis.position_similarity import PlacedPictures
 from unitscope.vocabulary import Box
 
 SIDE, STRIDE = 12, (4, 4)
 
 
-def views(pictures: np.ndarray) -> list[View]:
+def views(pictures: np.ndarray) -> list[PlacedPictures]:
     """Pictures [position seed color height width], each position's whole field on the picture."""
     boxes = [Box(0, 40 * n, SIDE, 40 * n + SIDE) for n in range(len(pictures))]
     return [
-        View(one.astype(np.float32), box, box, (box.top, box.left)) for one, box in zip(pictures, boxes, strict=True)
+        PlacedPictures(one.astype(np.float32), box, box, (box.top, box.left))
+        for one, box in zip(pictures, boxes, strict=True)
     ]
 
 
-def drawn(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def draw_numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal((*shape, 3, SIDE, SIDE))
 
 
@@ -32,13 +33,13 @@ def blurred(pictures: np.ndarray, _frame: Box, _positions: tuple[int, ...]) -> n
 
 
 def index_of(pictures: np.ndarray, *, seed: int = 0, permutations: int = 99) -> position_similarity.Specificity:
-    comparisons = position_similarity.compare(views(pictures), blurred)
+    comparisons = position_similarity.compare_positions(views(pictures), blurred)
     rng = np.random.default_rng(seed)
     return position_similarity.specificity(comparisons, rng=rng, permutations=permutations, resamples=99)
 
 
 def test_outcomes_of_one_distribution_have_an_index_around_zero_and_every_p_is_as_likely() -> None:
-    found = [index_of(drawn(np.random.default_rng(n), 4, 3), seed=n) for n in range(80)]
+    found = [index_of(draw_numbers(np.random.default_rng(n), 4, 3), seed=n) for n in range(80)]
     assert abs(np.mean([one.index for one in found])) < 0.02
     assert stats.kstest([one.p for one in found], "uniform").pvalue > 0.01
     assert np.mean([one.low <= 0 <= one.high for one in found]) > 0.7
@@ -46,7 +47,7 @@ def test_outcomes_of_one_distribution_have_an_index_around_zero_and_every_p_is_a
 
 def test_templates_planted_at_positions_have_an_index_near_one() -> None:
     rng = np.random.default_rng(0)
-    found = index_of(drawn(rng, 4, 1) + 0.1 * drawn(rng, 4, 3))
+    found = index_of(draw_numbers(rng, 4, 1) + 0.1 * draw_numbers(rng, 4, 3))
     assert found.index > 0.95
     assert found.p == pytest.approx(1 / 100)
     assert found.low > 0.9
@@ -63,10 +64,10 @@ def scenes(rng: np.random.Generator, count: int, *, middle: float) -> np.ndarray
     return (noise / noise.std() + middle * bump * np.sign(np.add.outer(at, at))).astype(np.float32)
 
 
-def seen_at(pictures: np.ndarray, frames: list[Box]) -> list[View]:
+def seen_at(pictures: np.ndarray, frames: list[Box]) -> list[PlacedPictures]:
     """Views of outcomes [position seed color height width], of which only a frame in the field lies on the picture."""
     return [
-        View(one[:, :, f.top : f.bottom, f.left : f.right], f, f, (0, 0))
+        PlacedPictures(one[:, :, f.top : f.bottom, f.left : f.right], f, f, (0, 0))
         for one, f in zip(pictures, frames, strict=True)
     ]
 
@@ -87,7 +88,7 @@ def nulls(frames: list[Box], among: list[int], draws: int) -> list[position_simi
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         pictures = scenes(rng, 3 * len(frames), middle=3.0).reshape(len(frames), 3, 3, SIDE, SIDE)
-        comparisons = position_similarity.compare(seen_at(pictures, frames), blurred)[np.ix_(among, among)]
+        comparisons = position_similarity.compare_positions(seen_at(pictures, frames), blurred)[np.ix_(among, among)]
         found.append(position_similarity.specificity(comparisons, rng=rng, permutations=99, resamples=20))
     return found
 
@@ -122,7 +123,7 @@ def test_likeness_within_a_position_is_taken_on_the_rectangles_of_likeness_acros
     """The middle is alike and the edge is not: what is shared with the corner is less alike than the whole field."""
     rng = np.random.default_rng(4)
     pictures = scenes(rng, 12, middle=6.0).reshape(4, 3, 3, SIDE, SIDE)
-    comparisons = position_similarity.compare(seen_at(pictures, CORNER), blurred)
+    comparisons = position_similarity.compare_positions(seen_at(pictures, CORNER), blurred)
     quarter, whole = (
         position_similarity.blurred(pictures[1][:, :, part, part], STRIDE) for part in (slice(HALF, None), slice(None))
     )
@@ -132,7 +133,7 @@ def test_likeness_within_a_position_is_taken_on_the_rectangles_of_likeness_acros
     np.testing.assert_allclose(similarity[1, 0, 1, 1], (quarter[0, 1] + 2 * whole[0, 1]) / 3, atol=1e-6)
     inner = position_similarity.similarities(comparisons[1:, 1:])
     np.testing.assert_allclose(inner[0, 0, 0, 1], whole[0, 1], atol=1e-6)
-    within, across = position_similarity.by_pair(comparisons)
+    within, across = position_similarity.means_by_pair(comparisons)
     assert within[1, 0] == pytest.approx(np.mean(quarter[np.triu_indices(3, 1)]), abs=1e-6)
     assert within[1, 2] == pytest.approx(np.mean(whole[np.triu_indices(3, 1)]), abs=1e-6)
     assert across[1, 2] == pytest.approx(np.nanmean(comparisons[1, 2, :3, 3:]))
@@ -184,10 +185,10 @@ def test_what_hangs_over_the_edge_is_no_difference() -> None:
     seen = edge.clip((64, 64))
     at_the_edge = pictures[:, :, 5:, 3:]
     both = [
-        View(pictures, inner, inner, (inner.top, inner.left)),
-        View(at_the_edge, seen, seen, (edge.top, edge.left)),
+        PlacedPictures(pictures, inner, inner, (inner.top, inner.left)),
+        PlacedPictures(at_the_edge, seen, seen, (edge.top, edge.left)),
     ]
-    found = position_similarity.similarities(position_similarity.compare(both, blurred))
+    found = position_similarity.similarities(position_similarity.compare_positions(both, blurred))
     np.testing.assert_allclose([found[0, s, 1, s] for s in range(3)], 1, atol=1e-6)
     expected = position_similarity.blurred(at_the_edge, STRIDE)
     np.testing.assert_allclose(found[0, 0, 0, 1], expected[0, 1], atol=1e-6)
@@ -195,11 +196,11 @@ def test_what_hangs_over_the_edge_is_no_difference() -> None:
 
 
 def test_positions_that_share_too_little_are_not_compared() -> None:
-    pictures = drawn(np.random.default_rng(0), 2, 3).astype(np.float32)
+    pictures = draw_numbers(np.random.default_rng(0), 2, 3).astype(np.float32)
     corners = [Box(0, 0, SIDE, SIDE), Box(0, 0, SIDE, SIDE)]
     seen = [Box(0, 0, 2, 2), Box(1, 1, SIDE, SIDE)]
-    two = [View(p, b, s, (0, 0)) for p, b, s in zip(pictures, corners, seen, strict=True)]
-    comparisons = position_similarity.compare(two, blurred)
+    two = [PlacedPictures(p, b, s, (0, 0)) for p, b, s in zip(pictures, corners, seen, strict=True)]
+    comparisons = position_similarity.compare_positions(two, blurred)
     found = position_similarity.similarities(comparisons)
     assert np.isnan(found[0, :, 1, :]).all()
     assert np.isfinite(found[0, 0, 0, 1])
@@ -225,7 +226,7 @@ def test_blurring_is_by_half_a_stride() -> None:
 
 
 def test_one_position_or_one_seed_leaves_the_index_undefined() -> None:
-    pictures = drawn(np.random.default_rng(0), 2, 1)
+    pictures = draw_numbers(np.random.default_rng(0), 2, 1)
     found = index_of(pictures)
     assert np.isnan(found.index)
     assert "not defined" in str(found)

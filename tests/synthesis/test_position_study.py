@@ -15,8 +15,8 @@ from tests.wiring import gabor, opponent_network
 from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network
 from unitscope.synthesis import position_similarity
-from unitscope.synthesis.position_figures import OFF, framed
-from unitscope.synthesis.position_study import _only, positions, views_of
+from unitscope.synthesis.position_figures import OFF, frame_picture
+from unitscope.synthesis.position_study import _single_unit, placed_pictures, positions
 from unitscope.synthesis.recipes import Recipe, zipser2015
 from unitscope.vocabulary import Box, Unit
 
@@ -116,8 +116,8 @@ def test_positions_that_are_left_out_count_for_nothing() -> None:
     inner = [(8, 8), (16, 16), (24, 24)]
     study = positions(opponent_network(), "conv1:0", at=[(0, 0), *inner], recipe=short(5), tiled=False)
     assert (study.fall_off > 0).tolist() == [True, False, False, False]
-    alone = position_similarity.compare(
-        views_of(study.outcomes[1:], study.boxes[1:], study.picture, rest=study.rest),
+    alone = position_similarity.compare_positions(
+        placed_pictures(study.outcomes[1:], study.boxes[1:], study.picture, rest=study.rest),
         lambda pictures, _frame, _positions: position_similarity.blurred(pictures, study.field.stride),
     )
     among = [1, 2, 3]
@@ -138,7 +138,7 @@ def test_carried_is_what_the_whole_network_answers_to_the_moved_picture() -> Non
         :, :, inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left
     ]
     answers = unitscope.read(network, shown, [site])[site][:, 0, 15, 15]
-    np.testing.assert_allclose(study.carried[1, 2], answers.numpy(), atol=1e-5)
+    np.testing.assert_allclose(study.transferred[1, 2], answers.numpy(), atol=1e-5)
     np.testing.assert_allclose(study.responses, study.outcomes.responses, atol=1e-5)
 
 
@@ -191,7 +191,7 @@ def test_contrast_is_beside_the_gray_at_which_dots_begin_and_not_the_mean_color(
     site = next(iter(unitscope.sites(network)))
     study = positions(network, f"{site}:0", (2, 2), border=False, recipe=still, tiled=False)
     assert study.rest == (0.5, 0.5, 0.5)
-    views = views_of(study.outcomes, study.boxes, study.picture, rest=study.rest)
+    views = placed_pictures(study.outcomes, study.boxes, study.picture, rest=study.rest)
     assert max(np.abs(view.contrast).max() for view in views) < 8.1 / 255
 
 
@@ -229,7 +229,7 @@ def test_the_figure_has_positions_in_rows_and_outcomes_in_columns() -> None:
 
 def test_a_picture_is_framed_by_its_field_and_gray_beyond_the_edge() -> None:
     picture = np.zeros((3, 5, 5), np.float32)
-    frame = framed(picture, Box(0, 0, 5, 5), Box(-2, 0, 5, 5), (16, 16))
+    frame = frame_picture(picture, Box(0, 0, 5, 5), Box(-2, 0, 5, 5), (16, 16))
     assert frame.shape == (7, 5, 3)
     np.testing.assert_allclose(frame[:2], np.broadcast_to(OFF, (2, 5, 3)), atol=1e-6)
     assert (frame[2:] == 0).all()
@@ -240,7 +240,7 @@ def test_a_study_is_kept_and_goes_on_from_what_is_there(tmp_path: Path) -> None:
     first = positions(network, "conv1:0", (1, 2), recipe=short(5), to=tmp_path)
     again = positions(network, "conv1:0", (1, 2), recipe=short(5), to=tmp_path, progress=lambda *n: told.append(n))
     assert told == []
-    np.testing.assert_array_equal(first.carried, again.carried)
+    np.testing.assert_array_equal(first.transferred, again.transferred)
     assert first.specificity() == again.specificity()
 
 
@@ -262,7 +262,7 @@ def test_what_there_is_not_is_refused_in_words(asked: dict, error: type[Exceptio
 
 
 def test_one_unit_may_stand_in_a_list_and_several_are_refused() -> None:
-    assert _only(["0:1"]) == _only("0:1") == _only(Unit("0", 1)) == Unit("0", 1)
+    assert _single_unit(["0:1"]) == _single_unit("0:1") == _single_unit(Unit("0", 1)) == Unit("0", 1)
     for units in ([], ["0:1", "0:2"]):
         with pytest.raises(BadInput, match=f"positions are those of one unit, and {len(units)} came"):
-            _only(units)
+            _single_unit(units)

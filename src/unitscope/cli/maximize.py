@@ -67,13 +67,13 @@ def maximize(
     """
     from unitscope.optima import read_scores
     from unitscope.record import open_record
-    from unitscope.synthesis.maximize import by_site, keep_scores, maximize, photograph
+    from unitscope.synthesis.maximize import group_by_site, keep_scores, load_photograph, maximize
     from unitscope.synthesis.recipes import recipe_of
 
     opened = open_record(record)
     network = open_network(model, options).to(choose_device(device))
     made = recipe_of(recipe, images=images, size=network.size)
-    begin = photograph(start, network) if start and Path(start).is_file() else start
+    begin = load_photograph(start, network) if start and Path(start).is_file() else start
     found: list[Optimum] = []
     kept = f"What was found so far is kept in {record}; the same command resumes."
     poles = ("preferred", "antipreferred") if pole == "both" else (pole,)
@@ -82,7 +82,7 @@ def maximize(
             label = name or "-".join(
                 [made.name, one, *(["after"] if after else []), *([Path(start).stem] if start else [])]
             )
-            for site, objectives in by_site(network, units, at=at).items():
+            for site, objectives in group_by_site(network, units, at=at).items():
                 optima = maximize(
                     network, objectives, recipe=made, pole=one, seeds=seeds, seed=seed, after=after, start=begin,
                     bf16=bf16, batch=batch, to=opened, name=label, scores=False,

@@ -61,13 +61,13 @@ def positions(
         device: auto, cpu, cuda or cuda:1.
     """
     from unitscope.durable import whole_file, write_file
-    from unitscope.synthesis.maximize import by_site
+    from unitscope.synthesis.maximize import group_by_site
     from unitscope.synthesis.position_study import positions
 
     require_package("matplotlib", extra="analysis")
     spread, places = size_of(grid), None if at is None else [place_of(text) for text in at]
     network = open_network(model, options).to(choose_device(device))
-    asked = [one.terms[0].unit for group in by_site(network, units).values() for one in group]
+    asked = [one.terms[0].unit for group in group_by_site(network, units).values() for one in group]
     found = []
     with (
         resumable(f"What was found so far is kept in {to}; the same command resumes."),

@@ -1,13 +1,23 @@
 """Aligned crops: the smallest picture on which a site's center neuron answers as it does on the whole one (methods
 1.6).
 
-A crop begins at a multiple of the site's stride and contains the field; where the field hangs over an edge of the
-picture, the crop ends there, too. Whether the network agrees is tried with noise before anything is measured.
+The problem: a neuron of an early site sees a small part of the picture, and hundreds of stimuli differ in that part
+only. To show the network that part alone is wrong: the network pads it, and its strides count from its corner.
+
+The idea: a crop begins at a multiple of the site's stride and contains the field, so that each lattice position of the
+crop is one of the whole picture's; where the field hangs over an edge of the picture, the crop ends there, too.
+
+    stride 4, field 13 x 13     pixels   0   4   8   12  16  20  24
+    of the neuron at column 3   field        (-----------)           9 .. 21
+                                crop        [------------)           8 .. 21: begins at a multiple of 4, is neuron 1
+
+The zeros that the network pads a crop with lie at other places than in the whole picture; whether they reach the
+neuron depends on the network. So each crop is tried with noise before anything is measured on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -57,30 +67,33 @@ def aligned_crop(
     """
     last = check_steadiness(network, sites, network.prepare(noise_for(network, count=3))).channels_last
     whole = Crop(0, 0, network.size, {name: site.center for name, site in sites.items()}, last)
-    crop = planned(network.size, sites, box)
+    crop = plan_crop(network.size, sites, box)
     crop = None if crop is None else replace(crop, channels_last=last)
-    if crop is None or crop.size == network.size or not agrees(network, sites, crop, whole, channels=channels):
+    if crop is None or crop.size == network.size or not crop_agrees(network, sites, crop, whole, channels=channels):
         return whole
     return crop
 
 
-def planned(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None:
-    """The crop by the rule of strides alone; None where a site's neurons do not move with a stride."""
-    strides = [tuple(max(site.field().stride[axis] for site in sites.values()) for axis in (0, 1))]
-    if any(min(site.field().stride) < 1 for site in sites.values()) or any(
-        strides[0][axis] % site.field().stride[axis] for site in sites.values() for axis in (0, 1)
-    ):
+def plan_crop(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None:
+    """The crop by the rule of strides alone; None where a site's neurons do not move with a common stride."""
+    strides = {name: site.field().stride for name, site in sites.items()}
+    if any(min(stride) < 1 for stride in strides.values()):
         return None
-    start, end = [], []
-    for axis in (0, 1):
-        first, last, step = box[axis], box[axis + 2], strides[0][axis]
-        start.append(max(0, first // step * step))
-        end.append(min(last, picture[axis]))
+    if any(max(s[axis] for s in strides.values()) % stride[axis] for stride in strides.values() for axis in (0, 1)):
+        return None
+    crop = align_box(box, list(strides.values()), picture)
     centers = {
-        name: tuple(site.center[axis] - start[axis] // site.field().stride[axis] for axis in (0, 1))
+        name: (site.center[0] - crop.top // strides[name][0], site.center[1] - crop.left // strides[name][1])
         for name, site in sites.items()
     }
-    return Crop(start[0], start[1], (end[0] - start[0], end[1] - start[1]), centers)  # type: ignore[arg-type]
+    return Crop(crop.top, crop.left, (crop.height, crop.width), centers)
+
+
+def align_box(box: Box, strides: Sequence[Size], picture: Size) -> Box:
+    """The part of a box on the picture, begun earlier where it must begin at a multiple of the largest stride."""
+    inside = box.clip(picture)
+    down, along = (max(stride[axis] for stride in strides) for axis in (0, 1))
+    return inside._replace(top=inside.top // down * down, left=inside.left // along * along)
 
 
 def noise_for(network: Network, *, count: int) -> Float[Tensor, "stimulus color height width"]:
@@ -89,7 +102,7 @@ def noise_for(network: Network, *, count: int) -> Float[Tensor, "stimulus color 
     return noise.to(network.device)
 
 
-def agrees(
+def crop_agrees(
     network: Network,
     sites: Mapping[str, Site],
     crop: Crop,
@@ -102,14 +115,14 @@ def agrees(
     height, width = crop.size
     part = noise[:, :, crop.top : crop.top + height, crop.left : crop.left + width]
     try:
-        seen = center_responses(network, part, sites, crop)
+        on_crop = center_responses(network, part, sites, crop)
     except (RuntimeError, ValueError, IndexError, BadInput):  # a network that takes pictures of one size only
         return False
-    full = center_responses(network, noise, sites, whole)
+    on_whole = center_responses(network, noise, sites, whole)
     for name in sites:
-        own = slice(None) if channels is None else torch.as_tensor(channels[name])
-        a, b = seen[name][:, own], full[name][:, own]
-        if float((a - b).abs().max()) > TOLERANCE * float(b.std() + 1e-12):
+        chosen = slice(None) if channels is None else torch.as_tensor(channels[name])
+        found, expected = on_crop[name][:, chosen], on_whole[name][:, chosen]
+        if float((found - expected).abs().max()) > TOLERANCE * float(expected.std() + 1e-12):
             return False
     return True
 
@@ -119,14 +132,14 @@ def center_responses(network: Network, pictures: Tensor, sites: Mapping[str, Sit
 
     The pass ends at the last of the sites.
     """
-    found: dict[str, Tensor] = {}
+    responses: dict[str, Tensor] = {}
 
     def keep(site: Site, value: Tensor) -> None:
         row, col = crop.centers[site.name]
-        found[site.name] = value[:, :, row, col].detach().float().clone()
+        responses[site.name] = value[:, :, row, col].detach().float().clone()
 
     with torch.no_grad():
         layout = torch.channels_last if crop.channels_last else torch.contiguous_format
         x = network.prepare(pictures).contiguous(memory_format=layout)
         show(network, x, sites, keep)
-    return found
+    return responses

@@ -19,11 +19,11 @@ from unitscope.recording.showing import batches
 from unitscope.reproductions.zipser_patterns import complexity, tiling
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
-from unitscope.synthesis import position_similarity
 from unitscope.synthesis.ascents import MeanNormalized
 from unitscope.synthesis.maximize import maximize
 from unitscope.synthesis.objectives import neuron
-from unitscope.synthesis.position_study import SIMILARITIES, PositionStudy, positions, views_of
+from unitscope.synthesis.position_similarity import Specificity, blur_pictures, blurred_correlation
+from unitscope.synthesis.position_study import SIMILARITIES, PositionStudy, placed_pictures, positions
 from unitscope.synthesis.recipes import Recipe, zipser2015
 from unitscope.vocabulary import Site, Size, Unit
 
@@ -66,8 +66,8 @@ class Studied:
     network: str
     study: PositionStudy
     strangers: float
-    found: dict[str, position_similarity.Specificity]
-    inside: dict[str, position_similarity.Specificity]
+    found: dict[str, Specificity]
+    inside: dict[str, Specificity]
     patterns: dict[str, float]
     "Complexity of the outcomes in the middle, that of noise, tiling, that of other units' outcomes."
 
@@ -160,11 +160,11 @@ def patterns_of(study: PositionStudy, studies: Sequence[PositionStudy]) -> dict[
     noise = np.random.default_rng(0).standard_normal(own.shape).astype(np.float32)
     found = {
         "complexity": float(np.mean([complexity(one) for one in own])),
-        "noise_complexity": float(np.mean([complexity(one) for one in position_similarity.blur(noise, stride)])),
+        "noise_complexity": float(np.mean([complexity(one) for one in blur_pictures(noise, stride)])),
         "tiling": float("nan"), "tiling_strangers": float("nan"),
     }  # fmt: skip
     if study.tiled is not None:
-        pictures = position_similarity.blur(study.tiled.pictures, stride)
+        pictures = blur_pictures(study.tiled.pictures, stride)
         others = [middle_of(other)[0] for other in studies if other is not study]
         found["tiling"] = float(np.mean([tiling(*pair) for pair in zip(own, pictures, strict=True)]))
         if others:
@@ -174,8 +174,8 @@ def patterns_of(study: PositionStudy, studies: Sequence[PositionStudy]) -> dict[
 
 def middle_of(study: PositionStudy) -> Float[np.ndarray, "seed color height width"]:
     """The outcomes of the position in the middle of the picture, as blurred contrast, in what it sees."""
-    view = views_of(study.outcomes, study.boxes, study.picture, rest=study.rest)[2]
-    return position_similarity.blur(view.cut(view.frame), study.field.stride)
+    view = placed_pictures(study.outcomes, study.boxes, study.picture, rest=study.rest)[2]
+    return blur_pictures(view.cut(view.frame), study.field.stride)
 
 
 def strangers(studies: Sequence[PositionStudy]) -> float:
@@ -185,10 +185,11 @@ def strangers(studies: Sequence[PositionStudy]) -> float:
     if len(studies) < 2:
         return float("nan")
     found = []
-    views = [views_of(study.outcomes, study.boxes, study.picture, rest=study.rest)[1:] for study in studies]
+    views = [placed_pictures(study.outcomes, study.boxes, study.picture, rest=study.rest)[1:] for study in studies]
     unit = np.repeat(np.arange(len(studies)), studies[0].seeds)
     for one, other in permutations(zip(*views, strict=True), 2):
-        frame = position_similarity.shared(one[0].frame, other[0].frame)
-        alike = position_similarity.blurred(np.concatenate([view.cut(frame) for view in one]), studies[0].field.stride)
+        frame = one[0].frame & other[0].frame
+        pictures = np.concatenate([view.cut(frame) for view in one])
+        alike = blurred_correlation(pictures, studies[0].field.stride)
         found.append(np.nanmean(alike[unit[:, None] != unit[None, :]]))
     return float(np.mean(found))

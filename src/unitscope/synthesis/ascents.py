@@ -1,8 +1,10 @@
-"""Ascents: how parameters follow their gradient. Each picture goes its own way, whoever else is in the batch.
+"""Ascents: how the parameters of pictures follow their gradient.
 
-An ascent is begun with the parameters [stimulus ...], and then makes new parameters of old ones, step by step.
+An ascent begins with the parameters [stimulus ...], and makes new parameters of old ones, step by step. Nothing is
+computed over the axis of stimuli (as torch's optimizers do not promise), so that a picture's search does not depend on
+who else is in the batch.
 """
-# ruff: noqa: ARG002  (not every ascent needs all that it is told)
+# ruff: noqa: ARG002  (the protocol's parameters, which not every ascent needs)
 
 from __future__ import annotations
 
@@ -17,8 +19,10 @@ from torch import Tensor
 
 @runtime_checkable
 class Ascent(Protocol):
-    """`begin` gives a state; `step` new parameters, from the gradient of what is to be raised; `stable` tells which
-    pictures are done after the responses so far [step stimulus].
+    """How parameters follow their gradient.
+
+    `begin` gives the state before the first step; `step` new parameters, from the gradient of the objective; `stable`
+    which pictures are done after the responses so far [step stimulus], or None where all go on to the last step.
     """
 
     @property
@@ -115,16 +119,17 @@ class Steepest:
     def step(self, parameters: Tensor, gradient: Tensor, state: None, number: int) -> Tensor:
         share = number / max(self.steps - 1, 1)
         length = self.first * (self.last / self.first) ** share
-        along = lengths(parameters) / lengths(gradient).clamp(min=1e-30)
+        along = norms(parameters) / norms(gradient).clamp(min=1e-30)
         return parameters + gradient * (length * along)
 
     def stable(self, responses: list[Tensor]) -> None:
         return None
 
 
-def lengths(x: Tensor) -> Tensor:
+def norms(x: Tensor) -> Tensor:
+    """The Euclidean norm of each picture's parameters, [stimulus 1 ...]."""
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 Penalty = Callable[[Float[Tensor, "stimulus color height width"]], Float[Tensor, " stimulus"]]
-"""A price of whitened pictures, taken off the response."""
+"""A penalty of whitened pictures, subtracted from the response."""

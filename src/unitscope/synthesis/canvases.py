@@ -1,10 +1,16 @@
 """Canvases: what a picture is made of while it is searched for, and where the search starts.
 
 A canvas turns its parameters into whitened pictures: what the network's module is shown, (RGB - mean) / std, in which
-0 is the mean color. Pictures have the axes [stimulus color height width] throughout, and nothing one picture does
-depends on another.
+0 is the mean color. One step of a search:
+
+    parameters --whitened()--> whitened picture --network--> response
+        ^                                                       |
+        +--project()-- new parameters <--ascent-- gradient <----+
+
+`project` brings parameters back to where they may be: within 0..1, or within a norm. Pictures have the axes
+[stimulus color height width], and nothing that is computed for one picture depends on another.
 """
-# ruff: noqa: ARG001, ARG002  (not every start and canvas needs all that it is told)
+# ruff: noqa: ARG001, ARG002  (the protocols' parameters, which not every start and canvas needs)
 
 from __future__ import annotations
 
@@ -18,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unitscope.errors import BadInput
+from unitscope.synthesis.ascents import norms
 from unitscope.vocabulary import Box, Size
 
 Pictures = Float[Tensor, "stimulus color height width"]
@@ -62,7 +69,7 @@ def zeros(scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
     return torch.zeros(scene.shape, device=scene.mean.device)
 
 
-def drawn(scene: Scene, generators: Sequence[torch.Generator], *, normal: bool) -> Pictures:
+def draw_numbers(scene: Scene, generators: Sequence[torch.Generator], *, normal: bool) -> Pictures:
     """Numbers from each picture's own generator: normal, or uniform in -1..1."""
     shape = scene.shape[1:]
     draw = torch.randn if normal else torch.rand
@@ -79,7 +86,7 @@ class Dots:
     amplitude: float = 8 / 255
 
     def __call__(self, scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
-        return scene.whiten(0.5 + self.amplitude * drawn(scene, generators, normal=False))
+        return scene.whiten(0.5 + self.amplitude * draw_numbers(scene, generators, normal=False))
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class Noise:
     sd: float = 0.5
 
     def __call__(self, scene: Scene, generators: Sequence[torch.Generator]) -> Pictures:
-        return self.sd * drawn(scene, generators, normal=True)
+        return self.sd * draw_numbers(scene, generators, normal=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +194,9 @@ class Contrast:
     def project(self, parameters: Tensor, scene: Scene) -> Tensor:
         """clip(x) where that is short enough, else the point in the direction of x on the sphere within the box:
         clip(t x), with t such that its norm is rho.
+
+        There is no closed form of t, since pixels at a bound no longer grow: it is scaled up until the norm is rho, or
+        `rounds` are over, as where all pixels are at a bound.
         """
         rho = norm_of_contrast(self.rms, scene)
         middle = self.middle(scene)
@@ -218,27 +228,24 @@ def norm_of_contrast(rms: float, scene: Scene) -> Tensor:
     return rms * (scene.inside.sum((1, 2, 3), keepdim=True) * scene.shape[1]).sqrt()
 
 
-def norms(x: Tensor) -> Tensor:
-    """The Euclidean norm of each picture, [stimulus 1 1 1]."""
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
-
-
 DECORRELATION = ((0.26, 0.09, 0.02), (0.27, 0.0, -0.05), (0.27, -0.09, 0.03))
-"""How red, green and blue follow from colors that are not correlated in photographs (lucid, optvis/param/color.py)."""
+"""RGB of colors that are not correlated in photographs (lucid, optvis/param/color.py)."""
 
 
-def recoloring(like: Tensor) -> Float[Tensor, "3 3"]:
+def color_matrix(like: Tensor) -> Float[Tensor, "3 3"]:
     """The matrix, scaled as lucid does: by its largest column norm."""
     matrix = torch.tensor(DECORRELATION, device=like.device, dtype=like.dtype)
     return matrix / torch.linalg.vector_norm(matrix, dim=0).max()
 
 
-def recolored(x: Pictures) -> Pictures:
-    return torch.einsum("rc,nchw->nrhw", recoloring(x), x) if x.shape[1] == 3 else x
+def correlate_colors(x: Pictures) -> Pictures:
+    """RGB of decorrelated colors; other numbers of channels as they are."""
+    return torch.einsum("rc,nchw->nrhw", color_matrix(x), x) if x.shape[1] == 3 else x
 
 
-def uncolored(x: Pictures) -> Pictures:
-    return torch.einsum("rc,nchw->nrhw", torch.linalg.inv(recoloring(x)), x) if x.shape[1] == 3 else x
+def decorrelate_colors(x: Pictures) -> Pictures:
+    """The inverse of `correlate_colors`."""
+    return torch.einsum("rc,nchw->nrhw", torch.linalg.inv(color_matrix(x)), x) if x.shape[1] == 3 else x
 
 
 def frequencies(height: int, width: int) -> Float[Tensor, "height half"]:
@@ -256,12 +263,12 @@ class Spectrum:
 
     def begin(self, start: Pictures, scene: Scene) -> Tensor:
         flat = torch.logit(scene.color(start).clamp(0.01, 0.99))
-        return torch.view_as_real(torch.fft.rfft2(4 * uncolored(flat)) / self.scale(scene)).contiguous()
+        return torch.view_as_real(torch.fft.rfft2(4 * decorrelate_colors(flat)) / self.scale(scene)).contiguous()
 
     def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
         size = scene.shape[2:]
         waves = torch.fft.irfft2(torch.view_as_complex(parameters) * self.scale(scene), s=size) / 4
-        return scene.whiten(torch.sigmoid(recolored(waves)))
+        return scene.whiten(torch.sigmoid(correlate_colors(waves)))
 
     def project(self, parameters: Tensor, scene: Scene) -> Tensor:
         return parameters
@@ -295,7 +302,7 @@ class Phases:
     spectrum: Float[Tensor, "color height half"]
 
     def begin(self, start: Pictures, scene: Scene) -> Tensor:
-        flat = uncolored(torch.logit(scene.color(start).clamp(0.01, 0.99)))
+        flat = decorrelate_colors(torch.logit(scene.color(start).clamp(0.01, 0.99)))
         return torch.angle(torch.fft.rfft2(flat))
 
     def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
@@ -306,7 +313,7 @@ class Phases:
         )
         x = x - x.mean((1, 2, 3), keepdim=True)
         x = x / x.std((1, 2, 3), keepdim=True).clamp(min=1e-5)
-        return scene.whiten(torch.sigmoid(recolored(x)))
+        return scene.whiten(torch.sigmoid(correlate_colors(x)))
 
     def project(self, parameters: Tensor, scene: Scene) -> Tensor:
         return parameters
@@ -315,13 +322,13 @@ class Phases:
         height, width = scene.shape[2], scene.shape[3] // 2 + 1
         size = (height, width)
         given = self.spectrum.to(scene.mean)[None]
-        return given if given.shape[2:] == size else resampled_spectrum(given, scene.shape[2:])
+        return given if given.shape[2:] == size else resample_spectrum(given, scene.shape[2:])
 
     def __repr__(self) -> str:
         return f"Phases(spectrum of {'x'.join(map(str, self.spectrum.shape))})"
 
 
-def resampled_spectrum(spectrum: Tensor, size: Size) -> Tensor:
+def resample_spectrum(spectrum: Tensor, size: Size) -> Tensor:
     """An average spectrum [1 color height half] at the frequencies of another size."""
     centered = torch.fft.fftshift(spectrum, dim=2)
     brought = F.interpolate(centered, (size[0], size[1] // 2 + 1), mode="bilinear", align_corners=False)

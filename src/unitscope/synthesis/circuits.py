@@ -1,8 +1,9 @@
-"""The circuit between the picture and a site: the network's own operations, written down once.
+"""The circuit of a network: the operations between the picture and its sites, recorded once.
 
-A circuit is what a cone (cones.py) is cut from. It holds the operations that neurons look through: convolutions,
-normalizations with fixed statistics, poolings, concatenations, and all that is done position by position. What it
-cannot tell, it says (`Operation.untold`); neurons behind it are heard in the network itself.
+A circuit is what a cone (cones.py) is cut from. It describes operations that keep positions apart: convolutions,
+normalizations with fixed statistics, poolings, concatenations of channels, and whatever works position by position.
+Of any other operation it says why it cannot be run on a part of a picture (`Operation.obstacle`); neurons behind that
+are evaluated in the network itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from unitscope.vocabulary import Size
 INCREASING = frozenset(["relu", "hardtanh", "relu6", "clamp_min", "leaky_relu", "sigmoid", "tanh", "elu", "softplus"])
 """Nonlinearities that never turn the order of two numbers round: a maximum may be taken before them."""
 
-BENT = INCREASING | {"silu", "gelu", "mish", "hardswish", "hardsigmoid", "_prelu_kernel", "clamp", "celu", "selu"}
+NONLINEAR = INCREASING | {"silu", "gelu", "mish", "hardswish", "hardsigmoid", "_prelu_kernel", "clamp", "celu", "selu"}
 """Operations whose input is a pre-activation."""
 
 
@@ -42,7 +43,7 @@ class Operation:
     """One operation: `reads` are the numbers of the values it takes, `value` that of what it gives.
 
     `kind` is "convolution", "affine", "max_pool", "avg_pool", "mean", "cat", "pad" or "pointwise"; `facts` what it
-    needs beside its operands. `untold` says why it cannot be run on a part of a picture, and is empty where it can.
+    needs beside its operands. `obstacle` says why it cannot be run on a part of a picture, and is empty where it can.
     `dtype` is the type of its result, and `given` are the tensors that it takes beside values: weights and constants.
     """
 
@@ -51,7 +52,7 @@ class Operation:
     reads: tuple[int, ...]
     value: int
     facts: Mapping[str, Any] = field(default_factory=dict)
-    untold: str = ""
+    obstacle: str = ""
     dtype: torch.dtype = torch.float32
     given: tuple[Tensor, ...] = ()
 
@@ -82,7 +83,7 @@ class Circuit:
         before it.
         """
         maker = self.maker(number)
-        if maker is not None and maker.name in BENT and len(maker.reads) == 1:
+        if maker is not None and maker.name in NONLINEAR and len(maker.reads) == 1:
             return self, maker.reads[0]
         if maker is None or maker.kind != "max_pool":
             return self, number
@@ -110,8 +111,8 @@ def circuit_on(network: Network, stimuli: int) -> Circuit:
     picture = torch.full((stimuli, network.inputs, *network.size), 0.5)
     with keep_pristine(network.module), torch.no_grad():
         x = network.prepare(picture)
-        writing.know(x)
-        with listening(network.module, writing.site, noted=writing.noted), writing:
+        writing.number_value(x)
+        with listening(network.module, writing.name_site, noted=writing.note_source), writing:
             network.module(x)
     return Circuit(tuple(writing.operations), writing.shapes, writing.sites, writing.entered, x.dtype)
 
@@ -129,19 +130,19 @@ class Writing(TorchDispatchMode):
         self.sites: dict[str, int] = {}
         self.entered: dict[str, str] = {}
 
-    def know(self, tensor: Tensor) -> int:
+    def number_value(self, tensor: Tensor) -> int:
         """Give a new value its number."""
         number = len(self.shapes)
         self.shapes[number] = tuple(tensor.shape)
         self.numbers[tensor] = number
         return number
 
-    def noted(self, name: str, _: str, read: tuple[Tensor, ...], __: Tensor) -> None:
+    def note_source(self, name: str, _: str, read: tuple[Tensor, ...], __: Tensor) -> None:
         sources = [self.makers[tensor] for tensor in read if tensor in self.makers]
         if len(sources) == 1:
             self.entered[name] = sources[0]
 
-    def site(self, name: str, value: Tensor) -> None:
+    def name_site(self, name: str, value: Tensor) -> None:
         self.makers[value] = name
         if value in self.numbers:
             self.sites[name] = self.numbers[value]
@@ -166,18 +167,24 @@ class Writing(TorchDispatchMode):
             self.numbers[results[0]] = known[id(flat([args])[0])]
             return
         reads = tuple(known[id(tensor)] for tensor in flat(arguments.values()) if id(tensor) in known)
-        told = Told("", {}, "its result shares memory with another value") if self.shared(func, arguments) else None
+        description = (
+            Description("", {}, "its result shares memory with another value")
+            if self.shares_memory(func, arguments)
+            else None
+        )
         shapes = [self.shapes[read] for read in reads]
         if any(not shape or shape[0] != self.stimuli for shape in (*shapes, tuple(results[0].shape))):
-            told = Told("", {}, f"{name} does not keep stimuli, channels, rows and columns apart")
-        told = told or tell(name, func, args, kwargs, arguments, known, shapes, results)
+            description = Description("", {}, f"{name} does not keep stimuli, channels, rows and columns apart")
+        description = description or describe_operation(name, func, args, kwargs, arguments, known, shapes, results)
         given = tuple(tensor for tensor in flat(arguments.values()) if id(tensor) not in known)
-        for n, value in enumerate(results[:1] if told.kind == "affine" else results):
-            untold = f"{name} gives several results" if n else told.untold
-            number = self.know(value)
-            self.operations.append(Operation(told.kind, name, reads, number, told.facts, untold, value.dtype, given))
+        for n, value in enumerate(results[:1] if description.kind == "affine" else results):
+            obstacle = f"{name} gives several results" if n else description.obstacle
+            number = self.number_value(value)
+            self.operations.append(
+                Operation(description.kind, name, reads, number, description.facts, obstacle, value.dtype, given)
+            )
 
-    def shared(self, func: Any, arguments: dict[str, Any]) -> bool:
+    def shares_memory(self, func: Any, arguments: dict[str, Any]) -> bool:
         """Whether an operation writes to memory that another living value looks at, too."""
         for target in written(func, arguments):
             place = target.untyped_storage()._cdata
@@ -188,15 +195,15 @@ class Writing(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
-class Told:
+class Description:
     """What is to be written down of an operation."""
 
     kind: str
     facts: Mapping[str, Any]
-    untold: str = ""
+    obstacle: str = ""
 
 
-def tell(
+def describe_operation(
     name: str,
     func: Any,
     args: Any,
@@ -205,23 +212,23 @@ def tell(
     known: dict[int, int],
     shapes: list[tuple[int, ...]],
     results: list[Tensor],
-) -> Told:
+) -> Description:
     """Understand one operation, or say why not."""
     out = tuple(results[0].shape)
     if any(len(shape) != 4 for shape in (*shapes, out)):
-        return Told("", {}, f"{name} does not keep stimuli, channels, rows and columns apart")
+        return Description("", {}, f"{name} does not keep stimuli, channels, rows and columns apart")
     given = [t for t in flat(arguments.values()) if id(t) not in known]
-    if name in TELLERS:
-        return TELLERS[name](arguments, known)
+    if name in DESCRIBERS:
+        return DESCRIBERS[name](arguments, known)
     if torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
         spread = all(tuple(shape[2:]) in ((1, 1), out[2:]) for shape in shapes)
         constant = all(t.ndim == 0 or (t.ndim == 4 and tuple(t.shape[2:]) == (1, 1)) for t in given)
         if spread and constant:
-            return Told("pointwise", {"call": functional(func, args, kwargs, known), "constants": given})
-    return Told("", {}, f"{name} is not known to work position by position")
+            return Description("pointwise", {"call": functional_call(func, args, kwargs, known), "constants": given})
+    return Description("", {}, f"{name} is not known to work position by position")
 
 
-def functional(func: Any, args: Any, kwargs: Any, known: dict[int, int]) -> tuple[Any, Any, Any]:
+def functional_call(func: Any, args: Any, kwargs: Any, known: dict[int, int]) -> tuple[Any, Any, Any]:
     """The operation with its arguments, values replaced by their numbers; never one that overwrites its operand."""
     name = func._schema.name.split("::")[1]
     if func._schema.is_mutable and name.endswith("_"):
@@ -235,59 +242,59 @@ def functional(func: Any, args: Any, kwargs: Any, known: dict[int, int]) -> tupl
     return func, replaced(tuple(args)), {key: replaced(value) for key, value in kwargs.items()}
 
 
-def told_convolution(arguments: dict[str, Any], known: dict[int, int]) -> Told:
+def describe_convolution(arguments: dict[str, Any], known: dict[int, int]) -> Description:
     weight, bias = arguments["weight"], arguments["bias"]
     if arguments["transposed"] or id(weight) in known or weight.ndim != 4:
-        return Told("", {}, "a transposed convolution, or one whose kernels depend on the picture")
+        return Description("", {}, "a transposed convolution, or one whose kernels depend on the picture")
     window = Windowed(tuple(weight.shape[2:]), *(pair(arguments[n]) for n in ("stride", "padding", "dilation")))
-    return Told("convolution", {"weight": weight, "bias": bias, "window": window, "groups": arguments["groups"]})
+    return Description("convolution", {"weight": weight, "bias": bias, "window": window, "groups": arguments["groups"]})
 
 
-def told_normalization(arguments: dict[str, Any], _: dict[int, int]) -> Told:
+def describe_normalization(arguments: dict[str, Any], _: dict[int, int]) -> Description:
     if arguments.get("training"):
-        return Told("", {}, "normalization by the statistics of the batch")
+        return Description("", {}, "normalization by the statistics of the batch")
     mean, variance = arguments["running_mean"].double(), arguments["running_var"].double()
     scale = (variance + arguments.get("eps", arguments.get("epsilon"))).rsqrt()
     scale = scale if arguments["weight"] is None else scale * arguments["weight"].double()
     shift = -mean * scale
     shift = shift if arguments["bias"] is None else shift + arguments["bias"].double()
-    return Told("affine", {"scale": scale, "shift": shift})
+    return Description("affine", {"scale": scale, "shift": shift})
 
 
-def told_max_pool(arguments: dict[str, Any], _: dict[int, int]) -> Told:
+def describe_max_pool(arguments: dict[str, Any], _: dict[int, int]) -> Description:
     taps = pair(arguments["kernel_size"])
     stride = pair(arguments["stride"] or taps)
     window = Windowed(taps, stride, pair(arguments["padding"]), pair(arguments["dilation"]))
-    return Told("max_pool", {"window": window, "ceil": arguments["ceil_mode"]})
+    return Description("max_pool", {"window": window, "ceil": arguments["ceil_mode"]})
 
 
-def told_avg_pool(arguments: dict[str, Any], _: dict[int, int]) -> Told:
+def describe_avg_pool(arguments: dict[str, Any], _: dict[int, int]) -> Description:
     taps = pair(arguments["kernel_size"])
     window = Windowed(taps, pair(arguments["stride"] or taps), pair(arguments["padding"]), (1, 1))
     counted = arguments["count_include_pad"] or window.padding == (0, 0)
     if not counted or arguments["ceil_mode"] or arguments["divisor_override"] is not None:
-        return Told("", {}, "an average whose divisor changes at the border")
-    return Told("avg_pool", {"window": window, "ceil": False})
+        return Description("", {}, "an average whose divisor changes at the border")
+    return Description("avg_pool", {"window": window, "ceil": False})
 
 
-def told_mean(arguments: dict[str, Any], _: dict[int, int]) -> Told:
+def describe_mean(arguments: dict[str, Any], _: dict[int, int]) -> Description:
     if sorted(dim % 4 for dim in arguments["dim"] or ()) != [2, 3] or not arguments["keepdim"]:
-        return Told("", {}, "a mean over something else than the whole map")
-    return Told("mean", {})
+        return Description("", {}, "a mean over something else than the whole map")
+    return Description("mean", {})
 
 
-def told_cat(arguments: dict[str, Any], known: dict[int, int]) -> Told:
+def describe_cat(arguments: dict[str, Any], known: dict[int, int]) -> Description:
     if arguments["dim"] % 4 != 1 or any(id(t) not in known for t in arguments["tensors"]):
-        return Told("", {}, "a concatenation of something else than channels")
-    return Told("cat", {})
+        return Description("", {}, "a concatenation of something else than channels")
+    return Description("cat", {})
 
 
-def told_pad(arguments: dict[str, Any], _: dict[int, int]) -> Told:
+def describe_pad(arguments: dict[str, Any], _: dict[int, int]) -> Description:
     amounts = [*arguments["pad"], 0, 0, 0, 0][:4]
     if len(arguments["pad"]) > 4 and any(arguments["pad"][4:]):
-        return Told("", {}, "padding of channels")
+        return Description("", {}, "padding of channels")
     left, right, top, bottom = amounts
-    return Told("pad", {"amounts": (top, left, bottom, right), "value": float(arguments["value"])})
+    return Description("pad", {"amounts": (top, left, bottom, right), "value": float(arguments["value"])})
 
 
 @dataclass(frozen=True)
@@ -305,18 +312,18 @@ def pair(value: Any) -> Size:
     return (values[0], values[-1])
 
 
-TELLERS: dict[str, Callable[[dict[str, Any], dict[int, int]], Told]] = {
-    "convolution": told_convolution,
-    "_convolution": told_convolution,
-    "native_batch_norm": told_normalization,
-    "_native_batch_norm_legit_no_training": told_normalization,
-    "cudnn_batch_norm": told_normalization,
-    "miopen_batch_norm": told_normalization,
-    "_batch_norm_no_update": told_normalization,
-    "max_pool2d_with_indices": told_max_pool,
-    "max_pool2d": told_max_pool,
-    "avg_pool2d": told_avg_pool,
-    "mean": told_mean,
-    "cat": told_cat,
-    "constant_pad_nd": told_pad,
+DESCRIBERS: dict[str, Callable[[dict[str, Any], dict[int, int]], Description]] = {
+    "convolution": describe_convolution,
+    "_convolution": describe_convolution,
+    "native_batch_norm": describe_normalization,
+    "_native_batch_norm_legit_no_training": describe_normalization,
+    "cudnn_batch_norm": describe_normalization,
+    "miopen_batch_norm": describe_normalization,
+    "_batch_norm_no_update": describe_normalization,
+    "max_pool2d_with_indices": describe_max_pool,
+    "max_pool2d": describe_max_pool,
+    "avg_pool2d": describe_avg_pool,
+    "mean": describe_mean,
+    "cat": describe_cat,
+    "constant_pad_nd": describe_pad,
 }

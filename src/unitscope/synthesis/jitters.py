@@ -1,4 +1,4 @@
-"""Jitters: pictures are moved, turned and scaled a little before each look, so that what is found hangs on no pixel.
+"""Jitters: pictures are moved, turned and scaled a little before each step, so that no optimum hangs on single pixels.
 
 Each is a callable of whitened pictures and one generator per picture, and differentiable. What comes in from beyond the
 picture has the mean color.
@@ -24,7 +24,7 @@ class Sway:
     """One affine map per picture: shift by up to `shift` pixels each way, but no more than an eighth of the picture;
     scale by a factor within `scale`; turn by up to `turn` degrees.
 
-    It takes together what lucid (optvis/transform.py) does in five steps.
+    Unlike lucid (optvis/transform.py), which pads, shifts, scales, turns and shifts again, it resamples once.
     """
 
     shift: float = 8.0

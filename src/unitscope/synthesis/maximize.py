@@ -1,4 +1,4 @@
-"""The deed: optimal stimuli of many objectives at once, exact, wherever on the picture they look."""
+"""Optimal stimuli of many objectives at once, exact, wherever on the picture they look; kept, resumed and scored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from unitscope.optima import Optima, begin_set, read_optima, read_scores, refuse
 from unitscope.record import open_record
 from unitscope.synthesis.canvases import STARTS, Photograph, Start
 from unitscope.synthesis.evaluate import score
-from unitscope.synthesis.evaluators import Subject, subject_of
-from unitscope.synthesis.objectives import Asked, At, Objective, understand
+from unitscope.synthesis.evaluators import NetworkCache, cache_of
+from unitscope.synthesis.objectives import At, Objective, ObjectiveLike, parse_objectives
 from unitscope.synthesis.optimize import Progress, Search
 from unitscope.synthesis.recipes import Recipe, recipe_of
 
@@ -31,7 +31,7 @@ POLES = {"preferred": 1.0, "antipreferred": -1.0}
 
 def maximize(
     network: Network,
-    units: Asked | Iterable[Asked],
+    units: ObjectiveLike | Iterable[ObjectiveLike],
     *,
     at: At = "center",
     recipe: str | Recipe = "contrast",
@@ -47,50 +47,61 @@ def maximize(
     scores: bool | None = None,
     progress: Progress | None = None,
 ) -> Optima:
-    """The pictures that units or neurons would order, or with the pole "antipreferred" those that silence them most.
+    """Optimal stimuli: pictures to which units or neurons respond most, or with the pole "antipreferred" least.
 
-    `units` are SITE:CHANNEL, SITE:* or SITE:3-7 (globs allowed), each with @ROW,COL for a neuron, or objectives
-    (objectives.py). Without a position it is the neuron `at` "center", the unit at "all" positions (the mean of its
-    map), or at given ones. `recipe` is one of recipes.RECIPES or a Recipe. Each of `seeds` searches has chance of its
-    own, drawn from `seed`, its objective and its number, so that a result does not depend on what else is asked for.
+    Args:
+        network: it is left as it was.
+        units: SITE:CHANNEL, SITE:* or SITE:3-7 (globs allowed), each with @ROW,COL for a neuron, or objectives
+            (objectives.py).
+        at: the position where none is given: "center" (the neuron at the lattice's center), "all" (the mean of the
+            unit's map), (row, col), or several of these.
+        recipe: one of recipes.RECIPES, or a Recipe.
+        pole: "preferred" or "antipreferred".
+        seeds: searches per objective. Each has random numbers of its own, drawn from `seed`, its objective and its
+            number, so that a result does not depend on what else is asked for.
+        seed: from which all chance is drawn.
+        after: read responses after the nonlinearity of the site, not before it. (Before a maximum of a nonlinearity is
+            the maximum of what enters the nonlinearity.)
+        start: in place of the recipe's: "zeros", "dots", "noise", or a photograph, RGB in 0..1 of the network's size.
+        bf16: search in half precision. The final responses are measured in float32 always.
+        batch: at most so many pictures in one pass; by default as many as fit into half a gigabyte.
+        to: a record or a folder, in whose `optima/NAME` the optima are kept. Those there already are not made anew, and
+            the same call resumes one that was interrupted.
+        name: by default that of recipe and pole.
+        scores: whether `optima.scores` says how good they are (evaluate.score), against the record's natural stimuli
+            where there is a record; by default where `to` is a record.
+        progress: called as progress(done, all).
 
-    Responses are read before the nonlinearity of the site (of a maximum: the maximum of what was before it), unless
-    `after`. `start` takes the place of the recipe's: "zeros", "dots", "noise", or a photograph, RGB in 0..1 of the
-    network's size. With `bf16` the ascent is in half precision; the final responses are measured in float32 always.
-    `batch` bounds how many pictures are in one pass; by default as many as fit into half a gigabyte.
+    Returns:
+        An Optimum per objective, in the order in which they were asked for.
 
-    With `to` (a record, or a folder) the optima are kept in its `optima/NAME`, by default named for recipe and pole;
-    those there already are not made anew, and the same call resumes one that was interrupted.
-
-    With `scores` (by default where `to` is a record) `optima.scores` says how good they are: scores.score, against the
-    record's natural stimuli where there is a record.
-
-    Raises UnknownName and BadInput for units, positions, recipes or poles that there are not, for units that depend on
-    weights that are not finite, for those from which no gradient leads to the picture, and for responses that depend
-    on other pictures, on chance or on state; Failure where the folder is the record of another network, or holds optima
-    that were made otherwise. The network is left as it was.
+    Raises:
+        UnknownName: the network has no such site, or there is no such recipe.
+        BadInput: there is no such channel, position or pole; the response depends on weights that are not finite, on
+            other pictures, on chance or on state; or no gradient leads from it to the picture.
+        Failure: the folder is the record of another network, or holds optima that were made otherwise.
     """
-    subject = subject_of(network)
-    objectives = understand(units, subject.sites, at=at)
-    subject.check_steadiness(dict.fromkeys(term.unit.site for one in objectives for term in one.terms))
+    cache = cache_of(network)
+    objectives = parse_objectives(units, cache.sites, at=at)
+    cache.check_steadiness(dict.fromkeys(term.unit.site for one in objectives for term in one.terms))
     recipe = recipe_of(recipe, size=network.size)
     if start is not None:
-        recipe = started(recipe, start)
-    _check(pole, seeds, batch)
-    facts = facts_of(subject, recipe, pole=pole, seeds=seeds, seed=seed, after=after, bf16=bf16)
-    search = Search(subject, recipe, POLES[pole], seeds, seed, after, bf16, batch)
+        recipe = with_start(recipe, start)
+    _check_arguments(pole, seeds, batch)
+    facts = facts_of(cache, recipe, pole=pole, seeds=seeds, seed=seed, after=after, bf16=bf16)
+    search = Search(cache, recipe, POLES[pole], seeds, seed, after, bf16, batch)
     if to is None:
-        found = {str(one.objective): one for part in search.through(objectives, progress) for one in part}
-        optima = Optima(tuple(found[str(objective)] for objective in objectives), facts)
+        by_name = {one.objective: one for part in search.run(objectives, progress) for one in part}
+        optima = Optima(tuple(by_name[str(objective)] for objective in objectives), facts)
         return replace(optima, scores=score(network, optima)) if scores else optima
     place = Path(to) if isinstance(to, str | Path) else to.path
     refuse_foreign(place, facts["network"])
     folder = place / "optima" / (name or f"{recipe.name}-{pole}")
     there = begin_set(folder, facts)
     waiting = [objective for objective in objectives if str(objective) not in there]
-    for part in search.through(waiting, progress):
+    for part in search.run(waiting, progress):
         write_part(folder, part)
-    record = _record(to)
+    record = _record_at(to)
     if scores or (scores is None and record is not None):
         keep_scores(network, folder, [str(objective) for objective in objectives], record)
     return read_optima(folder, [str(objective) for objective in objectives])
@@ -112,25 +123,25 @@ def keep_scores(
         write_scores(folder, score(network, read_optima(folder, waiting), record=record, progress=progress))
 
 
-def _record(to: str | Path | Record) -> Record | None:
+def _record_at(to: str | Path | Record) -> Record | None:
     """The record that optima are kept in, where it is one."""
     if not isinstance(to, str | Path):
         return to
     return open_record(to) if (Path(to) / "record.json").is_file() else None
 
 
-def by_site(network: Network, units: Asked | Iterable[Asked], *, at: At = "center") -> dict[str, list[Objective]]:
-    """What is asked for, understood, and put together by site, in the order of execution: as much as is well held in
-    memory at once.
-    """
-    sites = subject_of(network).sites
+def group_by_site(
+    network: Network, units: ObjectiveLike | Iterable[ObjectiveLike], *, at: At = "center"
+) -> dict[str, list[Objective]]:
+    """The objectives that are asked for, by site, in the order of execution: the optima of one site fit into memory."""
+    sites = cache_of(network).sites
     asked: dict[str, list[Objective]] = {}
-    for objective in understand(units, sites, at=at):
+    for objective in parse_objectives(units, sites, at=at):
         asked.setdefault(objective.terms[0].unit.site, []).append(objective)
     return {name: asked[name] for name in sites if name in asked}
 
 
-def photograph(path: str | Path, network: Network) -> Float[Tensor, "color height width"]:
+def load_photograph(path: str | Path, network: Network) -> Float[Tensor, "color height width"]:
     """An image file as the network is shown it, RGB in 0..1. Raises BadInput where it cannot be read."""
     from unitscope.stimuli.items import Unreadable
     from unitscope.stimuli.presentation import Presentation
@@ -142,14 +153,14 @@ def photograph(path: str | Path, network: Network) -> Float[Tensor, "color heigh
     return torch.from_numpy(shown).permute(2, 0, 1).float() / 255
 
 
-def _check(pole: str, seeds: int, batch: int | None) -> None:
+def _check_arguments(pole: str, seeds: int, batch: int | None) -> None:
     if pole not in POLES:
         raise BadInput(f"{pole!r} is no pole; there are 'preferred' and 'antipreferred'.")
     if seeds < 1 or (batch is not None and batch < 1):
         raise BadInput(f"seeds was {seeds} and batch {batch}; expected whole numbers of at least 1.")
 
 
-def started(recipe: Recipe, start: str | Start | Tensor) -> Recipe:
+def with_start(recipe: Recipe, start: str | Start | Tensor) -> Recipe:
     """The recipe with another start."""
     if isinstance(start, str):
         if start not in STARTS:
@@ -163,10 +174,10 @@ def started(recipe: Recipe, start: str | Start | Tensor) -> Recipe:
 
 
 def facts_of(
-    subject: Subject, recipe: Recipe, *, pole: str, seeds: int, seed: int, after: bool, bf16: bool
+    cache: NetworkCache, recipe: Recipe, *, pole: str, seeds: int, seed: int, after: bool, bf16: bool
 ) -> dict[str, Any]:
     """How optima were made, for the record."""
-    network = subject.network
+    network = cache.network
     return {
         "format": 1,
         "recipe": recipe.facts(),
@@ -177,7 +188,7 @@ def facts_of(
         "precision": "bfloat16" if bf16 else "float32",
         "network": {
             "name": network.name,
-            **subject.identity,
+            **cache.identity,
             "size": list(network.size),
             "mean": list(network.mean),
             "std": list(network.std),

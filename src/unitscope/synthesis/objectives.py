@@ -1,4 +1,4 @@
-"""Objectives: what is to be raised. A neuron, a unit at all or some positions, sums and differences of these, logits.
+"""Objectives: what is raised. A neuron, a unit at all or some positions, sums and differences of these, logits.
 
 Objectives can be added, subtracted and multiplied by numbers: `neuron("maxpool:3") - 0.5 * neuron("maxpool:7")`.
 """
@@ -55,13 +55,14 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """The objective that prints itself so. Raises BadInput."""
+        """The objective whose name is `text`. Raises BadInput."""
         parts = re.split(TERM, text)  # what lies between terms is empty
         if any(parts[::3]):
             raise BadInput(f"{text!r} is no objective; expected for instance layer1.0.relu:18@28,28.")
         return cls(
             tuple(
-                _term(part, -1.0 if sign == " - " else 1.0) for sign, part in zip(parts[1::3], parts[2::3], strict=True)
+                _parse_term(part, -1.0 if sign == " - " else 1.0)
+                for sign, part in zip(parts[1::3], parts[2::3], strict=True)
             )
         )
 
@@ -70,7 +71,7 @@ TERM = r"(^| \+ | - )(.+?:\d+(?:@(?:all|[\d,+]+))?)(?= \+ | - |$)"
 """A term of an objective, with the sign before it. A site may have any name, so that only a channel ends it."""
 
 
-def _term(text: str, sign: float) -> Term:
+def _parse_term(text: str, sign: float) -> Term:
     match = re.fullmatch(r"(-)?(?:([\d.e+-]+)\*)?(.+?)(?:@(all|[\d,+]+))?", text)
     if match is None:
         raise BadInput(f"{text!r} is no objective; expected for instance layer1.0.relu:18@28,28.")
@@ -81,29 +82,32 @@ def _term(text: str, sign: float) -> Term:
 
 
 def neuron(unit: str | Unit | Neuron, *, at: At = "center") -> Objective:
-    """One neuron: a unit at a position, by default at the lattice's center (rows // 2, cols // 2). For a site without
-    positions, such as the logits, it is the unit itself.
+    """One neuron: a unit at a position, by default at the lattice's center (rows // 2, cols // 2).
+
+    At a site without positions, such as the logits, it is the unit itself.
     """
-    return _one(unit, at)
+    return _parse_single(unit, at)
 
 
 def unit(name: str | Unit) -> Objective:
-    """A unit at all positions: the mean of its map. It is kobayashi2020's "channel" (section 3.4), and, but for a
-    factor that no recipe here depends on, zipser2015's tiling (gradient 1 at every node).
+    """A unit at all positions: the mean of its map.
+
+    Source: kobayashi2020, section 3.4 ("channel"); zipser2015's tiling (gradient 1 at every node), but for a factor
+    that changes no recipe here.
     """
-    return _one(name, "all")
+    return _parse_single(name, "all")
 
 
-def _one(named: str | Unit | Neuron, at: At) -> Objective:
+def _parse_single(named: str | Unit | Neuron, at: At) -> Objective:
     if isinstance(named, str):
         parts = spelled(named)
         named = Unit.parse(named) if parts is None or parts[2] is None else Neuron.parse(named)
     if isinstance(named, Neuron):
         return Objective((Term(named.unit, ((named.row, named.col),)),))
-    return Objective((Term(named, _places(at)),))
+    return Objective((Term(named, _parse_positions(at)),))
 
 
-def _places(at: At) -> str | tuple[Size, ...]:
+def _parse_positions(at: At) -> str | tuple[Size, ...]:
     if isinstance(at, str):
         if at in ("center", "all"):
             return at
@@ -119,31 +123,41 @@ def _places(at: At) -> str | tuple[Size, ...]:
     return tuple((p[0], p[1]) for p in pairs)  # type: ignore[index]
 
 
-Asked = str | Unit | Neuron | Objective
-"""What one may ask to maximize."""
+ObjectiveLike = str | Unit | Neuron | Objective
+"""What `maximize` takes for an objective."""
 
 
-def understand(asked: Asked | Iterable[Asked], sites: Mapping[str, Site], *, at: At = "center") -> list[Objective]:
-    """The objectives behind units, neurons and texts: SITE:CHANNEL, SITE:*, SITE:3-7 (SITE may be a glob), each with
-    @ROW,COL for a neuron; "logits" is the network's last site.
+def parse_objectives(
+    asked: ObjectiveLike | Iterable[ObjectiveLike], sites: Mapping[str, Site], *, at: At = "center"
+) -> list[Objective]:
+    """The objectives of units, neurons and texts.
 
-    Raises UnknownName or BadInput for what the network does not have.
+    Args:
+        asked: one or several. A text is SITE:CHANNEL, SITE:* or SITE:3-7 (SITE may be a glob), each with @ROW,COL for a
+            neuron; the site "logits" is the network's last one.
+        sites: the network's sites.
+        at: the position where none is given: "center", "all", (row, col), or several of these.
+
+    Raises:
+        UnknownName: the network has no such site.
+        BadInput: the text cannot be parsed, or the site has no such channel or position.
     """
     several = [asked] if isinstance(asked, str | Unit | Neuron | Objective) else list(asked)
-    found: list[Objective] = []
+    objectives: list[Objective] = []
     for one in several:
-        found += (
-            _spelled(one, sites, at) if isinstance(one, str) else [one if isinstance(one, Objective) else _one(one, at)]
-        )
-    if not found:
+        if isinstance(one, str):
+            objectives += _parse_text(one, sites, at)
+        else:
+            objectives.append(one if isinstance(one, Objective) else _parse_single(one, at))
+    if not objectives:
         raise BadInput("nothing is to be maximized; name units as SITE:CHANNEL, for instance layer1.0.relu:18.")
-    for objective in found:
+    for objective in objectives:
         for term in objective.terms:
-            check(term, sites)
-    return found
+            check_term(term, sites)
+    return objectives
 
 
-def _spelled(text: str, sites: Mapping[str, Site], at: At) -> list[Objective]:
+def _parse_text(text: str, sites: Mapping[str, Site], at: At) -> list[Objective]:
     parts = spelled(text)
     if parts is None:
         raise BadInput(
@@ -153,13 +167,13 @@ def _spelled(text: str, sites: Mapping[str, Site], at: At) -> list[Objective]:
     named, channels, place = parts
     pattern = list(sites)[-1] if named == "logits" and "logits" not in sites else named
     return [
-        _one(Unit(name, channel), at if place is None else place)
+        _parse_single(Unit(name, channel), at if place is None else place)
         for name, site in resolve_sites(sites, pattern).items()
-        for channel in _channels(channels, site)
+        for channel in _parse_channels(channels, site)
     ]
 
 
-def _channels(text: str, site: Site) -> range:
+def _parse_channels(text: str, site: Site) -> range:
     if text == "*":
         return range(site.channels)
     first, _, last = text.partition("-")
@@ -170,7 +184,7 @@ def _channels(text: str, site: Site) -> range:
     return channels
 
 
-def check(term: Term, sites: Mapping[str, Site]) -> None:
+def check_term(term: Term, sites: Mapping[str, Site]) -> None:
     """Raises UnknownName or BadInput where the network has no such unit or position."""
     if term.unit.site not in sites:
         raise unknown_name("site", term.unit.site, sites, where="the network")
@@ -179,17 +193,17 @@ def check(term: Term, sites: Mapping[str, Site]) -> None:
         raise BadInput(f"{site.name} has no channel {term.unit.channel}: its channels are 0 to {site.channels - 1}.")
     for row, col in () if isinstance(term.at, str) else term.at:
         if not (0 <= row < site.lattice[0] and 0 <= col < site.lattice[1]):
-            raise BadInput(_off(site, row, col))
+            raise BadInput(_off_lattice_message(site, row, col))
 
 
-def _off(site: Site, row: int, col: int) -> str:
+def _off_lattice_message(site: Site, row: int, col: int) -> str:
     if site.lattice == (1, 1):
         return f"{site.name} has no position {row},{col}: it is a vector, without positions. Leave the position out."
     rows, cols = site.lattice
     return f"{site.name} has no neuron at {row},{col}: its lattice is {rows} x {cols}, counted from 0,0."
 
 
-def positions(term: Term, site: Site) -> tuple[Size, ...] | str:
+def positions_of(term: Term, site: Site) -> tuple[Size, ...] | str:
     """The lattice positions of a term: a tuple of them, or "all"."""
     if term.at == "center":
         return (site.center,)

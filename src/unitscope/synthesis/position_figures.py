@@ -33,24 +33,24 @@ def outcomes_by_position(study: PositionStudy, *, side: float = 1.05) -> Figure:
     for number, (place, box, fall, one) in enumerate(
         zip(study.places, study.boxes, study.fall_off, study.outcomes, strict=True)
     ):
-        axes = _row(figure, number, rows, study.seeds, side)
-        _whereabouts(axes[0], box, study.picture)
+        axes = _add_row(figure, number, rows, study.seeds, side)
+        _draw_field(axes[0], box, study.picture)
         for axis, picture in zip(axes[1:], one.pictures, strict=True):
-            axis.imshow(framed(picture, one.box, box, study.picture), interpolation="nearest")
-        _beside(axes[-1], f"{place[0]}, {place[1]}", f"fall-off {fall:.0%}")
+            axis.imshow(frame_picture(picture, one.box, box, study.picture), interpolation="nearest")
+        _label_row(axes[-1], f"{place[0]}, {place[1]}", f"fall-off {fall:.0%}")
     if study.tiled is not None:
-        axes = _row(figure, rows - 1, rows, study.seeds, side)
-        _whereabouts(axes[0], Box(0, 0, *study.picture), study.picture)
+        axes = _add_row(figure, rows - 1, rows, study.seeds, side)
+        _draw_field(axes[0], Box(0, 0, *study.picture), study.picture)
         for axis, picture in zip(axes[1:], study.tiled.pictures, strict=True):
-            axis.imshow(_shown(picture), interpolation="nearest")
-        _beside(axes[-1], "tiled", "all positions")
+            axis.imshow(_as_image(picture), interpolation="nearest")
+        _label_row(axes[-1], "tiled", "all positions")
     ratio = f"field {study.field} px, {study.field_ratio:.2f} of the picture"
     figure.text(0.08 / wide, 1 - 0.06 / figure.get_figheight(), f"{study.unit}", size=10, weight="bold", va="top")
     figure.text(0.08 / wide, 1 - 0.30 / figure.get_figheight(), ratio, size=8, color="0.35", va="top")
     return figure
 
 
-def _row(figure: Figure, number: int, rows: int, seeds: int, side: float) -> list[Any]:
+def _add_row(figure: Figure, number: int, rows: int, seeds: int, side: float) -> list[Any]:
     """The axes of a row: the field's place, then the outcomes."""
     wide, high = figure.get_size_inches()
     bottom = (side * (rows - 1 - number) + 0.1) / high
@@ -64,12 +64,12 @@ def _row(figure: Figure, number: int, rows: int, seeds: int, side: float) -> lis
     return axes
 
 
-def _beside(axis: Any, first: str, second: str) -> None:
+def _label_row(axis: Any, first: str, second: str) -> None:
     axis.text(1.08, 0.5, first, transform=axis.transAxes, size=9, va="bottom")
     axis.text(1.08, 0.47, second, transform=axis.transAxes, size=8, color="0.35", va="top")
 
 
-def _whereabouts(axis: Any, box: Box, picture: Size) -> None:
+def _draw_field(axis: Any, box: Box, picture: Size) -> None:
     """The picture's outline, and the field upon it."""
     from matplotlib.patches import Rectangle
 
@@ -81,7 +81,7 @@ def _whereabouts(axis: Any, box: Box, picture: Size) -> None:
     axis.set_aspect("equal")
 
 
-def framed(
+def frame_picture(
     picture: Float[np.ndarray, "color height width"], box: Box, field: Box, size: Size
 ) -> Float[np.ndarray, "row col 3"]:
     """A picture of `box` in the frame of the field, gray where that hangs over the edge of a picture of `size`; in the
@@ -90,14 +90,14 @@ def framed(
     frame = field if field.height <= size[0] and field.width <= size[1] else Box(0, 0, *size)
     result = np.full((frame.height, frame.width, 3), OFF, dtype=np.float32)
     inside = frame.clip(size)
-    part = _shown(picture)[inside.top - box.top : inside.bottom - box.top, inside.left - box.left :]
+    part = _as_image(picture)[inside.top - box.top : inside.bottom - box.top, inside.left - box.left :]
     result[inside.top - frame.top : inside.bottom - frame.top, inside.left - frame.left : inside.right - frame.left] = (
         part[:, : inside.width]
     )
     return result
 
 
-def _shown(picture: Float[np.ndarray, "color height width"]) -> Float[np.ndarray, "height width 3"]:
+def _as_image(picture: Float[np.ndarray, "color height width"]) -> Float[np.ndarray, "height width 3"]:
     color = np.repeat(picture[:1], 3, 0) if len(picture) != 3 else picture
     return np.ascontiguousarray(color.transpose(1, 2, 0), dtype=np.float32)
 
@@ -132,7 +132,7 @@ def index_by_field(
     axis.minorticks_off()
     axis.set_xlabel("side of the field / side of the picture")
     axis.set_ylabel(title)
-    return _finished(figure, axis)
+    return _finish_figure(figure, axis)
 
 
 def transfer_by_fall_off(rows: Sequence[tuple[str, float, float]], *, ylabel: str) -> Figure:
@@ -147,10 +147,10 @@ def transfer_by_fall_off(rows: Sequence[tuple[str, float, float]], *, ylabel: st
     axis.axhline(1, color="0.6", lw=0.8)
     axis.set_xlabel("share of the field off the picture, where the outcome is moved to")
     axis.set_ylabel(ylabel)
-    return _finished(figure, axis)
+    return _finish_figure(figure, axis)
 
 
-def _finished(figure: Figure, axis: Any) -> Figure:
+def _finish_figure(figure: Figure, axis: Any) -> Figure:
     axis.spines[["top", "right"]].set_visible(False)
     if len(axis.get_legend_handles_labels()[1]) > 1:
         axis.legend(frameon=False, fontsize=8)

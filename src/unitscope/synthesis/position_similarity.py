@@ -1,8 +1,14 @@
 """How alike optimal stimuli are within a position of the lattice and between positions (methods 3.6). No torch.
 
-Pictures of neurons at different positions are laid upon each other by the shift of their fields. Two positions are
-compared on the rectangle that lies in both fields and on the network's picture; what hangs over the edge would else
-pass for a difference. How alike outcomes of one position are depends on the rectangle, too: outcomes agree in the
+An outcome is an optimal stimulus found for one position, with one seed. Outcomes of different positions are aligned by
+the shift of their fields, and compared on the rectangle that lies in both fields and on the network's picture; what
+hangs over the edge would else pass for a difference:
+
+    field of A, at the corner       . . . |x x        the picture begins at |; A sees x
+    field of B                      y y y  y y        B sees all of it
+    compared on                            x x
+
+ How alike outcomes of one position are depends on the rectangle, too: outcomes agree in the
 middle of a field and differ at its edge. So likeness within a position is taken on the same rectangles as likeness
 across, for each pair of positions anew, and leaving a position out leaves out all rectangles that were shared with it.
 
@@ -20,10 +26,10 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from unitscope.vocabulary import Box, Size
 
-Alike = Callable[
+SimilarityFunction = Callable[
     [Float[np.ndarray, "picture color height width"], Box, tuple[int, ...]], Float64[np.ndarray, "picture other"]
 ]
-"""Tells how alike pictures of one rectangle are, given that (relative to the field) and the positions they are of."""
+"""How alike pictures are, from the pictures, their rectangle relative to the field, and their positions."""
 
 LEAST = 1 / 16
 """Positions are not compared where the rectangle they share is a smaller part of what either sees than this."""
@@ -34,7 +40,7 @@ SAME = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class PlacedPictures:
     """The outcomes of one position: contrast pictures (RGB less the color of rest) of `box`, with what is `seen` of it.
 
     `origin` is where the pixel (0, 0) of the field without borders would be; boxes of other positions are compared
@@ -57,29 +63,23 @@ class View:
         return self.contrast[:, :, place.top : place.bottom, place.left : place.right]
 
 
-def shared(one: Box, other: Box) -> Box:
-    """The rectangle that two boxes have in common; of no height or width where there is none."""
-    top, left = max(one.top, other.top), max(one.left, other.left)
-    return Box(top, left, max(top, min(one.bottom, other.bottom)), max(left, min(one.right, other.right)))
-
-
-def compare(
-    views: Sequence[View], alike: Alike, *, least: float = LEAST
+def compare_positions(
+    placed: Sequence[PlacedPictures], similarity: SimilarityFunction, *, least: float = LEAST
 ) -> Float64[np.ndarray, "position other_position picture other_picture"]:
     """How alike the outcomes of each two positions are, laid upon each other, on the rectangle that the two share.
 
     [i, j] has the outcomes of position i, then those of j, both ways; [i, i] those of i on all that it sees, then NaN.
     NaN for an outcome with itself, and where two positions share less than `least` of what either sees.
     """
-    count, seeds = len(views), len(views[0].contrast)
+    count, seeds = len(placed), len(placed[0].contrast)
     found = np.full((count, count, 2 * seeds, 2 * seeds), np.nan)
     for i in range(count):
-        found[i, i, :seeds, :seeds] = alike(views[i].cut(views[i].frame), views[i].frame, (i,))
+        found[i, i, :seeds, :seeds] = similarity(placed[i].cut(placed[i].frame), placed[i].frame, (i,))
         for j in range(i + 1, count):
-            frame = shared(views[i].frame, views[j].frame)
-            areas = [view.frame.height * view.frame.width for view in (views[i], views[j])]
+            frame = placed[i].frame & placed[j].frame
+            areas = [one.frame.height * one.frame.width for one in (placed[i], placed[j])]
             if frame.height * frame.width > max(1, least * max(areas)):
-                both = alike(np.concatenate([views[i].cut(frame), views[j].cut(frame)]), frame, (i, j))
+                both = similarity(np.concatenate([placed[i].cut(frame), placed[j].cut(frame)]), frame, (i, j))
                 found[i, j], found[j, i] = both, np.roll(both, seeds, (0, 1))
     found[:, :, range(2 * seeds), range(2 * seeds)] = np.nan
     return found
@@ -93,14 +93,14 @@ def similarities(
     """
     count, seeds = len(comparisons), comparisons.shape[2] // 2
     found = comparisons[:, :, :seeds, seeds:].transpose(0, 2, 1, 3).copy()
-    others = comparable(comparisons)
+    others = compared_pairs(comparisons)
     for i in range(count):
         on = np.flatnonzero(others[i]) if others[i].any() else [i]
         found[i, :, i, :] = comparisons[i, on, :seeds, :seeds].mean(0)
     return found
 
 
-def comparable(
+def compared_pairs(
     comparisons: Float64[np.ndarray, "position other_position picture other_picture"],
 ) -> Bool[np.ndarray, "position other_position"]:
     """Which positions share enough to be compared; none with itself."""
@@ -112,30 +112,30 @@ def comparable(
 # --- how alike two pictures are -----------------------------------------------------------------------------
 
 
-def blurred(
+def blurred_correlation(
     pictures: Float[np.ndarray, "picture color height width"], stride: Size
 ) -> Float64[np.ndarray, "picture other"]:
     """Pearson correlation of contrast pictures, blurred with sigma = half a stride, over all pixels and colors."""
-    return correlations(blur(pictures, stride).reshape(len(pictures), -1))
+    return correlations(blur_pictures(pictures, stride).reshape(len(pictures), -1))
 
 
-def blur(
+def blur_pictures(
     pictures: Float[np.ndarray, "*many color height width"], stride: Size
 ) -> Float[np.ndarray, "*many color height width"]:
     """Pictures blurred with sigma = half a stride."""
-    rows, cols = (_blur(length, step / 2) for length, step in zip(pictures.shape[-2:], stride, strict=True))
+    rows, cols = (_gaussian_weights(length, step / 2) for length, step in zip(pictures.shape[-2:], stride, strict=True))
     found: np.ndarray = rows @ pictures.astype(np.float32) @ cols.T
     return found
 
 
-def _blur(length: int, sigma: float) -> Float[np.ndarray, "out length"]:
+def _gaussian_weights(length: int, sigma: float) -> Float[np.ndarray, "out length"]:
     """Gaussian weights that sum to 1 over what there is."""
     at = np.arange(length)
     weights = np.exp(-0.5 * ((at[:, None] - at[None, :]) / max(sigma, 1e-6)) ** 2)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def shifted(
+def shifted_correlation(
     pictures: Float[np.ndarray, "picture color height width"], stride: Size
 ) -> Float64[np.ndarray, "picture other"]:
     """The largest normalized cross-correlation of contrast pictures over shifts by up to a stride each way."""
@@ -155,8 +155,8 @@ def shifted(
     return found
 
 
-SIMILARITIES = {"blurred": blurred, "shifted": shifted}
-"""By name. A third, "features", is the cosine of what the network makes of the pictures: see synthesis.positions."""
+SIMILARITIES = {"blurred": blurred_correlation, "shifted": shifted_correlation}
+"""By name. A third, "features", is the cosine of what the network makes of the pictures: see transfer.py."""
 
 
 def correlations(rows: Float[np.ndarray, "picture value"]) -> Float64[np.ndarray, "picture other"]:
@@ -206,7 +206,7 @@ def specificity(
     permutations: int = 999,
     resamples: int = 999,
 ) -> Specificity:
-    """The position-specificity index (methods 3.6) of outcomes compared by `compare`.
+    """The position-specificity index (methods 3.6) of outcomes compared by `compare_positions`.
 
     Within and across are means over the pairs of positions that are compared, both on the rectangle of each pair. The
     test compares their difference with that under permuted labels of position, as PERMANOVA does with distances; the
@@ -218,14 +218,14 @@ def specificity(
         return Specificity(count)
     flat = similarities(comparisons).reshape(count * seeds, count * seeds)
     labels = np.repeat(np.arange(count), seeds)
-    weights = _weights(comparable(comparisons)[labels][:, labels], labels)
+    weights = _weights(compared_pairs(comparisons)[labels][:, labels], labels)
     own = np.arange(len(labels))
     within, across = (float(mean[0]) for mean in _means(flat, weights, labels[None], own[None]))
     if np.isnan(within) or np.isnan(across):
         return Specificity(count, within=within, across=across)
     shuffled = rng.permuted(np.tile(labels, (permutations, 1)), axis=1)
-    drawn = np.subtract(*_means(flat, weights, shuffled, np.tile(own, (permutations, 1))))
-    p = (1 + np.sum(drawn >= within - across - 1e-12)) / (1 + permutations)
+    differences = np.subtract(*_means(flat, weights, shuffled, np.tile(own, (permutations, 1))))
+    p = (1 + np.sum(differences >= within - across - 1e-12)) / (1 + permutations)
     chosen = (rng.integers(seeds, size=(resamples, count, seeds)) + seeds * np.arange(count)[:, None]).reshape(
         resamples, count * seeds
     )
@@ -276,7 +276,7 @@ def _means(
     return within, across
 
 
-def by_pair(
+def means_by_pair(
     comparisons: Float64[np.ndarray, "position other_position picture other_picture"],
 ) -> tuple[Float64[np.ndarray, "position other"], Float64[np.ndarray, "position other"]]:
     """Of each pair of positions, on the rectangle that they share: W, the mean similarity within the first, and A, that

@@ -16,13 +16,13 @@ from unitscope.networks import Network
 from unitscope.optima import Optima, Optimum
 from unitscope.synthesis import position_similarity
 from unitscope.synthesis.canvases import Dots
-from unitscope.synthesis.evaluators import subject_of
+from unitscope.synthesis.evaluators import cache_of
 from unitscope.synthesis.maximize import maximize
-from unitscope.synthesis.objectives import check, neuron
+from unitscope.synthesis.objectives import check_term, neuron
 from unitscope.synthesis.objectives import unit as everywhere
-from unitscope.synthesis.position_similarity import Specificity, View, shared
+from unitscope.synthesis.position_similarity import PlacedPictures, Specificity
 from unitscope.synthesis.recipes import Recipe, recipe_of
-from unitscope.synthesis.transfer import by_features, carried, gram
+from unitscope.synthesis.transfer import feature_similarity, gram_similarity, transferred_responses
 from unitscope.vocabulary import Box, ReceptiveField, Site, Size, Unit
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class PositionStudy:
     places: tuple[Size, ...]
     outcomes: Optima
     tiled: Optimum | None
-    carried: Float64[np.ndarray, "position other_position seed"]
+    transferred: Float64[np.ndarray, "position other_position seed"]
     features: Float64[np.ndarray, "position other_position picture other_picture"]
     gram: Float64[np.ndarray, "seed other_seed"] | None = None
     rest: tuple[float, ...] = ()
@@ -85,7 +85,7 @@ class PositionStudy:
 
     @property
     def seeds(self) -> int:
-        return self.carried.shape[2]
+        return self.transferred.shape[2]
 
     # --- how alike the outcomes are
 
@@ -104,10 +104,10 @@ class PositionStudy:
         if kind not in SIMILARITIES:
             raise unknown_name("similarity", kind, SIMILARITIES, advice=f"There are {', '.join(SIMILARITIES)}.")
         if kind not in self._known:
-            alike = position_similarity.SIMILARITIES.get(kind)
-            self._known[kind] = self.features if alike is None else position_similarity.compare(
-                views_of(self.outcomes, self.boxes, self.picture, rest=self.rest),
-                lambda pictures, _frame, _positions: alike(pictures, self.field.stride),
+            measure = position_similarity.SIMILARITIES.get(kind)
+            self._known[kind] = self.features if measure is None else position_similarity.compare_positions(
+                placed_pictures(self.outcomes, self.boxes, self.picture, rest=self.rest),
+                lambda pictures, _frame, _positions: measure(pictures, self.field.stride),
             )  # fmt: skip
         found = self._known[kind]
         return found if among is None else found[np.ix_(among, among)]
@@ -142,7 +142,7 @@ class PositionStudy:
     @property
     def responses(self) -> Float64[np.ndarray, "position seed"]:
         """What each neuron answers to its own outcomes."""
-        return np.einsum("ppS->pS", self.carried)
+        return np.einsum("ppS->pS", self.transferred)
 
     @property
     def transfer(self) -> Float64[np.ndarray, "position other_position"]:
@@ -151,7 +151,7 @@ class PositionStudy:
 
         Between positions with their whole field on the picture it differs from 1 only as outcomes differ by chance.
         """
-        return _ratio(self.carried.mean(2), self.responses.mean(1)[None, :])
+        return _positive_ratio(self.transferred.mean(2), self.responses.mean(1)[None, :])
 
     @property
     def kept(self) -> Float64[np.ndarray, "position other_position"]:
@@ -159,7 +159,7 @@ class PositionStudy:
 
         Exactly 1 between positions with their whole field on the picture, whatever the search found.
         """
-        return _ratio(self.carried.mean(2), self.responses.mean(1)[:, None])
+        return _positive_ratio(self.transferred.mean(2), self.responses.mean(1)[:, None])
 
     # --- for people
 
@@ -168,7 +168,7 @@ class PositionStudy:
         rectangle that the two share, transfer."""
         import pandas as pd
 
-        within, across = position_similarity.by_pair(self.comparisons(kind))
+        within, across = position_similarity.means_by_pair(self.comparisons(kind))
         transfer, kept, fall = self.transfer, self.kept, self.fall_off
         rows = []
         for i, (row, col) in enumerate(self.places):
@@ -213,12 +213,12 @@ class PositionStudy:
         )
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _positive_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     below = np.broadcast_to(below, above.shape)
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
-def _only(unit: str | Unit | Sequence[str | Unit]) -> Unit:
+def _single_unit(unit: str | Unit | Sequence[str | Unit]) -> Unit:
     """The unit that is asked for, also where it stands alone in a list. Raises BadInput."""
     if not isinstance(unit, str | Unit):
         if len(unit) != 1:
@@ -277,18 +277,18 @@ def positions(
 
     Source: zipser2015. Unlike the paper, similarity is a number (methods 3.6), and "stable" has one (methods 3.2).
     """
-    unit = _only(unit)
-    subject = subject_of(network)
-    check(everywhere(unit).terms[0], subject.sites)
-    site = subject.sites[unit.site]
+    unit = _single_unit(unit)
+    cache = cache_of(network)
+    check_term(everywhere(unit).terms[0], cache.sites)
+    site = cache.sites[unit.site]
     seen = _moving_field(site, unit.channel)
-    places = grid_of(site, grid, border=border) if at is None else _given(at)
+    places = grid_of(site, grid, border=border) if at is None else _checked_positions(at)
     asked = [neuron(unit, at=place) for place in places]
     for objective in asked:
-        check(objective.terms[0], subject.sites)
-    shown = site if features is None else subject.sites.get(features)
+        check_term(objective.terms[0], cache.sites)
+    shown = site if features is None else cache.sites.get(features)
     if shown is None:
-        raise unknown_name("site", str(features), subject.sites, where="the network")
+        raise unknown_name("site", str(features), cache.sites, where="the network")
     found = maximize(
         network, [*asked, everywhere(unit)] if tiled else asked, recipe=recipe, pole=pole, seeds=seeds, seed=seed,
         after=after, batch=batch, to=to, name=name, progress=progress,
@@ -298,12 +298,12 @@ def positions(
     whole = found[len(asked)] if tiled else None
     return PositionStudy(
         unit, site.lattice, seen, network.size, places, outcomes, whole,
-        carried=carried(subject, asked, outcomes, seen, places, after=after),
-        features=position_similarity.compare(
-            views_of(outcomes, [seen.box(*place) for place in places], network.size, rest=rest),
-            by_features(subject, unit, site, shown, seen, places, rest=rest),
+        transferred=transferred_responses(cache, asked, outcomes, seen, places, post_activation=after),
+        features=position_similarity.compare_positions(
+            placed_pictures(outcomes, [seen.box(*place) for place in places], network.size, rest=rest),
+            feature_similarity(cache, unit, site, shown, seen, places, rest=rest),
         ),
-        gram=None if whole is None else gram(subject, shown, whole),
+        gram=None if whole is None else gram_similarity(cache, shown, whole),
         rest=rest,
     )  # fmt: skip
 
@@ -324,7 +324,7 @@ def grid_of(site: Site, grid: Size, *, border: bool) -> tuple[Size, ...]:
     return tuple((row, col) for row in axes[0] for col in axes[1])
 
 
-def _given(at: Sequence[Size]) -> tuple[Size, ...]:
+def _checked_positions(at: Sequence[Size]) -> tuple[Size, ...]:
     places = tuple((int(row), int(col)) for row, col in at)
     if not places or len(set(places)) < len(places):
         raise BadInput(f"the positions were {list(at)}; expected at least one, and each once.")
@@ -351,11 +351,13 @@ def rest_of(recipe: Recipe, network: Network) -> tuple[float, ...]:
     return (0.5,) * len(network.mean) if isinstance(recipe.start, Dots) else tuple(network.mean)
 
 
-def views_of(outcomes: Iterable[Optimum], boxes: Sequence[Box], picture: Size, *, rest: Sequence[float]) -> list[View]:
+def placed_pictures(
+    outcomes: Iterable[Optimum], boxes: Sequence[Box], picture: Size, *, rest: Sequence[float]
+) -> list[PlacedPictures]:
     """Outcomes as they are compared: contrast to the color of rest, and what of their fields lies on the picture."""
-    views = []
+    placed = []
     for box, one in zip(boxes, outcomes, strict=True):
         std, mean, gray = (np.asarray(n, np.float32)[:, None, None] for n in (one.light.std, one.light.mean, rest))
         contrast = one.whitened * std + (mean - gray)
-        views.append(View(contrast, one.box, shared(box.clip(picture), one.box), (box.top, box.left)))
-    return views
+        placed.append(PlacedPictures(contrast, one.box, box.clip(picture) & one.box, (box.top, box.left)))
+    return placed

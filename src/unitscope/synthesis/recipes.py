@@ -1,4 +1,4 @@
-"""Recipes: named compositions of start x canvas x jitters x ascent. Each prints itself into the record.
+"""Recipes: named compositions of start x canvas x jitters x ascent. The record keeps the classes and numbers of each.
 
 A recipe of one's own is a `Recipe` of plain callables; see the protocols in canvases, jitters and ascents.
 """
@@ -34,7 +34,7 @@ from unitscope.vocabulary import Size
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an optimal stimulus is searched for. `penalties` are taken off the response."""
+    """How an optimal stimulus is searched for. `penalties` are subtracted from the response."""
 
     name: str
     start: Start
@@ -49,29 +49,29 @@ class Recipe:
     def facts(self) -> dict[str, Any]:
         """The recipe in words and numbers, for the record."""
         return {"name": self.name, "source": self.source} | {
-            part: told(getattr(self, part))
+            part: describe_part(getattr(self, part))
             for part in ("start", "canvas", "ascent", "jitters", "penalties", "keep_best")
         }
 
     def __str__(self) -> str:
         parts = [self.start, self.canvas, *self.jitters, self.ascent]
-        return f"{self.name}: " + " x ".join(_short(part) for part in parts)
+        return f"{self.name}: " + " x ".join(_short_name(part) for part in parts)
 
 
-def told(value: Any) -> Any:
+def describe_part(value: Any) -> Any:
     """A part of a recipe as plain data: its class and its numbers."""
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     if isinstance(value, tuple | list):
-        return [told(one) for one in value]
+        return [describe_part(one) for one in value]
     if isinstance(value, torch.Tensor):
         return f"tensor {list(value.shape)}, sum {float(value.double().sum()):.9g}"
     if is_dataclass(value) and not isinstance(value, type):
-        return {"is": type(value).__name__} | {f.name: told(getattr(value, f.name)) for f in fields(value)}
+        return {"is": type(value).__name__} | {f.name: describe_part(getattr(value, f.name)) for f in fields(value)}
     return {"is": getattr(value, "__qualname__", type(value).__name__)}
 
 
-def _short(value: Any) -> str:
+def _short_name(value: Any) -> str:
     return value.__name__ if hasattr(value, "__name__") else repr(value)
 
 
@@ -83,7 +83,7 @@ def kobayashi2020() -> Recipe:
 def contrast(rms: float = 0.2) -> Recipe:
     """The default: the largest response at a contrast of at most `rms`, within 0..1 (methods 3.3; after walker2019).
 
-    It starts at faint noise, which stays where the neuron does not look.
+    It starts at faint noise, which stays where the response does not depend on the picture.
     """
     return Recipe("contrast", Noise(0.05), Contrast(rms), Steepest(), source="walker2019", keep_best=True)
 
@@ -114,7 +114,7 @@ def maco(images: Source, *, size: int | Size, steps: int = 256, lr: float = 1.0)
 def average_spectrum(images: Source, *, size: int | Size, most: int = 1000) -> torch.Tensor:
     """The mean magnitude of the Fourier coefficients [color height half] of photographs, in decorrelated colors."""
     from unitscope.stimuli.items import Unreadable
-    from unitscope.synthesis.canvases import uncolored
+    from unitscope.synthesis.canvases import decorrelate_colors
 
     opened = open_images(images)
     presentation = Presentation((size, size) if isinstance(size, int) else size)
@@ -125,7 +125,7 @@ def average_spectrum(images: Source, *, size: int | Size, most: int = 1000) -> t
         except Unreadable:
             continue
         picture = torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 255
-        magnitude = torch.fft.rfft2(uncolored(torch.logit(picture.clamp(0.01, 0.99))))[0].abs()
+        magnitude = torch.fft.rfft2(decorrelate_colors(torch.logit(picture.clamp(0.01, 0.99))))[0].abs()
         total, count = magnitude if total is None else total + magnitude, count + 1
     if total is None:
         raise BadInput(f"no picture of {opened.source} can be read, so there is no average spectrum.")

@@ -12,9 +12,9 @@ from fields import fastest
 from survey import allow_torchvision
 
 import unitscope
-from unitscope.perturbation.conditions import Condition, alteration
+from unitscope.perturbation.conditions import Condition, make_alteration
 from unitscope.recording.electrode import inject
-from unitscope.recording.replay import record_tape
+from unitscope.recording.replay import record_replay
 
 IMAGES = 32
 CHANNELS = range(4)
@@ -22,25 +22,27 @@ CONDITIONS = 20
 
 
 def line(network: unitscope.Network, name: str) -> str:
-    """One row of the table: a batch shown as it is, shown with noise, taped, and played from the tape with noise."""
+    """One row of the table: a batch shown as it is, shown with noise, recorded, and replayed with noise."""
     site = unitscope.sites(network)[name]
     pictures = torch.rand(IMAGES, network.inputs, *network.size, generator=torch.Generator().manual_seed(0))
     x = network.prepare(pictures).contiguous(memory_format=torch.channels_last)
-    noise = alteration(Condition(), CHANNELS, generator=torch.Generator().manual_seed(1))
+    noise = make_alteration(Condition(), CHANNELS, generator=torch.Generator().manual_seed(1))
 
     def disturbed() -> None:
         with inject(network, site, noise):
             network.module(x)
 
-    tape = record_tape(network, x, site)
+    replay = record_replay(network, x, site)
     with torch.no_grad():
         forward = fastest(lambda: network.module(x), times=5)
         full = fastest(disturbed, times=5)
-        taped = fastest(lambda: record_tape(network, x, site), times=5)
-        played = fastest(lambda: tape.play(noise), times=5)
-    per_condition = taped / CONDITIONS + played
-    cells = "".join(f"{1000 * seconds / IMAGES:>10.2f}" for seconds in (forward, full, taped, played, per_condition))
-    return f"{name:<30}{cells}{played / forward:>10.2f}{per_condition / forward:>10.2f}"
+        recorded = fastest(lambda: record_replay(network, x, site), times=5)
+        replayed = fastest(lambda: replay.run(noise), times=5)
+    per_condition = recorded / CONDITIONS + replayed
+    cells = "".join(
+        f"{1000 * seconds / IMAGES:>10.2f}" for seconds in (forward, full, recorded, replayed, per_condition)
+    )
+    return f"{name:<30}{cells}{replayed / forward:>10.2f}{per_condition / forward:>10.2f}"
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
         allow_torchvision()
     network = unitscope.load(model)
     print(f"{model}, {IMAGES} images, {torch.get_num_threads()} threads, {CONDITIONS} conditions; ms per image")
-    heads = ("forward", "disturbed", "tape", "play", "condition", "play/fwd", "cond/fwd")
+    heads = ("forward", "disturbed", "record", "replay", "condition", "run/fwd", "cond/fwd")
     print(f"{'site':<30}" + "".join(f"{head:>10}" for head in heads))
     for name in names:
         print(line(network, name), flush=True)

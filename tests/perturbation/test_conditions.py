@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unitscope.perturbation.conditions import Condition, alteration
+from unitscope.perturbation.conditions import Condition, make_alteration
 
 
 def added(dose: float) -> torch.Tensor:
     """What noise of a dose adds to two of three units, always from the same seed."""
     responses = torch.zeros(4, 3, 5, 5)
-    alteration(Condition(dose=dose), [0, 2], generator=torch.Generator().manual_seed(0))(responses)
+    make_alteration(Condition(dose=dose), [0, 2], generator=torch.Generator().manual_seed(0))(responses)
     return responses
 
 

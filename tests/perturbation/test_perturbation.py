@@ -14,8 +14,8 @@ from tests import wiring
 from unitscope.anatomy.sites import sites
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
-from unitscope.perturbation.conditions import Condition, alteration, rectified_noise
-from unitscope.perturbation.experiment import Trial, labeled, perturb, seed_of
+from unitscope.perturbation.conditions import Condition, make_alteration, rectified_noise
+from unitscope.perturbation.experiment import Experiment, labeled_images, perturb, seed_of
 from unitscope.perturbation.units import behind_rectification, parse_units
 from unitscope.recording.reading import read
 from unitscope.recording.survey import survey
@@ -87,7 +87,7 @@ def test_noise_into_the_skip_of_a_deaf_branch_is_the_closed_form(folder):
     both, skip, branch = table.delta_loss
     assert both == pytest.approx(skip, abs=1e-7)
     assert branch == 0
-    images = labeled(open_images(folder), count=None, seed=9)
+    images = labeled_images(open_images(folder), count=None, seed=9)
     pixels = np.stack([Presentation((16, 16), 16).present(images.bytes(i)) for i in range(60)])
     pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     labels = torch.tensor(["abc".index(item.label) for item in images.items])
@@ -120,9 +120,9 @@ def test_one_per_batch_has_the_expectation_of_the_single_channels(folder):
 
 
 def test_one_per_batch_is_drawn_anew_for_each_batch_and_seed():
-    trial = SimpleNamespace(chosen=SimpleNamespace(channels=(2, 3, 4, 5), active=()), seed=0)
+    experiment = SimpleNamespace(chosen=SimpleNamespace(channels=(2, 3, 4, 5), active=()), seed=0)
     drawn = [
-        [Trial.drawn(trial, Condition(which="one per batch"), number, batch) for batch in range(20)]
+        [Experiment.channels_of(experiment, Condition(which="one per batch"), number, batch) for batch in range(20)]
         for number in (0, 0, 1)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -148,7 +148,7 @@ def test_what_is_done_to_the_responses():
     for what in ("zero", "mean", "resample", "noise"):
         deeds[what] = responses.clone()
         means = torch.tensor([5.0, 7.0])
-        alteration(Condition(what), [1], generator=torch.Generator().manual_seed(0), means=means)(deeds[what])
+        make_alteration(Condition(what), [1], generator=torch.Generator().manual_seed(0), means=means)(deeds[what])
         assert torch.equal(deeds[what][:, 0], responses[:, 0])
     assert (deeds["zero"][:, 1] == 0).all()
     assert (deeds["mean"][:, 1] == 7).all()
@@ -160,7 +160,7 @@ def test_what_is_done_to_the_responses():
 
 def spread_of_active(folder) -> float:
     """The dose that matches the median standard deviation of units 2 to 5 over the 30 images that are drawn."""
-    images = labeled(open_images(folder), count=30, seed=0)
+    images = labeled_images(open_images(folder), count=30, seed=0)
     pixels = np.stack([Presentation((16, 16), 16).present(images.bytes(i)) for i in range(30)])
     responses = read(block(), torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255, "pool")["pool"]
     deviation = np.median(responses[:, 2:].double().transpose(0, 1).flatten(1).std(1, correction=0))
@@ -192,7 +192,7 @@ def test_the_protocol_and_what_is_kept(folder, tmp_path):
 def test_neither_the_batch_at_once_nor_the_path_through_the_network_matters(folder, monkeypatch):
     options = {"units": ["pool:0-1"], "what": "zero", "target": "active", "seeds": 3, "resize": 16, "batch": 60}
     played = perturb(block(), folder, **options)
-    monkeypatch.setattr("unitscope.perturbation.experiment.faithful", lambda tape, network: False)
+    monkeypatch.setattr("unitscope.perturbation.experiment.gives_same_bits", lambda replay, network: False)
     full = perturb(block(), folder, **options)
     assert full.delta_loss.tolist() == played.delta_loss.tolist()
     monkeypatch.setattr("unitscope.perturbation.experiment.AT_ONCE", 7)

@@ -1,4 +1,4 @@
-"""A tape played again gives the very bits of a full forward pass, on networks of all kinds."""
+"""A replay gives the very bits of a full forward pass, on networks of all kinds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unitscope.anatomy.sites import sites
 from unitscope.errors import BadInput
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import inject
-from unitscope.recording.replay import record_tape
+from unitscope.recording.replay import record_replay
 
 
 def network_of(module: nn.Module, size: int = 24) -> Network:
@@ -33,21 +33,21 @@ def add_noise(responses: Tensor) -> None:
 
 def check(network: Network, name: str) -> None:
     site, shown = sites(network)[name], pictures(network)
-    tape = record_tape(network, network.prepare(shown), site)
+    replay = record_replay(network, network.prepare(shown), site)
     with torch.no_grad():
         intact = network(shown)
         with inject(network, site, add_noise):
             disturbed = network(shown)
-    assert torch.equal(tape.logits, intact)
+    assert torch.equal(replay.logits, intact)
     assert not torch.equal(disturbed, intact)
-    for _ in range(2):  # playing leaves the tape as it was
-        assert torch.equal(tape.play(add_noise), disturbed)
-        assert torch.equal(tape.play(lambda responses: None), intact)
+    for _ in range(2):  # a run leaves the replay as it was
+        assert torch.equal(replay.run(add_noise), disturbed)
+        assert torch.equal(replay.run(lambda responses: None), intact)
     assert torch.equal(network(shown), intact)
 
 
 class Overwriting(nn.Module):
-    """Everything that a tape may stumble over: memory that is written to before, at and after the site, by those who
+    """Everything that a replay may stumble over: memory that is written to before, at and after the site, by those who
     depend on it and by those who do not; views, slices, and constants that change after they were read.
     """
 
@@ -73,12 +73,12 @@ class Overwriting(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["second", "first", "relu"])
-def test_the_tape_survives_whatever_is_overwritten(name: str) -> None:
+def test_a_replay_survives_whatever_is_overwritten(name: str) -> None:
     check(network_of(Overwriting()), name)
 
 
 @pytest.mark.parametrize("name", ["maxpool", "layer1.0.bn1", "layer1.0.add", "layer2.0.downsample.1"])
-def test_the_tape_of_a_residual_network(name: str) -> None:
+def test_the_replay_of_a_residual_network(name: str) -> None:
     check(load("resnet18", width=8, size=40, classes=5), name)
 
 
@@ -92,7 +92,7 @@ def test_the_tape_of_a_residual_network(name: str) -> None:
         ("densenet121", "features.denseblock1.denselayer1.conv1"),
     ],
 )
-def test_the_tape_of_other_networks(model: str, site: str) -> None:
+def test_the_replay_of_other_networks(model: str, site: str) -> None:
     check(load(f"torchvision:{model}", size=64), site)
 
 
@@ -101,7 +101,7 @@ def test_noise_into_branch_and_skip_is_what_a_network_with_two_inputs_gives() ->
     network = load("resnet18", width=8, size=40, classes=5)
     module, shown = network.module, pictures(network)
     site = sites(network)["maxpool"]
-    tape = record_tape(network, network.prepare(shown), site)
+    replay = record_replay(network, network.prepare(shown), site)
 
     def by_hand(branch: Tensor, skip: Tensor) -> Tensor:
         block = module.layer1[0]
@@ -110,20 +110,20 @@ def test_noise_into_branch_and_skip_is_what_a_network_with_two_inputs_gives() ->
         out = module.layer4(module.layer3(module.layer2(out)))
         return module.fc(torch.flatten(module.avgpool(out), 1))
 
-    intact, noisy = tape.heard.clone(), tape.heard.clone()
+    intact, noisy = replay.responses.clone(), replay.responses.clone()
     add_noise(noisy)
     with torch.no_grad():
-        assert torch.equal(tape.play(add_noise, path="branch"), by_hand(noisy, intact))
-        assert torch.equal(tape.play(add_noise, path="skip"), by_hand(intact, noisy))
-        assert torch.equal(tape.play(add_noise), by_hand(noisy, noisy))
+        assert torch.equal(replay.run(add_noise, path="branch"), by_hand(noisy, intact))
+        assert torch.equal(replay.run(add_noise, path="skip"), by_hand(intact, noisy))
+        assert torch.equal(replay.run(add_noise), by_hand(noisy, noisy))
 
 
 def test_a_site_without_a_skip_is_refused_the_paths() -> None:
     network = load("plainnet18", width=8, size=40, classes=5)
-    tape = record_tape(network, network.prepare(pictures(network)), sites(network)["maxpool"])
-    assert not tape.has_skip
+    replay = record_replay(network, network.prepare(pictures(network)), sites(network)["maxpool"])
+    assert not replay.has_skip
     with pytest.raises(BadInput, match="maxpool has no skip: its responses would have to be read by an addition"):
-        tape.play(add_noise, path="skip")
+        replay.run(add_noise, path="skip")
 
 
 class Looking(nn.Module):
@@ -136,16 +136,17 @@ class Looking(nn.Module):
         return x.mean((2, 3)) * (2 if float(x.sum()) > 0 else 3)
 
 
-def test_a_network_that_looks_at_values_cannot_be_played() -> None:
+def test_a_network_that_looks_at_values_cannot_be_replayed() -> None:
     network = network_of(Looking())
-    tape = record_tape(network, network.prepare(pictures(network)), sites(network)["conv"])
+    replay = record_replay(network, network.prepare(pictures(network)), sites(network)["conv"])
     with pytest.raises(BadInput, match="behind conv the network looks at values"):
-        tape.play(add_noise)
+        replay.run(add_noise)
 
 
-def test_what_lies_before_the_site_is_not_on_the_tape() -> None:
+def test_what_lies_before_the_site_is_not_in_the_replay() -> None:
     network = load("resnet18", width=8, size=40, classes=5)
     x, found = network.prepare(pictures(network)), sites(network)
-    steps = [len(record_tape(network, x, found[name]).steps) for name in ("maxpool", "layer3.0.relu_1", "avgpool")]
-    assert steps[0] > 2 * steps[1] > 10 * steps[2]
-    assert sum("convolution" in str(step.function) for step in record_tape(network, x, found["avgpool"]).steps) == 0
+    programs = [record_replay(network, x, found[name]).program for name in ("maxpool", "layer3.0.relu_1", "avgpool")]
+    counts = [len(program.operations) for program in programs]
+    assert counts[0] > 2 * counts[1] > 10 * counts[2]
+    assert not any("convolution" in operation.name for operation in programs[-1].operations)

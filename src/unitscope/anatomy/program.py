@@ -213,6 +213,8 @@ class Program:
     output: Any = None
     choices: tuple[Any, ...] = field(default=())
     """All values of the picture that the network read (`looks.Look`), in their order."""
+    origin_tensor: Tensor | None = None
+    """A copy of what the origin was, where the program begins at a site; not to be changed."""
 
     @cached_property
     def makers(self) -> Mapping[Value, Operation]:

@@ -117,6 +117,7 @@ class Recorder(TorchDispatchMode):
         self.looks.called = self.makers.get
         self.ear: Any = None
         self.origin: Value | None = None
+        self.origin_tensor: Tensor | None = None
         self.count = 0
         self.values: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.memory = Memories().number
@@ -154,6 +155,7 @@ class Recorder(TorchDispatchMode):
             self.named,
             tree_map(finished, output),
             tuple(self.looks.all),
+            self.origin_tensor,
         )
 
     # names
@@ -166,6 +168,7 @@ class Recorder(TorchDispatchMode):
         self.makers[tensor] = name
         if name == self.start and self.origin is None:
             self.origin = self.new_value(tensor)
+            self.origin_tensor = unrecorded_copy(tensor)
             self.overwrite(tensor, self.origin, self.views_of(tensor))
         word, reads, inner = self.noted
         self.named[name] = NamedValue(

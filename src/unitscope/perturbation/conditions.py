@@ -116,14 +116,14 @@ def matching_dose(deviations: Sequence[float]) -> float | None:
     return float(f"{middle / NOISE_SD:.3g}") if middle > 0 and math.isfinite(middle) else None
 
 
-def alteration(
+def make_alteration(
     condition: Condition,
     channels: Sequence[int],
     *,
     generator: torch.Generator,
     means: Float[Tensor, " unit"] | None = None,
 ) -> Callable[[Float[Tensor, "stimulus unit row col"]], None]:
-    """The deed behind a condition, done in place to the responses of `channels`.
+    """What alters the responses of `channels` in place under a condition.
 
     `means` [unit] are the site's mean responses, which "mean" needs. Noise is added at every position of every picture
     (for a unit that is 0 everywhere, adding is replacing). "resample" gives each picture the maps of another one of the

@@ -1,4 +1,8 @@
-"""The experiment: every image shown once to the front of the network, and once per condition to what lies behind."""
+"""The experiment: what the network loses when the responses of some units are altered.
+
+Every image is shown once to the whole network; per condition and seed only what lies behind the site is run again, with
+altered responses (recording/replay.py). Differences are paired, image by image.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +23,18 @@ from unitscope.errors import BadInput, Failure
 from unitscope.networks import logits_of
 from unitscope.perturbation.conditions import (
     Condition,
-    alteration,
     conditions_of,
+    make_alteration,
     matching_dose,
     protocol,
     rectified_noise,
 )
 from unitscope.perturbation.estimates import ClassChange, change, class_changes
-from unitscope.perturbation.results import Answers, Result
+from unitscope.perturbation.results import Predictions, Result
 from unitscope.perturbation.units import Chosen, choose_units
 from unitscope.record import Record, open_record
 from unitscope.recording.electrode import Alter, inject, show
-from unitscope.recording.replay import Tape, no_skip, record_tape
+from unitscope.recording.replay import Replay, no_skip, record_replay
 from unitscope.recording.showing import Batch, batches, default_workers, first_pictures, in_gray
 from unitscope.recording.steadiness import check_steadiness
 from unitscope.stimuli.classes import logits_of_labels
@@ -51,7 +55,7 @@ AT_ONCE = 64
 """At most so many images go through the network at a time."""
 
 Progress = Callable[[int, int], None]
-"""Told how many images are done, and of how many."""
+"""Called with how many images are done, and of how many."""
 
 
 def perturb(
@@ -79,33 +83,54 @@ def perturb(
 ) -> pandas.DataFrame:
     """What the network loses when some units are disturbed: a row per condition.
 
-    The units are `units` (`maxpool:18`, `maxpool:3-7`, `maxpool:*`), or those that `record` found inactive at `site`
-    (by default its first max-pooling). Conditions are all combinations of `what`, `which`, `path`, `dose` and `target`
-    (see `Condition`), or "protocol": everything that tells whether a change means anything. The images (labeled; of
-    them `count`, drawn at random) are shown in an order drawn from `seed`, in batches of `batch`; random conditions are
-    repeated with `seeds` seeds. The same seed gives the same noise in all conditions.
+    Conditions are all combinations of `what`, `which`, `path`, `dose` and `target` (see `Condition`). Images are shown
+    in an order drawn from `seed`, and the same seed gives the same noise in all conditions.
 
-    Columns: `delta_loss` is the mean over images of the paired change of cross-entropy, in float64 and averaged over
-    seeds; `se`, `ci_low`, `ci_high` are over what `ci_over` says: images (photographs, where several images are of
-    one; batches for "one per batch"), and for "active" units, which are drawn anew for each seed, over draws, too;
-    NaN for fewer than three of these. `seed_sd` is the standard deviation over seeds. Further `delta_top1` and
-    `delta_top5`, `flips` (share of images whose prediction changes), `kl` (of the disturbed prediction from the intact
-    one), `classes_changed` (how many of the classes change otherwise than the median class, at a false discovery rate
-    of 0.05), `worst_class` with `worst_delta_loss`, `units_answering` (how many of the units ever answered above 0
-    here), `loss` and `top1` undisturbed, and `inactive_at`, the record's site whose inactive units were chosen. With
-    `to`, the table and that of the classes are written there, as `perturbation.parquet` and
-    `perturbation_classes.parquet`.
+    Args:
+        network: it is left as it was.
+        images: labeled images.
+        units: `maxpool:18`, `maxpool:3-7`, `maxpool:*`; by default those that the record found inactive.
+        record: of the network; tells which units are inactive.
+        site: where inactive units are looked for; by default the record's first max-pooling.
+        what: "noise", "zero", "mean" or "resample".
+        which: "all", "one per batch", "each channel" or "channel N".
+        path: who reads the disturbed responses: "both", "branch" or "skip".
+        dose: factors of the noise, 0 or more.
+        target: "chosen" units, or as many "active" ones to compare with.
+        conditions: conditions in place of these, or "protocol": everything that tells whether a change means anything.
+        seeds: how often random conditions are repeated.
+        count: at most so many images, drawn at random.
+        classes: the number of the logit of each label, where the labels do not tell.
+        batch: images for which "one per batch" keeps its channel.
+        resize: the shorter side to which photographs are resized.
+        seed: from which all chance is drawn.
+        workers: processes that read images.
+        to: a folder for the table and that of the classes: `perturbation.parquet` and `perturbation_classes.parquet`.
+        progress: called as progress(done, all).
+
+    Returns:
+        Columns: `delta_loss` is the mean over images of the paired change of cross-entropy, in float64 and averaged
+        over seeds; `se`, `ci_low`, `ci_high` are over what `ci_over` says: images (photographs, where several images
+        are of one; batches for "one per batch"), and for "active" units, which are drawn anew for each seed, over
+        draws, too; NaN for fewer than three of these. `seed_sd` is the standard deviation over seeds. Further
+        `delta_top1` and `delta_top5`, `flips` (share of images whose prediction changes), `kl` (of the disturbed
+        prediction from the intact one), `classes_changed` (how many of the classes change otherwise than the median
+        class, at a false discovery rate of 0.05), `worst_class` with `worst_delta_loss`, `units_answering` (how many of
+        the units ever answered above 0 here), `loss` and `top1` undisturbed, and `inactive_at`, the record's site whose
+        inactive units were chosen.
+
+    Raises:
+        BadInput: units, sites, labels or conditions do not fit.
+        Failure: the record is of other weights, or the tables cannot be written.
 
     Source: kobayashi2020, section 3.5 and table 1. Unlike the paper, differences are paired and in float64; its values
     for the plain network are 14 and 7 units of 2^-23, the rounding of a loss in float32.
-
-    Raises BadInput for units, sites, labels or conditions that do not fit, Failure for a record of other weights.
     """
     record = open_record(Path(record)) if isinstance(record, str | PathLike) else record
     sites = sites_of(network)
     chosen = choose_units(network, sites, units=units, record=record, site=site)
-    images = labeled(open_images(images), count=count, seed=seed)
-    trial = Trial.begin(network, images, chosen, classes=classes, batch=batch, resize=resize, seed=seed)
+    images = labeled_images(open_images(images), count=count, seed=seed)
+    experiment = Experiment.begin(network, images, chosen, classes=classes, batch=batch, resize=resize, seed=seed)
     if seeds < 1:
         raise BadInput(f"seeds was {seeds}; expected 1 or more, and 20 or more to report.")
     wanted = conditions
@@ -113,19 +138,19 @@ def perturb(
     if isinstance(wanted, str):
         if wanted != "protocol":
             raise BadInput(f"conditions was {wanted!r}; expected 'protocol', or a sequence of Condition.")
-        matched = matching_dose(trial.moments(workers)[1][list(chosen.active)].tolist())
-        wanted = protocol(chosen.channels, skip=trial.skip, active=bool(chosen.active), matched=matched)
+        matched = matching_dose(experiment.moments(workers)[1][list(chosen.active)].tolist())
+        wanted = protocol(chosen.channels, skip=experiment.skip, active=bool(chosen.active), matched=matched)
     if wanted is None:
         wanted = conditions_of(what=what, which=which, path=path, dose=dose, target=target, channels=chosen.channels)
-    trial.refuse(wanted)
-    results = trial.run(list(wanted), seeds=seeds, workers=workers, progress=progress)
-    table, by_class = trial.tables(results)
+    experiment.refuse_conditions(wanted)
+    results = experiment.run(list(wanted), seeds=seeds, workers=workers, progress=progress)
+    table, by_class = experiment.tables(results)
     if to is not None:
         write(Path(to), table, by_class)
     return table
 
 
-def labeled(images: Images, *, count: int | None, seed: int) -> Images:
+def labeled_images(images: Images, *, count: int | None, seed: int) -> Images:
     """Those images that have a label, in an order drawn from `seed`; at most `count`. Raises BadInput for none."""
     if count is not None and count < 1:
         raise BadInput(f"count was {count}; expected 1 or more images.")
@@ -140,8 +165,8 @@ def labeled(images: Images, *, count: int | None, seed: int) -> Images:
 
 
 @dataclass
-class Trial:
-    """One network, one site, some of its units, and the images that they are tried on."""
+class Experiment:
+    """One network, one site, some of its units, and the images that are shown."""
 
     network: Network
     images: Images
@@ -151,9 +176,9 @@ class Trial:
     batch: int
     seed: int
     skip: bool
-    """Whether the paths "branch" and "skip" are to be had."""
+    """Whether the site has the paths "branch" and "skip"."""
     slow: bool
-    """Whether each condition needs a full forward pass, since the tape does not give the same."""
+    """Whether each condition needs a full forward pass, since the replay does not give the same."""
     channels_last: bool
     """Whether the network may be shown pictures whose channels lie side by side in memory."""
     known: tuple[Tensor, Tensor] | None = None
@@ -170,26 +195,26 @@ class Trial:
         batch: int,
         resize: int | Size | None,
         seed: int,
-    ) -> Trial:
+    ) -> Experiment:
         if batch < 1:
             raise BadInput(f"batch was {batch}; expected 1 or more images.")
         logits = logits_count(network)
         codes = logits_of_labels(list(images.labels), logits=logits, names=network.classes, classes=classes)
-        tape = record_tape(network, grey(network), chosen.site)
-        if tape.end is None and not tape.obstacle:
+        replay = record_replay(network, gray_pictures(network), chosen.site)
+        if not replay.reaches_logits and not replay.obstacle:
             raise BadInput(f"the logits of {network.name} do not depend on {chosen.site.name}.")
-        slow = not faithful(tape, network)
+        slow = not gives_same_bits(replay, network)
         presentation = Presentation(network.size, resize)
         last = takes_channels_last(network, images, presentation)
-        return cls(network, images, chosen, codes, presentation, batch, seed, tape.has_skip and not slow, slow, last)
+        return cls(network, images, chosen, codes, presentation, batch, seed, replay.has_skip and not slow, slow, last)
 
     @property
     def at_once(self) -> int:
         """The largest divisor of the batch that is not too much for one forward pass."""
         return next(n for n in range(min(self.batch, AT_ONCE), 0, -1) if self.batch % n == 0)
 
-    def refuse(self, conditions: Sequence[Condition]) -> None:
-        """Raises BadInput where a condition cannot be had here."""
+    def refuse_conditions(self, conditions: Sequence[Condition]) -> None:
+        """Raises BadInput where a condition does not fit the site or the units."""
         if not conditions:
             raise BadInput("no condition came; there must be one at least.")
         paths = sorted({one.path for one in conditions} - {"both"})
@@ -202,13 +227,13 @@ class Trial:
         """All conditions over all images."""
         means = self.moments(workers)[0] if any(one.what == "mean" for one in conditions) else None
         results = [Result(one, seeds if one.random else 1) for one in conditions]
-        for part in self.shown(workers):
-            self.show(part, results, means)
+        for part in self.batches(workers):
+            self.show_part(part, results, means)
             if progress is not None:
                 progress(int(part.images[-1]) + 1, len(self.images))
         return results
 
-    def shown(self, workers: int) -> Iterator[Batch]:
+    def batches(self, workers: int) -> Iterator[Batch]:
         last = len(self.images)
         for part in batches(self.images, self.presentation, first=0, last=last, batch=self.at_once, workers=workers):
             yield in_gray(part) if self.network.inputs == 1 else part
@@ -223,7 +248,7 @@ class Trial:
             exact = responses.double()
             sums.add_(torch.stack([exact.mean((2, 3)).sum(0), exact.square().mean((2, 3)).sum(0)]).cpu())
 
-        for part in self.shown(workers):
+        for part in self.batches(workers):
             with torch.no_grad():
                 show(self.network, self.prepared(part), {site.name: site}, keep)
             count += int(part.readable.sum())
@@ -237,7 +262,7 @@ class Trial:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return self.network.prepare(pictures).contiguous(memory_format=layout)
 
-    def show(self, part: Batch, results: list[Result], means: Tensor | None) -> None:
+    def show_part(self, part: Batch, results: list[Result], means: Tensor | None) -> None:
         """Show one part of a batch under all conditions."""
         places = part.images[part.readable].numpy()
         if not len(places):
@@ -245,32 +270,36 @@ class Trial:
         labels = [self.images.items[place].label or "" for place in places.tolist()]
         codes = torch.tensor([self.codes[label] for label in labels])
         x = self.prepared(part)
-        tape = record_tape(self.network, x, self.chosen.site)
+        replay = record_replay(self.network, x, self.chosen.site)
         with torch.no_grad():
-            intact = Answers.of(tape.logits, codes)
-            answering = (tape.heard.amax((0, 2, 3)) > 0).cpu().numpy()
+            intact = Predictions.of(replay.logits, codes)
+            answering = (replay.responses.amax((0, 2, 3)) > 0).cpu().numpy()
             for result in results:
                 for number in range(result.seeds):
-                    channels, alter = self.deed(result.condition, number, int(places[0]), means)
-                    logits = self.played(tape, x, alter, result.condition)
-                    result.take(number, intact, Answers.of(logits, codes), [c for c in channels if answering[c]])
-                result.close(intact, places // self.batch, self.images.photographs[places], labels)
+                    channels, alter = self.plan_alteration(result.condition, number, int(places[0]), means)
+                    logits = self.altered_logits(replay, x, alter, result.condition)
+                    result.add_predictions(
+                        number, intact, Predictions.of(logits, codes), [c for c in channels if answering[c]]
+                    )
+                result.finish_part(intact, places // self.batch, self.images.photographs[places], labels)
 
-    def played(self, tape: Tape, x: Tensor, alter: Alter, condition: Condition) -> Tensor:
-        """The logits under a condition: played from the tape, unless that must not be relied on."""
+    def altered_logits(self, replay: Replay, x: Tensor, alter: Alter, condition: Condition) -> Tensor:
+        """The logits under a condition: replayed, unless a replay does not give the same bits."""
         if self.slow:
             with inject(self.network, self.chosen.site, alter):
                 return logits_for(self.network, x)
-        return tape.play(alter, path=condition.path)
+        return replay.run(alter, path=condition.path)
 
-    def deed(self, condition: Condition, number: int, first: int, means: Tensor | None) -> tuple[list[int], Alter]:
-        """What is done under a condition with seed `number` to the images from `first` on, and to which channels."""
-        channels = self.drawn(condition, number, first // self.batch)
+    def plan_alteration(
+        self, condition: Condition, number: int, first: int, means: Tensor | None
+    ) -> tuple[list[int], Alter]:
+        """Which channels are altered under a condition with seed `number` in the images from `first` on, and how."""
+        channels = self.channels_of(condition, number, first // self.batch)
         generator = torch.Generator().manual_seed(seed_of(self.seed, number, first))
-        return channels, alteration(condition, channels, generator=generator, means=means)
+        return channels, make_alteration(condition, channels, generator=generator, means=means)
 
-    def drawn(self, condition: Condition, number: int, batch: int) -> list[int]:
-        """The channels of a condition. What is drawn stays for the whole batch; active ones for the whole pass."""
+    def channels_of(self, condition: Condition, number: int, batch: int) -> list[int]:
+        """The channels of a condition. A drawn channel stays for a batch, drawn active ones for the whole pass."""
         channels = list(self.chosen.channels)
         if condition.target == "active":
             draw = np.random.default_rng([self.seed, number])
@@ -294,10 +323,12 @@ class Trial:
             for result in results
         ]  # fmt: skip
         rows = [self.row(result, of) for result, of in zip(results, classes, strict=True)]
-        by_class = [self.about(result) | asdict(one) for result, of in zip(results, classes, strict=True) for one in of]
+        by_class = [
+            self.describe(result) | asdict(one) for result, of in zip(results, classes, strict=True) for one in of
+        ]
         return pandas.DataFrame(rows), pandas.DataFrame(by_class)
 
-    def about(self, result: Result) -> dict[str, Any]:
+    def describe(self, result: Result) -> dict[str, Any]:
         one, chosen = result.condition, self.chosen
         count = len(chosen.channels) if one.target == "chosen" else min(len(chosen.channels), len(chosen.active))
         return {
@@ -315,7 +346,7 @@ class Trial:
         draws, generator = result.draws(), np.random.default_rng(self.seed)
         found = change(result["loss"], clusters=clusters, draws=draws, generator=generator)
         worst = max(by_class, key=lambda one: one.delta_loss)
-        return self.about(result) | {
+        return self.describe(result) | {
             "images": len(result["loss"]),
             "seeds": result.seeds,
             "delta_loss": found.mean,
@@ -352,28 +383,28 @@ def takes_channels_last(network: Network, images: Images, presentation: Presenta
     return check_steadiness(network, sites_of(network), x).channels_last
 
 
-def faithful(tape: Tape, network: Network) -> bool:
-    """Whether the tape of a gray picture, played with noise, gives the bits of a full forward pass with that noise."""
-    if tape.obstacle:
+def gives_same_bits(replay: Replay, network: Network) -> bool:
+    """Whether a replay of gray pictures with noise gives the bits of a full forward pass with that noise."""
+    if replay.obstacle:
         return False
 
     def alter(responses: Tensor) -> None:
         responses += rectified_noise(responses.shape, generator=torch.Generator().manual_seed(0)).to(responses)
 
-    with torch.no_grad(), inject(network, tape.site, alter):
-        full = logits_for(network, grey(network))
-    return torch.equal(tape.play(alter), full)
+    with torch.no_grad(), inject(network, replay.site, alter):
+        full = logits_for(network, gray_pictures(network))
+    return torch.equal(replay.run(alter), full)
 
 
-def grey(network: Network) -> Tensor:
-    """Two gray pictures, as the module takes them. (One alone may lose its axis, where a network squeezes.)"""
+def gray_pictures(network: Network) -> Tensor:
+    """Two gray pictures, as the module takes them. (One alone may lose its axis, where a network calls `squeeze`.)"""
     return network.prepare(torch.full((2, network.inputs, *network.size), 0.5))
 
 
 def logits_count(network: Network) -> int:
     """How many logits the network has. Raises BadInput where its output is no row of them per picture."""
     with torch.no_grad():
-        logits = logits_for(network, grey(network))
+        logits = logits_for(network, gray_pictures(network))
     if logits.ndim != 2:
         raise BadInput(f"{network.name} gives {list(logits.shape)} for one picture; a loss needs a row of logits.")
     return logits.shape[1]

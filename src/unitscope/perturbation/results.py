@@ -14,9 +14,9 @@ from unitscope.resampling import joined
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the network makes of some pictures: `log_p` [stimulus logit], the loss, whether the label is among the best
-    one and five, and the best.
+class Predictions:
+    """What the network predicts for some pictures: `log_p` [stimulus logit], the loss, whether the label is among the
+    best one and five, and the best.
     """
 
     log_p: Float64[Tensor, "stimulus logit"]
@@ -26,7 +26,7 @@ class Answers:
     best: Int[np.ndarray, " stimulus"]
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "stimulus logit"], codes: Int[Tensor, " stimulus"]) -> Answers:
+    def of(cls, logits: Float[Tensor, "stimulus logit"], codes: Int[Tensor, " stimulus"]) -> Predictions:
         log_p = logits.detach().cpu().double().log_softmax(1)
         own = log_p.gather(1, codes[:, None])
         rank = (log_p > own).sum(1).numpy()
@@ -49,8 +49,8 @@ class Result:
     parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
     sums: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def take(self, number: int, intact: Answers, disturbed: Answers, answering: list[int]) -> None:
-        """Take in the answers under the condition with seed `number`."""
+    def add_predictions(self, number: int, intact: Predictions, disturbed: Predictions, answering: list[int]) -> None:
+        """Add the predictions under the condition with seed `number`."""
         loss = disturbed.loss - intact.loss
         found = {
             "loss": loss,
@@ -65,7 +65,7 @@ class Result:
         self.per_seed[number] += math.fsum(loss)
         self.answering |= set(answering)
 
-    def close(self, intact: Answers, batches: np.ndarray, photographs: np.ndarray, labels: list[str]) -> None:
+    def finish_part(self, intact: Predictions, batches: np.ndarray, photographs: np.ndarray, labels: list[str]) -> None:
         """The part has been shown with all seeds."""
         whole = {name: values / self.seeds for name, values in self.sums.items()}
         whole |= {"intact_loss": intact.loss, "intact_top1": intact.top1}

@@ -6,14 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
-
 from unitscope.anatomy.computation import identity_of
-from unitscope.anatomy.listening import listening
+from unitscope.anatomy.graph import graph_of, readers
 from unitscope.anatomy.names import NONLINEARITIES
-from unitscope.anatomy.sites import blank
 from unitscope.errors import BadInput, Failure, few, unknown_name
 from unitscope.network_facts import difference
 from unitscope.record import Record
@@ -37,7 +32,7 @@ class Chosen:
 
 
 def parse_units(texts: Iterable[str], sites: Mapping[str, Site]) -> dict[str, list[int]]:
-    """Understand "SITE:CHANNEL", "SITE:3-7" and "SITE:*": channels by site. Raises UnknownName, BadInput."""
+    """The channels by site of "SITE:CHANNEL", "SITE:3-7" and "SITE:*". Raises UnknownName, BadInput."""
     found: dict[str, list[int]] = {}
     for text in texts:
         parts = spelled(text)
@@ -67,9 +62,19 @@ def choose_units(
 ) -> Chosen:
     """The units of one site: `units` as given, else those that the record found inactive at `site`.
 
-    Without `site` it is the first max-pooling of the record, as in kobayashi2020. Where the inactive units are those
-    of a pre-activation, the same channels behind the rectification are disturbed, which is where they are silent.
-    Raises BadInput where there are none, or units of several sites, and Failure where the record is of other weights.
+    Where the inactive units are those of a pre-activation, the same channels behind the nonlinearity are altered, where
+    they are silent.
+
+    Args:
+        network: the network.
+        sites: its sites.
+        units: "SITE:CHANNEL", "SITE:3-7" or "SITE:*", all of one site.
+        record: of the network; tells which units are inactive.
+        site: where inactive units are looked for; by default the record's first max-pooling, as in kobayashi2020.
+
+    Raises:
+        BadInput: there are none, or units of several sites.
+        Failure: the record is of other weights.
     """
     if record is not None:
         refuse_foreign(record, network)
@@ -79,7 +84,7 @@ def choose_units(
             raise BadInput(f"units of one site are disturbed at a time; these are of {few(found, most=5) or 'none'}.")
         name, channels = next(iter(found.items()))
         silent = inactive_units(record, name) if record is not None and name in record.sites else []
-        return chosen(sites[name], sorted(channels), silent, "as asked for")
+        return choose_channels(sites[name], sorted(channels), silent, "as asked for")
     if record is None:
         raise BadInput(
             "which units? Name them (maxpool:18, maxpool:3-7, maxpool:*), or give a record, whose inactive units are "
@@ -90,13 +95,13 @@ def choose_units(
         raise unknown_name("site", name, record.sites, where=f"the record {record.path}")
     silent = inactive_units(record, name)
     if not silent:
-        raise BadInput(none_inactive(record, name))
-    where = behind_rectification(network, name) if record.sites[name].preactivation else name
+        raise BadInput(none_inactive_message(record, name))
+    altered = behind_rectification(network, name) if record.sites[name].preactivation else name
     how = f"inactive at {name} in {record.path.name}"
-    return replace(chosen(sites[where], silent, silent, how), inactive_at=name)
+    return replace(choose_channels(sites[altered], silent, silent, how), inactive_at=name)
 
 
-def chosen(site: Site, channels: list[int], silent: list[int], how: str) -> Chosen:
+def choose_channels(site: Site, channels: list[int], silent: list[int], how: str) -> Chosen:
     active = set(range(site.channels)) - set(channels) - set(silent)
     return Chosen(site, tuple(channels), tuple(sorted(active)), how)
 
@@ -116,7 +121,7 @@ def first_pooling(record: Record) -> str:
     raise BadInput(f"the record {record.path} has no max-pooling; name a site: {few(record.sites)}.")
 
 
-def none_inactive(record: Record, site: str) -> str:
+def none_inactive_message(record: Record, site: str) -> str:
     units = record.units()
     counts = units[units["inactive"].fillna(False).astype(bool)].groupby("site", sort=False).size()
     story = (
@@ -141,18 +146,6 @@ def refuse_foreign(record: Record, network: Network) -> None:
 
 def behind_rectification(network: Network, site: str) -> str:
     """The site of the nonlinearity that alone reads a pre-activation; the site itself where several things read it."""
-    makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
-    readers: dict[str, str] = {}
-
-    def noted(name: str, operation: str, read: tuple[Tensor, ...], _: Tensor) -> None:
-        if any(makers.get(tensor) == site for tensor in read):
-            readers[name] = operation
-
-    def heard(name: str, value: Tensor) -> None:
-        makers[value] = name
-
-    picture = blank(network.module, (1, network.inputs, *network.size), value=0.0)
-    with torch.no_grad(), listening(network.module, heard, noted=noted):
-        network.module(picture)
-    names = list(readers)
-    return names[0] if len(names) == 1 and readers[names[0]] in NONLINEARITIES else site
+    reading = readers(graph_of(network), site)
+    alone = len(reading) == 1 and reading[0].operation in NONLINEARITIES
+    return reading[0].name if alone else site

@@ -189,7 +189,7 @@ Alter = Callable[[Tensor], None]
 def inject(network: Network, site: Site, alter: Alter) -> Iterator[None]:
     """While open, whatever the network computes behind `site` goes on from altered responses.
 
-    Each forward pass is a full one; `recording.tape` repeats only what lies behind the site.
+    Each forward pass is a full one; `recording.replay` repeats only what lies behind the site.
     """
 
     def heard(name: str, value: Tensor) -> Tensor | None:

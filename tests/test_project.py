@@ -28,7 +28,7 @@ LAYERS = (
     "record",
     "anatomy stimuli networks",
     "vocabulary",
-    "pristine durable",
+    "pristine durable html_templates",
     "errors",
 )
 HEIGHT = {chapter: height for height, row in enumerate(reversed(LAYERS)) for chapter in row.split()}

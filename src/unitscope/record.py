@@ -7,7 +7,6 @@ pandas, DuckDB, polars and xarray read them as they are.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from unitscope.durable import write_table as write_table
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.facts import find_fault, read_facts
 from unitscope.facts import write_facts as write_facts
+from unitscope.html_templates import render
 from unitscope.vocabulary import ReceptiveField, Size, Unit
 
 if TYPE_CHECKING:
@@ -184,13 +184,7 @@ class Record:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(s.name)}</td><td>{html.escape(s.operation)}</td><td>{s.channels}</td>"
-            f"<td>{s.lattice[0]} × {s.lattice[1]}</td><td>{s.field}</td><td>{html.escape(s.field.status)}</td></tr>"
-            for s in self.sites.values()
-        )
-        head = "".join(f"<th>{word}</th>" for word in ("site", "operation", "channels", "lattice", "field", "status"))
-        return f"<p>{html.escape(str(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return render("record.html.j2", title=str(self), sites=self.sites.values())
 
     def _arrays(self) -> zarr.Group:
         import zarr

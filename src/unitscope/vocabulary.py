@@ -5,7 +5,6 @@ Text is understood here once: "layer1.0.relu_1:18@28,28" names the neuron at row
 
 from __future__ import annotations
 
-import html
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from unitscope.errors import BadInput, unknown_name
+from unitscope.html_templates import render
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,9 +113,7 @@ class ReceptiveField:
         return f"ReceptiveField({facts}" + (f", cause={self.cause!r})" if self.cause else ")")
 
     def _repr_html_(self) -> str:
-        move = "" if self.stride == (0, 0) else f", moving by {self.stride[0]} x {self.stride[1]}"
-        cause = f" <small>({html.escape(self.cause)})</small>" if self.cause else ""
-        return f"<b>{self}</b> px{move}, from {self.start[0]}, {self.start[1]}: {self.status}{cause}"
+        return render("field.html.j2", field=self)
 
 
 @dataclass(frozen=True, order=True)
@@ -369,8 +367,7 @@ class Site:
             "status": field.status + (f": {field.cause}" if field.cause else ""),
             "read by": ", ".join(self.readers) or "nobody",
         }
-        rows = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in facts.items())
-        return f"<table><caption>{html.escape(self.name)}</caption>{rows}</table>"
+        return render("facts.html.j2", title=self.name, facts=facts)
 
     def _check(self, channel: int) -> None:
         if not 0 <= channel < self.channels:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.analysis.site_alignment import aligned
-from unitscope.atlas_pages.data_scripts import as_script, write_script
+from unitscope.atlas_pages.data_scripts import write_script
 from unitscope.atlas_pages.panel_registry import overviews, panel_scripts, panel_styles
 from unitscope.atlas_pages.sprites import PER_FILE
+from unitscope.html_templates import render
 
 if TYPE_CHECKING:
-    import jinja2
-
     from unitscope.analysis.site_alignment import Row
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import SiteFacts
@@ -43,34 +41,18 @@ def write_pages(views: Sequence[RecordView], folder: Path) -> Path:
         for number, site in enumerate(view.record.sites.values()):
             _write(
                 folder / view.slug / f"{view.site_slugs[site.name]}.html",
-                "site.html.j2",
+                "atlas/site.html.j2",
                 _site_page(views, view, number),
             )
     index = folder / "index.html"
-    _write(index, "index.html.j2", _first_page(views, folder))
+    _write(index, "atlas/index.html.j2", _first_page(views, folder))
     return index
 
 
 def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_templates().get_template(template).render(values), encoding="utf-8", errors="replace")
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unitscope.atlas_pages", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["script"] = as_script
-    environment.globals["panels"] = {"scripts": panel_scripts(), "styles": panel_styles()}
-    environment.filters["count"] = lambda number: f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    return environment
+    page = render(template, **values, panels={"scripts": panel_scripts(), "styles": panel_styles()})
+    path.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _rows(views: Sequence[RecordView]) -> list[Row]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
-from markupsafe import Markup
 
 from unitscope.analysis.couplings import TESTS, filter_array, kept_filters
 from unitscope.atlas_pages import figures, sprites
@@ -17,6 +16,7 @@ from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.filter_figures import MOST
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import BadInput
+from unitscope.html_templates import render
 
 if TYPE_CHECKING:
     import pandas
@@ -50,21 +50,8 @@ def overview(view: RecordView, _home: Path) -> list[Overview] | None:
     own, tests = own_filters(view.record), tests_of(view.record)
     if not own or tests is None:
         return None
-    rows = Markup("").join(_row(view, number, about, tests) for number, about in own)
-    heads = Markup("").join(
-        Markup('<th scope="col" class="number" title="{}">{}</th>').format(TESTS[test], test) for test in TESTS
-    )
-    legend = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(test, says) for test, says in TESTS.items())
-    body = Markup(
-        '<p class="caption">What the units of a later convolution would look like if all that lies between were left '
-        "out, and whether they join similar filters: z against permuted labels, bold where p &lt; 0.05; below it the "
-        "range of untrained copies. Cosine: median over units of that with what the linearized network weighs, all "
-        'branches included; 1 is exact.</p><div class="wide"><table class="coupling-tests"><thead><tr>'
-        '<th scope="col">convolution</th><th scope="col">reads</th><th scope="col" class="number">cosine</th>{}</tr>'
-        '</thead><tbody>{}</tbody></table></div><details><summary>What the tests ask</summary><dl class="coupling-'
-        'legend">{}</dl></details>'
-    ).format(heads, rows, legend)
-    return [Overview("Virtual filters", body)]
+    rows = [_row(view, number, about, tests) for number, about in own]
+    return [Overview("Virtual filters", render("panels/filters.html.j2", tests=TESTS, rows=rows))]
 
 
 def own_filters(record: Record) -> list[tuple[int, dict[str, Any]]]:
@@ -119,32 +106,30 @@ def _write(kernels: Float[np.ndarray, "unit color height width"], stem: Path, *,
     return {**sprites.write_sprites(tiles, stem=stem, lossless=sharp, quality=88), "sharp": sharp, "gain": gain}
 
 
-def _row(view: RecordView, number: int, about: dict[str, Any], tests: pandas.DataFrame) -> Markup:
-    """A convolution: a link to where its units are shown, its cosine, and z of each test over untrained copies'."""
+def _row(view: RecordView, number: int, about: dict[str, Any], tests: pandas.DataFrame) -> dict[str, Any]:
+    """A convolution: a link to the page of its units, its cosine, and z of each test over those of untrained copies."""
     here = tests[tests["site"] == about["site"]]
-    cells = Markup("").join(_cell(here[here["test"] == test]) for test in TESTS)
     cosine = filter_array(view.record, number, "cosine", of=about)
     known = cosine[np.isfinite(cosine)]
     place = next((name for name in (about["site"], *about["shown_at"]) if name in view.site_slugs), None)
-    name = Markup("{}").format(about["site"])
-    if place is not None:
-        href = f"{quote(view.slug)}/{quote(view.site_slugs[place])}.html#show=virtual-{number}"
-        name = Markup('<a href="{}">{}</a>').format(href, about["site"])
-    median = f"{np.median(known):.2f}" if len(known) else "–"
-    return Markup('<tr><th scope="row">{}</th><td>{}</td><td class="number">{}</td>{}</tr>').format(
-        name, about["reads"], median, cells
-    )
+    page = None if place is None else f"{quote(view.slug)}/{quote(view.site_slugs[place])}.html"
+    return {
+        "site": about["site"],
+        "reads": about["reads"],
+        "href": page and f"{page}#show=virtual-{number}",
+        "cosine": f"{np.median(known):.2f}" if len(known) else "–",
+        "cells": [_cell(here[here["test"] == test]) for test in TESTS],
+    }
 
 
-def _cell(rows: pandas.DataFrame) -> Markup:
+def _cell(rows: pandas.DataFrame) -> dict[str, Any] | None:
+    """The result of one test; None where z is undefined."""
     own, others = rows[rows["seed"].isna()], rows[rows["seed"].notna()]["z"].dropna()
     if own.empty or not np.isfinite(own["z"].iloc[0]):
-        return Markup('<td class="number"><span class="absent">undefined</span></td>')
+        return None
     z, p = own["z"].iloc[0], own["p"].iloc[0]
-    beside = f"{_signed(others.min())} to {_signed(others.max())}" if len(others) else ""
-    return Markup('<td class="number{}" title="p = {}">{}<small>{}</small></td>').format(
-        " sure" if p < 0.05 else "", f"{p:.4f}", _signed(z), beside
-    )
+    untrained = f"{_signed(others.min())} to {_signed(others.max())}" if len(others) else ""
+    return {"z": _signed(z), "p": p, "sure": p < 0.05, "untrained": untrained}
 
 
 def _signed(value: float) -> str:

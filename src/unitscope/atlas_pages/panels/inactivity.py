@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import markupsafe
-
 from unitscope.analysis.activity import LEVELS
 from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import UnknownName
+from unitscope.html_templates import render
 
 if TYPE_CHECKING:
     import pandas
+    from markupsafe import Markup
 
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import Record, SiteFacts
@@ -74,67 +74,39 @@ def overview(view: RecordView, _home: Path) -> list[Overview]:
     return sections
 
 
-def levels_table(view: RecordView, table: pandas.DataFrame) -> markupsafe.Markup:
-    counts = {site: [_count(units[name]) for name, *_ in LEVELS] for site, units in table.groupby("site", sort=False)}
-    rows = [_levels_row(_linked(view, str(site)), of) for site, of in counts.items() if any(of)]
-    total = _levels_row("all sites", [_count(table[name]) for name, *_ in LEVELS])
-    if not rows:
-        words = "Each of {:,} units answered some of the {:,} photographs shown; none is proven dead from the weights."
-        told = markupsafe.escape(words.format(len(table), view.record.facts["stimuli"]["count"]))
-        return markupsafe.Markup('<p class="caption">{}</p>').format(told)
-    head = markupsafe.Markup("").join(
-        markupsafe.Markup('<th scope="col" class="number" title="{}">{}</th>').format(says, name)
-        for name, (_, says, *_) in zip(NAMES, LEVELS, strict=True)
+def levels_table(view: RecordView, table: pandas.DataFrame) -> Markup:
+    """Units per level, a row for each site that has any."""
+    counts = {str(site): _counts(units) for site, units in table.groupby("site", sort=False)}
+    rows = [{"site": site, "href": _page(view, site), "counts": of} for site, of in counts.items() if any(of)]
+    return render(
+        "panels/levels.html.j2",
+        units=len(table),
+        photographs=view.record.facts["stimuli"]["count"],
+        levels={name: says for name, (_, says, *_) in zip(NAMES, LEVELS, strict=True)},
+        rows=rows,
+        without=len(counts) - len(rows),
+        total=_counts(table),
     )
-    without = len(counts) - len(rows)
-    words = f"At {without} of {len(counts)} sites no unit is of any of these levels." if without else ""
-    caption = (
-        f"{len(table):,} units. Never positive is said of the {view.record.facts['stimuli']['count']:,} photographs "
-        "shown; certified dead is proven from the weights for every picture. Where a unit is not certified, nothing is "
-        "proven."
-    )
-    return markupsafe.Markup(
-        '<p class="caption">{} {}</p><div class="wide"><table class="levels"><thead><tr><th scope="col">site</th>{}'
-        "</tr></thead><tbody>{}{}</tbody></table></div>"
-    ).format(caption, words, head, markupsafe.Markup("").join(rows), total)
 
 
-def _levels_row(name: str | markupsafe.Markup, counts: list[int | None]) -> markupsafe.Markup:
-    cells = markupsafe.Markup("").join(
-        markupsafe.Markup('<td class="number{}">{}</td>').format("" if count else " none", _counted(count))
-        for count in counts
-    )
-    return markupsafe.Markup('<tr><th scope="row">{}</th>{}</tr>').format(name, cells)
-
-
-def _counted(count: int | None) -> str:
-    return "–" if count is None else f"{count:,}"
-
-
-def losses_table(view: RecordView, table: pandas.DataFrame) -> markupsafe.Markup:
+def losses_table(view: RecordView, table: pandas.DataFrame) -> Markup:
     """The first table of kobayashi2020: noise in all of the units, and in one per batch; the same in active units."""
     first = table.iloc[0]
     paper = table[(table["what"] == "noise") & (table["dose"] == 1) & (table["path"] == "both")]
     paper = paper[paper["which"].isin(["all", "one per batch"])]
-    rows = markupsafe.Markup("").join(
-        markupsafe.Markup(
-            '<tr><th scope="row">noise in {}</th><td class="number">{}</td><td class="number">{} to {}</td>'
-            '<td class="number">{}</td></tr>'
-        ).format(
-            _noise_in(row), signed(row["delta_loss"]), signed(row["ci_low"]), signed(row["ci_high"]),
-            signed(100 * row["delta_top1"], digits=2),
-        )
-        for row in paper.to_dict("records")
-    )  # fmt: skip
     where = next((name for name in (first.get("inactive_at"), first["site"]) if name in view.record.sites), None)
-    site = first["site"] if where is None else _linked(view, str(where))
-    return markupsafe.Markup(
-        '<p class="caption">Rectified normal noise in units of {} ({}), {} photographs; undisturbed the loss is {:.4f} '
-        "and {:.1f} % are right. Intervals of 95 % over photographs. All controls are on the page of the site.</p>"
-        '<div class="wide"><table class="levels"><thead><tr><th scope="col"></th><th scope="col" class="number">change '
-        'of loss</th><th scope="col" class="number">95 % interval</th><th scope="col" class="number">top-1, points</th>'
-        "</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(site, first["chosen"], f"{first['images']:,}", first["loss"], 100 * first["top1"], rows)
+    return render(
+        "panels/losses.html.j2",
+        rows=[_losses_row(row) for row in paper.to_dict("records")],
+        site=first["site"] if where is None else where,
+        href=None if where is None else _page(view, str(where)),
+        **{name: first[name] for name in ("chosen", "images", "loss", "top1")},
+    )
+
+
+def _losses_row(row: dict[str, Any]) -> dict[str, str]:
+    changes = {name: signed(row[name]) for name in ("delta_loss", "ci_low", "ci_high")}
+    return {"units": _noise_in(row), **changes, "delta_top1": signed(100 * row["delta_top1"], digits=2)}
 
 
 def _noise_in(row: dict[str, Any]) -> str:
@@ -174,8 +146,13 @@ def perturbation_of(record: Record) -> pandas.DataFrame | None:
     return table if len(table) and {*SHOWN, "site", "loss", "top1", "chosen", "channels"} <= set(table) else None
 
 
-def _linked(view: RecordView, site: str) -> markupsafe.Markup:
-    return markupsafe.Markup('<a href="{}/{}.html">{}</a>').format(view.slug, view.site_slugs[site], site)
+def _page(view: RecordView, site: str) -> str:
+    return f"{view.slug}/{view.site_slugs[site]}.html"
+
+
+def _counts(units: pandas.DataFrame) -> list[int | None]:
+    """How many of the units are of each level; None where the level is not known of any."""
+    return [_count(units[name]) for name, *_ in LEVELS]
 
 
 def _count(flags: pandas.Series[Any]) -> int | None:

@@ -14,6 +14,7 @@ from PIL import Image
 from unitscope.atlas_pages import figures, sprites
 from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.panel_registry import Overview
+from unitscope.html_templates import render
 from unitscope.network_facts import difference
 from unitscope.optima import Optimum, read_optima, read_recipe, sets_of
 from unitscope.vocabulary import Box
@@ -172,32 +173,23 @@ def scores_of(group: Group, channel: int) -> dict[str, Any] | None:
 
 def overview(view: RecordView, home: Path) -> list[Overview] | None:  # noqa: ARG001  (the same call for all panels)
     """Which sets there are, and how often an optimum is ahead of the best natural patch at equal contrast."""
-    from markupsafe import Markup
+    rows = [_row(view, site, group) for site in view.record.sites.values() for group in groups_of(view, site)]
+    return [Overview("Optimal stimuli", render("panels/optima.html.j2", rows=rows))] if rows else None
 
-    rows = []
-    for site in view.record.sites.values():
-        for group in groups_of(view, site):
-            href = f"{view.slug}/{view.site_slugs[site.name]}.html#show={way_of(group)}"
-            told = (
-                site.name, PLACES.get(group.at, f"neuron {group.at}"), group.facts["recipe"]["name"], group.pole,
-                f"{len(group.optima)} of {site.channels}", str(group.seeds), ahead(group),
-            )  # fmt: skip
-            cells = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in told[1:])
-            rows.append(Markup('<tr><th scope="row"><a href="{}">{}</a></th>{}</tr>').format(href, told[0], cells))
-    if not rows:
-        return None
-    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in HEADS)
-    body = Markup(
-        '<p class="caption">Pictures synthesized to drive units most, or least, each beside what it preferred among '
-        "the photographs. Ahead: how many get a stronger response than the best of these photographs' patches, "
-        "at equal contrast and on the same pixels.</p>"
-        '<div class="wide"><table class="optima-sites"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(head, Markup("").join(rows))
-    return [Overview("Optimal stimuli", body)]
+
+def _row(view: RecordView, site: SiteFacts, group: Group) -> dict[str, Any]:
+    """One set of optima on the first page: where it is shown, and what it is of."""
+    return {
+        "site": site.name,
+        "href": f"{view.slug}/{view.site_slugs[site.name]}.html#show={way_of(group)}",
+        "cells": [
+            PLACES.get(group.at, f"neuron {group.at}"), group.facts["recipe"]["name"], group.pole,
+            f"{len(group.optima)} of {site.channels}", group.seeds, ahead(group),
+        ],
+    }  # fmt: skip
 
 
 PLACES = {"center": "center neuron", "all": "all positions"}
-HEADS = ("site", "of", "recipe", "pole", "units", "seeds", "ahead of natural patches")
 
 
 def way_of(group: Group) -> str:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import markupsafe
-
 from unitscope.analysis.categories import readable_name
 from unitscope.analysis.index_conflicts import SELECTIVE
 from unitscope.analysis.response_axis import quiet
@@ -17,6 +15,7 @@ from unitscope.analysis.selectivity import SELECTIVITY
 from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import UnknownName
+from unitscope.html_templates import render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,10 +85,16 @@ def overview(view: RecordView, _home: Path) -> list[Overview]:
     if not (table["antipreferred_share"].notna() & table["preferred_share"].notna()).any():
         return []
     categories = [(str(name), rows) for name, rows in table.groupby("category", sort=False)]
-    parts = [_legend(), markupsafe.Markup('<div class="two-sided">')]
-    parts += [_figure(name, rows) for name, rows in categories[:CATEGORIES]]
-    parts += [markupsafe.Markup("</div>"), _sites(view, *categories[0]), _looked_at(view, *categories[0])]
-    return [Overview("Selectivity at both poles", markupsafe.Markup("").join(parts))]
+    body = render(
+        "panels/selectivity.html.j2",
+        says={column.name: column.says for column in SELECTIVITY.columns},
+        bands=[f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more" for low, high in BANDS],
+        side=SIDE,
+        categories=[_scatter(name, rows) for name, rows in categories[:CATEGORIES]],
+        sites=_sites(view, *categories[0]),
+        lists=_most_selective(view, *categories[0]),
+    )
+    return [Overview("Selectivity at both poles", body)]
 
 
 def table_of(record: Record) -> pd.DataFrame | None:
@@ -101,45 +106,18 @@ def table_of(record: Record) -> pd.DataFrame | None:
     return table if set(NEEDED) <= set(table) else None
 
 
-def _legend() -> markupsafe.Markup:
-    said = {column.name: column.says for column in SELECTIVITY.columns}
-    words = [f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more" for low, high in BANDS]
-    keys = markupsafe.Markup("").join(
-        markupsafe.Markup('<span class="key band-{}">{}</span>').format(place, word) for place, word in enumerate(words)
-    )
-    return markupsafe.Markup(
-        '<p class="caption">A point is a unit before a nonlinearity. Across: {}; up: {}. Dashed: the category\'s share '
-        "of all labeled photographs, which chance gives. A unit in the upper right corner has the category at both "
-        'ends.</p><p class="caption bands">selectivity {}</p>'
-    ).format(said["preferred_share"], said["antipreferred_share"], keys)
+def _scatter(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Share among the highest against share among the lowest, a point per unit that has both ends.
 
-
-def _figure(name: str, rows: pd.DataFrame, *, small: bool = False) -> markupsafe.Markup:
-    """Share among the highest against share among the lowest, a point per unit that has both ends; a path per color,
-    so that thousands of units make a small page.
+    One path per color holds all points of that color, so that thousands of units make a small page.
     """
-    prevalence = float(rows["category_images"].iloc[0] / max(rows["images"].iloc[0], 1))
-    at = SIDE * prevalence
-    lines = markupsafe.Markup('<path class="chance" d="M{x:.1f} 0V{s}M0 {y:.1f}H{s}"/>').format(
-        x=at, y=SIDE - at, s=SIDE
-    )
-    paths = markupsafe.Markup("").join(
-        markupsafe.Markup('<path class="band-{}" d="{}"/>').format(place, _points(rows, low, high))
-        for place, (low, high) in enumerate(BANDS)
-    )
-    selective = int((rows["selectivity"] >= SELECTIVE["selectivity"]).sum())
-    says = f"{name}: {len(rows):,} units, {selective:,} selective"
-    axes = "" if small else markupsafe.Markup(
-        '<text x="{s}" y="{below}" text-anchor="end">share among the highest →</text>'
-        '<text x="-6" y="0" text-anchor="end" transform="rotate(-90 -6 0)">among the lowest →</text>'
-    ).format(s=SIDE, below=SIDE + 16)  # fmt: skip
-    return markupsafe.Markup(
-        '<figure class="shares{}"><svg viewBox="-20 -6 {} {}" role="img" aria-label="{}"><rect width="{}" height="{}"/>'
-        "{}{}{}</svg><figcaption><strong>{}</strong> {}</figcaption></figure>"
-    ).format(
-        " small" * small, SIDE + 28, SIDE + 28, says, SIDE, SIDE, lines, paths, axes, name,
-        f"{selective:,} of {len(rows):,} units selective" if not small else f"{selective:,} of {len(rows):,}",
-    )  # fmt: skip
+    return {
+        "name": name,
+        "units": len(rows),
+        "selective": int((rows["selectivity"] >= SELECTIVE["selectivity"]).sum()),
+        "chance": SIDE * float(rows["category_images"].iloc[0] / max(rows["images"].iloc[0], 1)),
+        "bands": [_points(rows, low, high) for low, high in BANDS],
+    }
 
 
 def _points(rows: pd.DataFrame, low: float, high: float) -> str:
@@ -149,45 +127,37 @@ def _points(rows: pd.DataFrame, low: float, high: float) -> str:
     return "".join(f"M{a:.4g} {b:.4g}h0" for a, b in zip(x, y, strict=True))
 
 
-def _sites(view: RecordView, name: str, rows: pd.DataFrame) -> markupsafe.Markup:
-    """The same site by site, small, each a link."""
-    cells = [
-        markupsafe.Markup('<a href="{}/{}.html#sort=-{}">{}</a>').format(
-            view.slug,
-            view.site_slugs[site],
-            quote(f"selectivity/selectivity/{name}", safe=""),
-            _figure(site, of, small=True),
-        )
+def _sites(view: RecordView, name: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The same for each site, with a link to the site's page."""
+    column = quote(f"selectivity/selectivity/{name}", safe="")
+    return [
+        {"href": f"{view.slug}/{view.site_slugs[site]}.html#sort=-{column}", **_scatter(site, of)}
         for site, of in ((str(site), of) for site, of in rows.groupby("site", sort=False))
     ]
-    return markupsafe.Markup('<h3>{}, site by site</h3><div class="site-by-site">{}</div>').format(
-        name, markupsafe.Markup("").join(cells)
-    )
 
 
-def _looked_at(view: RecordView, name: str, rows: pd.DataFrame) -> markupsafe.Markup:
+def _most_selective(view: RecordView, name: str, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """The most selective units: those with the category at the lower end, too, and those without."""
     selective = rows[rows["selectivity"] >= SELECTIVE["selectivity"]]
     both = (selective["preferred_q"] < 0.05) & (selective["antipreferred_q"] < 0.05)
-    lists = [
-        (f"Most selective for {name}, with more of it than chance at the lower end, too", selective[both]),
-        (f"Most selective for {name}, without", selective[~both]),
-    ]
-    return markupsafe.Markup("").join(
-        markupsafe.Markup('<p class="looked-at">{} ({}): {}</p>').format(words, f"{len(of):,}", _links(view, of))
-        for words, of in lists
-    )
-
-
-def _links(view: RecordView, rows: pd.DataFrame) -> markupsafe.Markup:
-    first = rows.sort_values("selectivity", ascending=False, kind="stable")[:LISTED]
-    links = [
-        markupsafe.Markup('<a href="{}/{}.html#{}">{}</a>').format(
-            view.slug, view.site_slugs[row.site], row.channel, f"{row.site}:{row.channel}"
+    return [
+        {"title": f"Most selective for {name}, {words}", "count": len(of), "units": _first_units(view, of)}
+        for words, of in (
+            ("with more of it than chance at the lower end, too", selective[both]),
+            ("without", selective[~both]),
         )
+    ]
+
+
+def _first_units(view: RecordView, rows: pd.DataFrame) -> list[dict[str, str]]:
+    first = rows.sort_values("selectivity", ascending=False, kind="stable")[:LISTED]
+    return [
+        {
+            "name": f"{row.site}:{row.channel}",
+            "href": f"{view.slug}/{view.site_slugs[row.site]}.html#{row.channel}",
+        }
         for row in first.itertuples()
     ]
-    return markupsafe.Markup(", ").join(links) if links else markupsafe.Markup("none")
 
 
 def _shown(rows: pd.DataFrame) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from unitscope.atlas_pages import sprites
 from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.durable import read_table
+from unitscope.html_templates import render
 
 if TYPE_CHECKING:
     import pandas
@@ -128,38 +128,15 @@ def overview(view: RecordView, home: Path) -> list[Overview] | None:  # noqa: AR
     joined = joined_table(view)
     if joined is None:
         return None
-    from markupsafe import Markup
-
     null = null_table(view)
-    known = _known(joined)
-    head = "".join(f'<th scope="col" class="number" title="{escape(c.says)}">{escape(c.name)}</th>' for c in known)
-    first = "".join(f'<td class="number">{escape(c.macaque) or "–"}</td>' for c in known)
-    opponency = "opponent in cones and in red, green and blue; in parentheses in cones alone, as most gray units are"
-    rows = [_row(view, name, table, null) for name, table in joined.groupby("site", sort=False)]
-    body = (
-        '<p class="caption">Gratings, patches and colors in the field of the center neuron. Medians and shares are of '
-        "the units that respond; the histogram is of 1 − circular variance, from 0 to 1, the line that of untrained "
-        "networks of the same shape. Rose: units by preferred orientation.</p>"
-        '<div class="wide"><table class="tuning-sites"><thead><tr><th scope="col">site</th>'
-        f'<th scope="col" class="number">respond</th><th scope="col">orientation</th>{head}'
-        f'<th scope="col" class="number" title="{opponency}">opponency</th></tr></thead><tbody>'
-        f'<tr class="macaque"><th scope="row">macaque V1</th><td></td><td></td>'
-        f"{first}<td></td></tr>{''.join(rows)}</tbody></table></div>"
-        f'<p class="caption">{_sources(joined)}</p>'
-    )
-    return [Overview("Tuning, beside macaque V1", Markup(body))]
+    rows = [_row(view, str(name), table, null) for name, table in joined.groupby("site", sort=False)]
+    return [
+        Overview("Tuning, beside macaque V1", render("panels/tuning.html.j2", comparisons=_known(joined), rows=rows))
+    ]
 
 
 def _known(table: pandas.DataFrame) -> list[Comparison]:
     return [c for c in COMPARISONS if c.column in table]
-
-
-def _sources(table: pandas.DataFrame) -> str:
-    told = "; ".join(f"{c.name}: {c.source}" for c in _known(table) if c.macaque)
-    return (
-        f"Macaque V1: {told}; as counted from figures of these papers by Brain-Score (marques2021), whose scripts were "
-        "read; the papers were not. Where there is no number, none was found whose source could be read."
-    )
 
 
 def joined_table(view: RecordView) -> pandas.DataFrame | None:
@@ -183,21 +160,23 @@ def null_table(view: RecordView) -> pandas.DataFrame | None:
     return read_table(path).to_pandas()
 
 
-def _row(view: RecordView, name: str, table: pandas.DataFrame, null: pandas.DataFrame | None) -> str:
+def _row(view: RecordView, name: str, table: pandas.DataFrame, null: pandas.DataFrame | None) -> dict[str, Any]:
     answers = table[table["responsive"].astype(bool)]
-    cells = "".join(f'<td class="number">{_in_short(c, answers)}</td>' for c in _known(table))
     opponent = "–"
     if "cone_opponency" in table:  # an earlier version's `opponency` was that of cones alone
         opponent = ", ".join(f"{kind} {_opponent(table, kind)}" for kind in ("single", "double"))
     chance = None if null is None else null[null["site"] == name]["orientation_selectivity"].dropna().to_numpy()
     counts = np.bincount(((answers["preferred_orientation"].dropna() + 22.5) % 180 // 45).astype(int), minlength=4)
-    href = f"{view.slug}/{view.site_slugs[name]}.html"
-    return (
-        f'<tr><th scope="row"><a href="{escape(href)}">{escape(name)}</a></th>'
-        f'<td class="number">{len(answers)} of {len(table)}</td>'
-        f"<td>{histogram(answers['orientation_selectivity'].dropna().to_numpy(), chance)}{rose(counts)}</td>"
-        f'{cells}<td class="number">{opponent}</td></tr>'
-    )
+    return {
+        "site": name,
+        "href": f"{view.slug}/{view.site_slugs[name]}.html",
+        "responsive": len(answers),
+        "units": len(table),
+        "histogram": histogram(answers["orientation_selectivity"].dropna().to_numpy(), chance),
+        "rose": rose(counts),
+        "cells": [_in_short(c, answers) for c in _known(table)],
+        "opponency": opponent,
+    }
 
 
 def _opponent(table: pandas.DataFrame, kind: str) -> str:
@@ -216,7 +195,7 @@ def _in_short(comparison: Comparison, answers: pandas.DataFrame) -> str:
     return f"{100 * values.mean():.0f} %" if comparison.share else f"{values.median():.3g}"
 
 
-def histogram(values: np.ndarray, chance: np.ndarray | None) -> str:
+def histogram(values: np.ndarray, chance: np.ndarray | None) -> dict[str, Any]:
     """A small drawing of the distribution of 1 - circular variance, with that of untrained networks as a line."""
     width, height, bins = 120, 26, 20
 
@@ -228,35 +207,21 @@ def histogram(values: np.ndarray, chance: np.ndarray | None) -> str:
     other = shape(chance) if chance is not None and len(chance) else None
     most = max(own.max(initial=0), 0 if other is None else other.max(), 1e-9)
     step = width / bins
-    bars = "".join(
-        f'<rect x="{i * step:.1f}" y="{height - height * v / most:.1f}" width="{step - 1:.1f}" '
-        f'height="{height * v / most:.1f}"/>'
-        for i, v in enumerate(own)
-        if v
-    )
-    line = ""
+    line = []
     if other is not None:
         heights = height - height * other / most
-        points = " ".join(f"{i * step:.1f},{y:.1f} {(i + 1) * step:.1f},{y:.1f}" for i, y in enumerate(heights))
-        line = f'<polyline class="null" points="{points}"/>'
-    label = f"1 - circular variance of {len(values)} units"
-    return (
-        f'<svg class="tuning-histogram" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{label}">{bars}{line}</svg>'
-    )
+        line = [(end * step, y) for i, y in enumerate(heights) for end in (i, i + 1)]
+    bars = [{"x": i * step, "height": height * share / most} for i, share in enumerate(own) if share]
+    return {"width": width, "height": height, "units": len(values), "step": step, "bars": bars, "line": line}
 
 
-def rose(counts: np.ndarray) -> str:
+def rose(counts: np.ndarray) -> list[dict[str, float]]:
     """Four bars through a point, as long as there are units that prefer their orientation."""
     longest = max(int(counts.max()), 1)
-    lines = ""
+    bars = []
     for number, count in enumerate(counts):
         angle, radius = np.radians(45 * number), 12 * count / longest
-        x, y = radius * np.cos(angle), -radius * np.sin(angle)
-        color = f"hsl({90 * number} 65% 50%)"
-        lines += f'<path d="M{-x:.1f} {-y:.1f}L{x:.1f} {y:.1f}" stroke="{color}"/>'
-    said = ", ".join(f"{45 * i}°: {int(count)}" for i, count in enumerate(counts))
-    return (
-        '<svg class="tuning-rose" viewBox="-14 -14 28 28" width="28" height="28" role="img" '
-        f'aria-label="{said}"><title>{said}</title>{lines}</svg>'
-    )
+        bars.append(
+            {"angle": 45 * number, "units": int(count), "x": radius * np.cos(angle), "y": -radius * np.sin(angle)}
+        )
+    return bars

@@ -1,5 +1,12 @@
-"""Chance by resampling: p-values of permutations, false discovery, intervals of means. One place for all tests, so
-that one simulation (`tests/statistics/`) speaks for all of them.
+"""Chance by resampling: p-values of permutations, false discovery, intervals by bootstrap and jackknife.
+
+All chapters take their tests from here, so that one simulation (`tests/statistics/`) speaks for all of them. The
+statistic, and what is drawn anew, are the caller's business; this module makes a p or an interval of the draws:
+
+    permutation_p(value [unit], under [unit draw])        p [unit]
+    mean_interval(values [value], clusters [value])       mean, standard error, low, high
+    percentile_interval(drawn [draw unit])                low [unit], high [unit]
+    mean_interval(pseudo_values(whole, without [value]))  the same of any statistic of all values
 """
 
 from __future__ import annotations
@@ -28,12 +35,13 @@ def permutation_p(
     """The share of draws that are as extreme as the value, the value itself counted among them: (1 + r) / (1 + n).
 
     Args:
-        value: the statistic of each unit as it is.
-        under: the same under permutations.
+        value: The statistic of each unit as it is.
+        under: The same statistic under permutations.
         tail: "above", "below", or "both": as far from the mean of all of them.
-        every: `under` holds every permutation once, that which is given too; then p is r / n.
+        every: Whether `under` holds every permutation once, the given order among them; then p is r / n.
 
-    NaN for a value that is NaN.
+    Returns:
+        p of each unit, 0..1; NaN for a value that is NaN.
     """
     added, count = (0, under.shape[1]) if every else (1, under.shape[1] + 1)
     if tail == "both":
@@ -46,10 +54,9 @@ def permutation_p(
 
 
 def false_discovery(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
-    """q-values: the share of false ones among all that are called significant down to this one. NaN stays NaN, and is
-    none of the tests.
+    """q-values: the share of false ones among all tests that are called significant down to this one.
 
-    Source: benjamini1995.
+    A p that is NaN stays NaN, and does not count among the tests. Source: benjamini1995.
     """
     from scipy.stats import false_discovery_control
 
@@ -87,11 +94,17 @@ def mean_interval(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """The mean of values with its 95 % interval, for values that are independent, or are so between `clusters`.
+    """The mean of values with its 95 % interval.
 
-    From ten clusters on a bootstrap of Student's t, which holds for skewed values, too; below that Student's t itself,
-    which is right for values that are about normal; no interval for fewer than three. Whole clusters are drawn; the
-    mean is over values, so that larger clusters count for more.
+    From ten clusters on, the interval is a bootstrap of Student's t, which holds for skewed values, too. Below ten it
+    is Student's t itself, which is right for values that are about normal. Fewer than three give no interval. Whole
+    clusters are drawn; the mean is over values, so that larger clusters count for more.
+
+    Args:
+        values: Values that are independent of each other, or independent between clusters.
+        clusters: The number of each value's cluster. By default each value is a cluster.
+        generator: Draws the resamples.
+        resamples: How many.
 
     Source: efron1993, section 12.5.
     """
@@ -131,6 +144,22 @@ def _means(
     mean = (times @ sums) / of
     squares = times @ sums**2 - 2 * mean * (times @ (sums * sizes)) + mean**2 * (times @ sizes**2)
     return mean, np.sqrt(number / (number - 1) * np.maximum(squares, 0)) / of
+
+
+def percentile_interval(
+    drawn: Float[np.ndarray, "draw unit"], *, least: float = 0.5
+) -> tuple[Float[np.ndarray, " unit"], Float[np.ndarray, " unit"]]:
+    """Both ends of the middle 95 % of a statistic over draws.
+
+    Args:
+        drawn: The statistic of each unit in each draw. NaN where a draw does not define it.
+        least: With a smaller share of draws that define the statistic, a unit has no interval (NaN).
+    """
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    known = np.isfinite(drawn).mean(0) >= least
+    if known.any():
+        ends[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
+    return ends[0], ends[1]
 
 
 def both_intervals(mean: float, first: Interval, second: Interval) -> Interval:
@@ -176,8 +205,11 @@ def beyond_copies_p(count: int, copies: Sequence[int]) -> float:
     return max(rare, float(t.sf(away / spread, number - 1)))
 
 
-def joined(one: Int[np.ndarray, " value"], other: Int[np.ndarray, " value"]) -> Int[np.ndarray, " value"]:
-    """Numbers of the clusters of `one`, those that share a cluster of `other` made one: 0, 1 ..."""
+def merge_clusters(one: Int[np.ndarray, " value"], other: Int[np.ndarray, " value"]) -> Int[np.ndarray, " value"]:
+    """Numbers (0, 1 ...) of larger clusters: clusters of `one` are merged where they share a cluster of `other`.
+
+    For example photographs that occur in the same batch, and all batches that these photographs occur in.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

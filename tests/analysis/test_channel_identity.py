@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from unitscope.analysis.channel_identity import (
+    advantage_interval,
     advantages_without_one,
     auc,
     best_matching,
     identity,
-    interval,
+    identity_p,
     means,
-    permutation_p,
     rank_of_same,
 )
 
@@ -73,7 +73,7 @@ def test_statistics_against_brute_force() -> None:
 def test_the_permutation_is_exact_in_the_small() -> None:
     """With three channels there are six orders; the diagonal's sum is the largest of them."""
     matrix = np.array([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0]])
-    assert permutation_p(matrix, np.random.default_rng(0), 6000) == pytest.approx(1 / 6, abs=0.02)
+    assert identity_p(matrix, np.random.default_rng(0), 6000) == pytest.approx(1 / 6, abs=0.02)
 
 
 def test_the_interval_is_over_what_each_channel_contributes() -> None:
@@ -82,12 +82,12 @@ def test_the_interval_is_over_what_each_channel_contributes() -> None:
         same, other = means(np.delete(np.delete(matrix, channel, 0), channel, 1))
         assert found == pytest.approx(same - other)
     alike = np.full((12, 12), 0.25) + 0.5 * np.eye(12)
-    assert interval(alike, np.random.default_rng(0), 200) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert advantage_interval(alike, np.random.default_rng(0), 200) == (pytest.approx(0.5), pytest.approx(0.5))
 
 
 def test_without_sharing_p_is_uniform() -> None:
     generator = np.random.default_rng(4)
-    p = [permutation_p(generator.standard_normal((12, 12)), generator, 199) for _ in range(150)]
+    p = [identity_p(generator.standard_normal((12, 12)), generator, 199) for _ in range(150)]
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
 

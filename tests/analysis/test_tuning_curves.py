@@ -7,6 +7,7 @@ import pytest
 from scipy.special import iv
 
 from unitscope.analysis import tuning_curves
+from unitscope.resampling import percentile_interval
 
 PHASES = np.arange(32) * 11.25
 
@@ -104,7 +105,7 @@ def test_direction_selectivity_of_a_static_network_is_nothing() -> None:
 
 def test_an_interval_is_told_only_where_half_of_the_draws_are_defined() -> None:
     drawn = np.stack([np.arange(40.0), np.where(np.arange(40) < 30, np.nan, 1.0)], axis=1)
-    low, high = tuning_curves.interval(drawn)
+    low, high = percentile_interval(drawn)
     assert (float(low[0]), float(high[0])) == pytest.approx((0.975, 38.025))
     assert np.isnan([low[1], high[1]]).all()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unitscope.resampling import mean_interval, pseudo_values
+from unitscope.resampling import mean_interval, permutation_p, pseudo_values
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -60,7 +60,7 @@ def identity(
     if count < 3:
         return Identity(count, *[float("nan")] * 11)
     same, other = means(matrix)
-    low, high = interval(matrix, generator, resamples)
+    low, high = advantage_interval(matrix, generator, resamples)
     ranks = rank_of_same(matrix)
     rows, cols = best_matching(matrix)
     return Identity(
@@ -70,7 +70,7 @@ def identity(
         advantage=same - other,
         ci_low=low,
         ci_high=high,
-        p=permutation_p(matrix, generator, permutations),
+        p=identity_p(matrix, generator, permutations),
         identified=float((ranks == 1).mean()),
         reciprocal_rank=float((1 / ranks).mean()),
         auc=auc(matrix),
@@ -112,20 +112,20 @@ def best_matching(
     return rows, cols
 
 
-def permutation_p(matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, permutations: int) -> float:
-    """One-sided p of the diagonal's mean against channels in random order: (1 + as high) / (1 + all).
+def identity_p(matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, permutations: int) -> float:
+    """One-sided p of the diagonal's sum against sums with channels in random order.
 
-    The advantage rises and falls with the diagonal's mean, since a matrix's sum stays.
+    The advantage rises and falls with the sum of the diagonal, since the sum of the matrix stays.
     """
-    count, own = len(matrix), np.trace(matrix)
-    reached = 0
+    count = len(matrix)
+    under = []
     for first in range(0, permutations, CHUNK):
         orders = generator.random((min(CHUNK, permutations - first), count)).argsort(1)
-        reached += int((matrix[np.arange(count), orders].sum(1) >= own - 1e-12 * max(1.0, abs(own))).sum())
-    return (1 + reached) / (1 + permutations)
+        under.append(matrix[np.arange(count), orders].sum(1))
+    return float(permutation_p(np.trace(matrix)[None], np.concatenate(under)[None])[0])
 
 
-def interval(
+def advantage_interval(
     matrix: Float[np.ndarray, "unit unit"], generator: np.random.Generator, resamples: int
 ) -> tuple[float, float]:
     """95 % of the advantage over channels, from what each channel contributes to it (see `pseudo_values`)."""

@@ -31,8 +31,9 @@ from unitscope.analysis.opponency import (
     rates_of,
     reading_of,
 )
-from unitscope.analysis.tuning_curves import Session, interval, responsive, resultant, sessions, split_half, table_of
+from unitscope.analysis.tuning_curves import Session, responsive, resultant, sessions, split_half, table_of
 from unitscope.record import Record
+from unitscope.resampling import percentile_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -102,8 +103,8 @@ def _of_both(session: Session, readings: list[Reading], thresholds: Thresholds) 
     ]
     kinds = np.stack([opponency(*pair, thresholds=thresholds) for pair in zip(*drawn, strict=True)])
     classes = np.stack([color_class(*pair, bound=thresholds.color) for pair in zip(*drawn, strict=True)])
-    preference = interval(np.stack([one.preference for one in drawn[0]]))
-    share = interval(np.stack([one.low_pass for one in drawn[0]]))
+    preference = percentile_interval(np.stack([one.preference for one in drawn[0]]))
+    share = percentile_interval(np.stack([one.low_pass for one in drawn[0]]))
     return {
         "color_preference_low": preference[0],
         "color_preference_high": preference[1],

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unitscope.resampling import joined, permutation_p
+from unitscope.resampling import merge_clusters, permutation_p
 
 MOST = 1000
 """Images at an end, as in the dog study ..."""
@@ -88,7 +88,7 @@ def lottery(
     as one). One that cuts through labels is exchanged for as many photographs of the same labels; where it cuts through
     photographs, too, there is nothing to exchange. Images without a label (-1) count as images of one more label.
     """
-    classes = joined(label, photograph)
+    classes = merge_clusters(label, photograph)
     if _whole(member, classes):
         block = classes
         inside = np.bincount(block, weights=member) > 0

@@ -16,7 +16,6 @@ from unitscope.analysis.tuning_curves import (
     component,
     half_width,
     harmonics,
-    interval,
     preferred,
     redrawn,
     resampled,
@@ -27,6 +26,7 @@ from unitscope.analysis.tuning_curves import (
     table_of,
 )
 from unitscope.record import Record
+from unitscope.resampling import percentile_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -111,7 +111,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
 
 
 def _ends(name: str, drawn: Float[np.ndarray, "time unit"]) -> dict[str, np.ndarray]:
-    low, high = interval(drawn)
+    low, high = percentile_interval(drawn)
     return {f"{name}_low": low, f"{name}_high": high}
 
 

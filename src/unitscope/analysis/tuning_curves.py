@@ -338,14 +338,5 @@ def resampled(
     return component(redrawn(rates, times=times, seed=seed), rest, simple)
 
 
-def interval(drawn: Float[np.ndarray, "time unit"]) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of the 95 % interval over draws; NaN where fewer than half of these are defined. [unit] each"""
-    ends = np.full((2, drawn.shape[1]), np.nan)
-    known = np.isfinite(drawn).mean(0) >= 0.5
-    if known.any():
-        ends[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
-    return ends[0], ends[1]
-
-
 def _in_order(values: np.ndarray) -> np.ndarray:
     return np.array(list(dict.fromkeys(values.tolist())))

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from unitscope.perturbation.conditions import Condition
-from unitscope.resampling import joined
+from unitscope.resampling import merge_clusters
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Result:
             return self.photographs, "photographs" if several else "images"
         if not several:
             return self.batches, "batches"
-        return joined(self.batches, self.photographs), "batches and photographs"
+        return merge_clusters(self.batches, self.photographs), "batches and photographs"
 
     def draws(self) -> Float64[np.ndarray, " draw"] | None:
         """The mean change of loss under each draw of units; None where they are not drawn."""

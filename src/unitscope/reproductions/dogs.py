@@ -28,6 +28,7 @@ from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions import dog_figures as figures
 from unitscope.reproductions.dog_counts import SEED, THRESHOLD, Counts, Found, Q, above_shares, find
 from unitscope.reproductions.untrained import untrained
+from unitscope.resampling import permutation_p
 from unitscope.stimuli.images import Images, Source, open_images
 
 CATEGORY = "dogs"
@@ -211,8 +212,8 @@ def verdict_of_breeds(one: Found) -> str:
         return "cannot be told: too few breeds, units or groups"
     if one.breeds.skewness <= 0:
         return "not found: no longer tail above"
-    at_least = (1 + np.sum(others >= one.breeds.skewness)) / (1 + len(others))
-    return "skewed as the paper says" + ("" if at_least < 0.05 else ", and no more than random groups of classes")
+    (p,) = permutation_p(np.array([one.breeds.skewness]), others[None])
+    return "skewed as the paper says" + ("" if p < 0.05 else ", and no more than random groups of classes")
 
 
 def spread(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> str:

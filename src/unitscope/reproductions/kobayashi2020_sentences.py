@@ -26,6 +26,7 @@ from unitscope.analysis.channel_sharing import means_of
 from unitscope.reproductions.intervals import Interval, mean_of, told
 from unitscope.reproductions.kobayashi2020_figures import best_patches
 from unitscope.reproductions.kobayashi2020_study import Study, answering, channels_shown
+from unitscope.resampling import permutation_p
 from unitscope.synthesis.maximize import maximize
 
 COARSE = 2.0
@@ -99,7 +100,7 @@ def resemblance(optima: Pictures, means: Pictures, *, rng: np.random.Generator) 
     other = table[~np.eye(len(table), dtype=bool)].mean()
     places = np.arange(len(table))
     drawn = np.array([table[places, rng.permutation(places)].mean() for _ in range(PERMUTATIONS)])
-    return float(own), float(other), float((1 + np.sum(drawn >= own - 1e-12)) / (1 + PERMUTATIONS))
+    return float(own), float(other), float(permutation_p(own[None], drawn[None])[0])
 
 
 def correlations(ones: Pictures, others: Pictures) -> Float[np.ndarray, "unit other"]:

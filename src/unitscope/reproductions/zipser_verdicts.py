@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from unitscope.reproductions.intervals import Interval, difference, mean_of
 from unitscope.reproductions.zipser_studies import Studied
+from unitscope.resampling import percentile_interval
 
 SMALL, LARGE = 0.4, 0.9
 """Fields are called small below the first, and large from the second, as shares of the picture's side. Small ones lie
@@ -65,7 +66,7 @@ def rank_correlation(tables: Sequence[Float[np.ndarray, "2 row"]]) -> Interval:
         return rank(tables) if tables else float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(0)
     drawn = [rank([tables[n] for n in rng.integers(len(tables), size=len(tables))]) for _ in range(400)]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    (low,), (high,) = percentile_interval(np.array(drawn)[:, None], least=0)
     return rank(tables), float(low), float(high)
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
+from unitscope.resampling import percentile_interval, permutation_p
 from unitscope.vocabulary import Box, Size
 
 SimilarityFunction = Callable[
@@ -225,13 +226,13 @@ def specificity(
         return Specificity(count, within=within, across=across)
     shuffled = rng.permuted(np.tile(labels, (permutations, 1)), axis=1)
     differences = np.subtract(*_means(flat, weights, shuffled, np.tile(own, (permutations, 1))))
-    p = (1 + np.sum(differences >= within - across - 1e-12)) / (1 + permutations)
+    (p,) = permutation_p(np.array([within - across]), differences[None])
     chosen = (rng.integers(seeds, size=(resamples, count, seeds)) + seeds * np.arange(count)[:, None]).reshape(
         resamples, count * seeds
     )
     spread = _index(*_means(flat, weights, np.tile(labels, (resamples, 1)), chosen))
     spread = spread[np.isfinite(spread)]
-    low, high = np.percentile(spread, [2.5, 97.5]) if len(spread) else (np.nan, np.nan)
+    (low,), (high,) = percentile_interval(spread[:, None]) if len(spread) else ((np.nan,), (np.nan,))
     index = float(_index(np.array([within]), np.array([across]))[0])
     return Specificity(count, index, within, across, float(p), float(low), float(high))
 

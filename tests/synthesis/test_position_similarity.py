@@ -29,7 +29,7 @@ def draw_numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def blurred(pictures: np.ndarray, _frame: Box, _positions: tuple[int, ...]) -> np.ndarray:
-    return position_similarity.blurred(pictures, STRIDE)
+    return position_similarity.blurred_correlation(pictures, STRIDE)
 
 
 def index_of(pictures: np.ndarray, *, seed: int = 0, permutations: int = 99) -> position_similarity.Specificity:
@@ -125,7 +125,8 @@ def test_likeness_within_a_position_is_taken_on_the_rectangles_of_likeness_acros
     pictures = scenes(rng, 12, middle=6.0).reshape(4, 3, 3, SIDE, SIDE)
     comparisons = position_similarity.compare_positions(seen_at(pictures, CORNER), blurred)
     quarter, whole = (
-        position_similarity.blurred(pictures[1][:, :, part, part], STRIDE) for part in (slice(HALF, None), slice(None))
+        position_similarity.blurred_correlation(pictures[1][:, :, part, part], STRIDE)
+        for part in (slice(HALF, None), slice(None))
     )
     np.testing.assert_allclose(comparisons[1, 0, 0, 1], quarter[0, 1], atol=1e-6)
     np.testing.assert_allclose(comparisons[1, 2, 0, 1], whole[0, 1], atol=1e-6)
@@ -190,7 +191,7 @@ def test_what_hangs_over_the_edge_is_no_difference() -> None:
     ]
     found = position_similarity.similarities(position_similarity.compare_positions(both, blurred))
     np.testing.assert_allclose([found[0, s, 1, s] for s in range(3)], 1, atol=1e-6)
-    expected = position_similarity.blurred(at_the_edge, STRIDE)
+    expected = position_similarity.blurred_correlation(at_the_edge, STRIDE)
     np.testing.assert_allclose(found[0, 0, 0, 1], expected[0, 1], atol=1e-6)
     np.testing.assert_allclose(found[0, 0, 1, 1], expected[0, 1], atol=1e-6)
 
@@ -210,7 +211,7 @@ def test_positions_that_share_too_little_are_not_compared() -> None:
 def test_shifted_finds_what_blurred_misses() -> None:
     picture = np.random.default_rng(2).standard_normal((3, 40, 40))
     pair = np.stack([picture[:, 3:35, 4:36], picture[:, :32, :32]]).astype(np.float32)
-    assert abs(position_similarity.blurred(pair, (2, 2))[0, 1]) < 0.2
+    assert abs(position_similarity.blurred_correlation(pair, (2, 2))[0, 1]) < 0.2
     assert position_similarity.shifted(pair, (4, 4))[0, 1] > 0.75  # what moved out of the frame is lost
     assert position_similarity.shifted(pair, (2, 2))[0, 1] < 0.2
     np.testing.assert_allclose(np.diag(position_similarity.shifted(pair, (4, 4))), 1, atol=1e-5)
@@ -221,7 +222,9 @@ def test_blurring_is_by_half_a_stride() -> None:
 
     line = np.random.default_rng(3).standard_normal(64)
     np.testing.assert_allclose(
-        (position_similarity._blur(64, 2.0) @ line)[16:48], gaussian_filter1d(line, 2.0, truncate=8)[16:48], atol=1e-5
+        (position_similarity._gaussian_weights(64, 2.0) @ line)[16:48],
+        gaussian_filter1d(line, 2.0, truncate=8)[16:48],
+        atol=1e-5,
     )
 
 

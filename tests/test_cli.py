@@ -25,7 +25,6 @@ from tests.conftest import PROJECT
 from unitscope import __version__
 from unitscope.cli import app, common
 from unitscope.cli import sites as sites_verb
-from unitscope.cli import train as train_verb
 from unitscope.errors import BadInput, Failure
 
 TINY = "tests.tiny:network"
@@ -91,16 +90,6 @@ def test_without_a_verb_the_verbs_are_listed(unitscope: Say) -> None:
     said = unitscope()
     assert said.code == 0
     assert re.findall(r"^│ (\w+) ", said.out, re.MULTILINE) == sorted(verb.__name__ for verb in app.VERBS)
-
-
-def test_the_options_of_training_are_those_of_the_recipe() -> None:
-    import inspect
-
-    from unitscope.training import Recipe
-
-    options = inspect.signature(train_verb.train).parameters
-    for field in dataclasses.fields(Recipe):
-        assert options[field.name].default == field.default, field.name
 
 
 def test_sites_fit_80_columns(unitscope: Say) -> None:

@@ -43,6 +43,8 @@ WRITTEN_IN = {
     "distributed": "training",
     "optima": "record",
     "resampling": "vocabulary",
+    "option_groups": "vocabulary",
+    "training_recipe": "vocabulary",
     "network_facts": "record",
     "facts": "record",
     "precision": "pristine",

@@ -16,6 +16,18 @@ import pytest
 from PIL import Image
 
 from unitscope.cli import app
+from unitscope.option_groups import (
+    DistributionOptions,
+    PositionSearchOptions,
+    PresentationOptions,
+    RepeatOptions,
+    SearchOptions,
+    SummaryOptions,
+)
+from unitscope.perturbation.experiment import perturb
+from unitscope.recording.survey import survey
+from unitscope.synthesis.maximize import maximize
+from unitscope.synthesis.position_study import positions
 
 TINY = "tests.tiny:network"
 
@@ -27,7 +39,7 @@ class Heard(Exception):
 VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, dict[str, Any]]]] = {
     "survey": (("unitscope.recording.survey.survey",), (TINY, "pictures", "--to", "new"), {
         "--sites 1": {"sites": ["1"]}, "--top 3": {"top": 3}, "--per-image 2": {"per_image": 2},
-        "--means best": {"means": ["best"]}, "--responses": {"responses": True}, "--shard 1/2": {"shard": "1/2"},
+        "--means best": {"means": ("best",)}, "--responses": {"responses": True}, "--shard 1/2": {"shard": "1/2"},
         "--engine ray": {"engine": "ray"}, "--resize 50": {"resize": 50}, "--batch 5": {"batch": 5},
         "--precision bfloat16": {"precision": "bfloat16"}, "--workers 0": {"workers": 0},
         "--seed 3": {"seed": 3}, "--strict": {"strict": True},
@@ -160,10 +172,32 @@ def test_an_option_changes_what_it_is_about_and_nothing_else(verb: str, option: 
     assert changed == expected
 
 
+def keywords_of(function: Callable[..., Any]) -> list[str]:
+    """The options of a verb; of a group of options, its fields."""
+    keywords = [one for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    groups = [one for one in keywords if dataclasses.is_dataclass(one.default) and one.name != "options"]
+    fields = [field.name for group in groups for field in dataclasses.fields(group.default)]
+    return [one.name for one in keywords if one not in groups] + fields
+
+
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "sites"])
 def test_no_option_is_left_out_above(verb: str) -> None:
-    function = next(one for one in app.VERBS if one.__name__ == verb)
-    keywords = [one.name for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    keywords = keywords_of(next(one for one in app.VERBS if one.__name__ == verb))
     tried = {option.split()[0].removeprefix("--").replace("-", "_") for option in VERBS[verb][2]}
     tried |= {word.removeprefix("--") for word in VERBS[verb][1] if word.startswith("--")}
     assert set(keywords) - tried <= {"device", "json", "options", "images", "scores"}
+
+
+GROUPS = (
+    (SummaryOptions, survey), (DistributionOptions, survey), (PresentationOptions, survey), (RepeatOptions, perturb),
+    (SearchOptions, maximize), (PositionSearchOptions, positions),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "function"), GROUPS, ids=lambda one: one.__name__)
+def test_the_python_functions_have_the_options_and_defaults_of_the_command_line(
+    group: type, function: Callable[..., Any]
+) -> None:
+    parameters = inspect.signature(function).parameters
+    for field in dataclasses.fields(group):
+        assert parameters[field.name].default == field.default, field.name

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,62 +28,11 @@ from torch import Tensor, nn
 from unitscope.distributed import Company, company
 from unitscope.durable import lock_folder, whole_file, write_file
 from unitscope.errors import BadInput, Failure, few
+from unitscope.training_recipe import Recipe
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.stimuli.images import Images
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. The defaults are those of kobayashi2020, section 3.1 (SGD, Szegedy's crops); flips are ours
-    (methods 9).
-
-    `schedule` is "steps" (divided by 10 at one and two thirds of the epochs, as in the paper) or "cosine" (to zero);
-    both may be led in by `warmup` epochs of rising learning rate. With `first_size`, crops begin at that many pixels
-    and grow, in steps of 16, to `size` at three quarters of the epochs: small crops are cheap and a good start.
-    """
-
-    epochs: int = 90
-    batch: int = 256
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    schedule: str = "steps"
-    warmup: float = 0.0
-    size: int = 224
-    first_size: int | None = None
-    smallest_area: float = 0.08
-    flip: float = 0.5
-    seed: int = 0
-    bf16: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "size"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"a recipe needs {name} of at least 1; it was given {getattr(self, name)}.")
-        if self.schedule not in ("steps", "cosine"):
-            raise BadInput(f"{self.schedule!r} is no schedule; choose 'steps' or 'cosine'.")
-        if not 0 < self.smallest_area <= 1:
-            raise BadInput(
-                f"smallest_area is a share of the picture, above 0 and up to 1; it was {self.smallest_area}."
-            )
-
-    def rate(self, progress: float) -> float:
-        """The learning rate at `progress`, in epochs."""
-        if progress < self.warmup:
-            return self.learning_rate * max(progress, 1e-3) / self.warmup
-        if self.schedule == "steps":
-            return self.learning_rate * 0.1 ** int(3 * progress / self.epochs)
-        share = (progress - self.warmup) / max(self.epochs - self.warmup, 1e-9)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-
-    def crop(self, epoch: int) -> int:
-        """The side of the crops of an epoch, in pixels."""
-        if self.first_size is None:
-            return self.size
-        share = min(1.0, epoch / max(0.75 * self.epochs, 1.0))
-        return min(self.size, self.first_size + int((self.size - self.first_size) * share) // 16 * 16)
 
 
 def train(

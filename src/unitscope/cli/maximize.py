@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.cli.common import Several, progress_bars, resumable, terminal_width
 from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.cli.text_tables import Column, number_text, paragraph, size_text, table
 from unitscope.errors import few
+from unitscope.option_groups import SearchOptions
 
 if TYPE_CHECKING:
     import pandas
 
     from unitscope.optima import Optimum
+
+SEARCH = SearchOptions()
 
 
 def maximize(
@@ -29,15 +31,11 @@ def maximize(
     at: str = "center",
     recipe: str = "contrast",
     pole: Literal["preferred", "antipreferred", "both"] = "preferred",
-    seeds: PositiveInt = 1,
-    seed: NonNegativeInt = 0,
-    after: bool = False,
+    search: SearchOptions = SEARCH,
     start: str | None = None,
     images: Several[str] = None,
-    bf16: bool = False,
     scores: Annotated[bool, Parameter(negative="--no-scores")] = True,
     name: str | None = None,
-    batch: PositiveInt | None = None,
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -54,15 +52,10 @@ def maximize(
         at: center (the center neuron), all (the mean of the unit's map), or a position ROW,COL.
         recipe: contrast, kobayashi2020, zipser2015, spectrum or maco.
         pole: preferred, antipreferred or both.
-        seeds: How many searches for each, from different starts.
-        seed: What their chance is drawn from.
-        after: Read responses after the nonlinearity of the site, not before it.
         start: Begin at zeros, dots, noise, or an image file. By default as the recipe says.
         images: Photographs whose average spectrum maco keeps.
-        bf16: Search in half precision. The final responses are measured in full precision all the same.
         scores: Hold each against the record's best natural stimuli, noise and more, at equal norm.
         name: The folder in `optima`. By default named for recipe, pole and, if given, --after and --start.
-        batch: Pictures in one pass. By default as many as suit the memory.
         device: auto, cpu, cuda or cuda:1.
     """
     from unitscope.optima import read_scores
@@ -80,12 +73,12 @@ def maximize(
     with resumable(kept), progress_bars() as show_progress:
         for one in poles:
             label = name or "-".join(
-                [made.name, one, *(["after"] if after else []), *([Path(start).stem] if start else [])]
+                [made.name, one, *(["after"] if search.after else []), *([Path(start).stem] if start else [])]
             )
             for site, objectives in group_by_site(network, units, at=at).items():
                 optima = maximize(
-                    network, objectives, recipe=made, pole=one, seeds=seeds, seed=seed, after=after, start=begin,
-                    bf16=bf16, batch=batch, to=opened, name=label, scores=False,
+                    network, objectives, recipe=made, pole=one, start=begin, **vars(search), to=opened, name=label,
+                    scores=False,
                     progress=lambda done, total, site=site: show_progress(site, done, total),  # type: ignore[misc]
                 )  # fmt: skip
                 if scores:

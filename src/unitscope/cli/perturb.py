@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeFloat
 
 from unitscope.cli.common import Several, one_or_many, progress_bars, resumable, terminal_width
 from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.cli.text_tables import Column, count_text, paragraph, table
+from unitscope.option_groups import RepeatOptions
 
 if TYPE_CHECKING:
     import pandas
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ConditionOptions:
+    """What is done to the units. Where nothing is given, the protocol is; in Python one condition is the default."""
+
+    what: Several[Literal["noise", "zero", "mean", "resample"]] = None
+    "noise, zero, mean (the unit's own), resample (from another picture)."
+    which: Several[str] = None
+    "all, 'one per batch', 'each channel', 'channel 18'."
+    path: Several[Literal["both", "branch", "skip"]] = None
+    "Who reads the disturbed responses: both, branch, skip."
+    dose: Several[NonNegativeFloat] = None
+    "Factors of the noise. The paper's is 1."
+    target: Several[Literal["chosen", "active"]] = None
+    "The chosen units, or as many active ones to compare with."
+
+
+CONDITIONS, REPEATS = ConditionOptions(), RepeatOptions()
 
 
 def perturb(
@@ -23,19 +46,10 @@ def perturb(
     record: Path | None = None,
     units: Several[str] = None,
     site: str | None = None,
-    what: Several[Literal["noise", "zero", "mean", "resample"]] = None,
-    which: Several[str] = None,
-    path: Several[Literal["both", "branch", "skip"]] = None,
-    dose: Several[NonNegativeFloat] = None,
-    target: Several[Literal["chosen", "active"]] = None,
-    seeds: PositiveInt = 20,
-    count: PositiveInt | None = None,
-    batch: PositiveInt = 256,
-    seed: NonNegativeInt = 0,
+    conditions: ConditionOptions = CONDITIONS,
+    repeats: RepeatOptions = REPEATS,
     to: Path | None = None,
-    resize: PositiveInt | None = None,
     device: str = "auto",
-    workers: NonNegativeInt | None = None,
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
     """Noise or silence in inactive (or chosen) units: what the loss and the accuracy change by.
@@ -52,32 +66,20 @@ def perturb(
         record: The record that says which units are inactive; the table is kept in it, too.
         units: The units to disturb, in place of inactive ones: maxpool:18, maxpool:3-7, 'maxpool:*'.
         site: Disturb the units that are inactive here. By default the record's first max-pooling.
-        what: noise, zero, mean (the unit's own), resample (from another picture).
-        which: all, 'one per batch', 'each channel', 'channel 18'.
-        path: Who reads the disturbed responses: both, branch, skip.
-        dose: Factors of the noise. The paper's is 1.
-        target: The chosen units, or as many active ones to compare with.
-        seeds: How often what is random is repeated.
-        count: Use so many of the images, drawn at random.
-        batch: Images for which 'one per batch' keeps its unit.
-        seed: Of order, noise and draws.
         to: Keep the tables in this folder, in place of the record.
-        resize: Shorter side in pixels before the center crop. By default 256/224 of the network's size.
         device: auto, cpu, cuda or cuda:1.
-        workers: How many decode images. By default as many as suit the machine.
     """
     from unitscope.perturbation.experiment import perturb as disturb
 
     network = open_network(model, options, table_of_classes=True).to(choose_device(device))
-    asked = {"what": what, "which": which, "path": path, "dose": dose, "target": target}
-    chosen: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in vars(conditions).items() if value is not None}
     folder = to or record
     with resumable("Nothing is kept of an interrupted perturbation."), progress_bars() as show_progress:
         results = disturb(
             network, one_or_many(images), record=record, units=units, site=site,
             **(chosen or {"conditions": "protocol"}),
-            seeds=seeds, count=count, classes=options.table_of_classes, batch=batch, seed=seed, resize=resize,
-            workers=workers, to=folder, progress=lambda done, total: show_progress(network.name, done, total),
+            **vars(repeats), classes=options.table_of_classes, to=folder,
+            progress=lambda done, total: show_progress(network.name, done, total),
         )  # fmt: skip
     print(perturbation_table(results, width=terminal_width()))
     if folder is not None:

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts.types import NonNegativeInt, PositiveInt
-
 from unitscope.cli.common import Several, progress_bars, require_package, resumable, terminal_width
 from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.cli.text_tables import Column, paragraph, table
 from unitscope.errors import BadInput
+from unitscope.option_groups import PositionSearchOptions
 
 if TYPE_CHECKING:
     from unitscope.vocabulary import Size
+
+SEARCH = PositionSearchOptions()
 
 
 def positions(
@@ -30,11 +31,7 @@ def positions(
     at: Several[str] = None,
     recipe: str = "zipser2015",
     pole: Literal["preferred", "antipreferred"] = "preferred",
-    seeds: PositiveInt = 3,
-    seed: NonNegativeInt = 0,
-    after: bool = False,
-    features: str | None = None,
-    batch: PositiveInt | None = None,
+    search: PositionSearchOptions = SEARCH,
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -53,11 +50,6 @@ def positions(
         at: Positions in place of a grid: 0,0 3,3.
         recipe: zipser2015, or another one of maximize's.
         pole: preferred or antipreferred.
-        seeds: Outcomes for each position, from different starts.
-        seed: What their chance is drawn from.
-        after: Read responses after the nonlinearity of the site, not before it.
-        features: The site whose units tell which outcomes are alike in features; by default the unit's own.
-        batch: Pictures in one pass. By default as many as suit the memory.
         device: auto, cpu, cuda or cuda:1.
     """
     from unitscope.durable import whole_file, write_file
@@ -75,8 +67,7 @@ def positions(
     ):
         for unit in asked:
             study = positions(
-                network, unit, spread, border=not inside, at=places, seeds=seeds, seed=seed, recipe=recipe, pole=pole,
-                after=after, features=features, batch=batch, to=to,
+                network, unit, spread, border=not inside, at=places, recipe=recipe, pole=pole, **vars(search), to=to,
                 progress=lambda done, total, unit=unit: show_progress(str(unit), done, total),  # type: ignore[misc]
             )  # fmt: skip
             folder = to / "positions" / f"{recipe}-{pole}"
@@ -87,7 +78,7 @@ def positions(
             found.append(study.facts())
     print(positions_table(found, width=terminal_width()))
     print(f"\nFigures and tables of all pairs are in {to / 'positions'}.")
-    if all(row["positions"] < 2 or seeds < 2 for row in found):
+    if all(row["positions"] < 2 or search.seeds < 2 for row in found):
         print(paragraph("An index needs at least two positions and two seeds.", width=terminal_width()))
 
 

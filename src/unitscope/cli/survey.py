@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from cyclopts.types import NonNegativeInt, PositiveInt
+from typing import TYPE_CHECKING, Any
 
 from unitscope.cli.common import Several, one_or_many, progress_bars, resumable, terminal_width
 from unitscope.cli.json_output import describe_record, print_json
 from unitscope.cli.options import DEFAULT_MODEL, ModelOptions, choose_device, open_network
 from unitscope.cli.text_tables import Column, count_text, number_text, paragraph, table
+from unitscope.option_groups import DistributionOptions, PresentationOptions, SummaryOptions
 
 if TYPE_CHECKING:
     from unitscope.record import Record
+
+SUMMARIES, DISTRIBUTION, PRESENTATION = SummaryOptions(), DistributionOptions(), PresentationOptions()
 
 
 def survey(
@@ -24,19 +25,10 @@ def survey(
     *,
     to: Path,
     sites: Several[str] = None,
-    top: PositiveInt = 16,
-    per_image: PositiveInt = 1,
-    means: Several[str] = None,
-    responses: bool = False,
-    shard: str | None = None,
-    engine: Literal["local", "ray"] = "local",
-    resize: PositiveInt | None = None,
-    batch: PositiveInt | None = None,
+    summaries: SummaryOptions = SUMMARIES,
+    distribution: DistributionOptions = DISTRIBUTION,
+    presentation: PresentationOptions = PRESENTATION,
     device: str = "auto",
-    precision: Literal["float32", "bfloat16"] = "float32",
-    workers: NonNegativeInt | None = None,
-    seed: NonNegativeInt | None = None,
-    strict: bool = False,
     json: bool = False,
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
@@ -49,32 +41,20 @@ def survey(
         images: A folder, a list (CSV with the columns uri, label), tar or Parquet files, or builtin.
         to: The folder that the record goes to.
         sites: Names or globs, such as maxpool 'layer1.*'; '*' is all.
-        top: How many highest and lowest responses are kept of each unit.
-        per_image: How many of these may come from one image.
-        means: Further mean stimuli to keep, beside that of the center neuron: best, all, full, halves.
-        responses: Keep every unit's answer to every image, 12 bytes each; some measures need them.
-        shard: Show one part of the images only, such as 2/8. `unitscope merge` makes a record of all parts.
-        engine: Show them here, or on the Ray cluster that is there.
-        resize: Shorter side in pixels before the center crop. By default 256/224 of the network's size.
-        batch: Images shown at once. By default 32, on a GPU 64.
         device: auto, cpu, cuda or cuda:1.
-        precision: What the network computes in. bfloat16 keeps 8 significant bits of a response.
-        workers: How many decode images. By default as many as suit the machine.
-        seed: For a network that draws random numbers when it runs: what they are drawn from. Others need none.
-        strict: Stop at an image that cannot be read; else it is noted and skipped.
         json: Tell what was found as JSON, for scripts.
     """
     from unitscope.recording.survey import survey as survey_images
 
     network = open_network(model, options).to(choose_device(device))
-    kept = f"What was shown so far is kept in {to}; the same command resumes."
-    with resumable(kept), progress_bars(" images") as show_progress:
+    advice = f"What was shown so far is kept in {to}; the same command resumes."
+    with resumable(advice), progress_bars(" images") as show_progress:
         record = survey_images(
-            network, one_or_many(images), to=to, sites=sites, top=top, per_image=per_image, means=means or (),
-            responses=responses, shard=shard, precision=precision, engine=engine, resize=resize, batch=batch,
-            workers=workers, seed=seed, strict=strict,
+            network, one_or_many(images), to=to, sites=sites,
+            **vars(summaries), **vars(distribution), **vars(presentation),
             progress=lambda done, total: show_progress(network.name, done, total),
         )  # fmt: skip
+    shard = distribution.shard
     if shard and json:
         print_json({"part": str(to), "shard": shard, "network": network.name})
     elif shard:

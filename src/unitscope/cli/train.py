@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from cyclopts import Parameter, validators
-from cyclopts.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from cyclopts.types import NonNegativeInt, PositiveInt
 
 from unitscope.cli.common import one_or_many, resumable
 from unitscope.cli.options import choose_device
 from unitscope.errors import BadInput
+from unitscope.training_recipe import Recipe
 
-Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
+DEFAULT = Recipe()
 
 
 def train(
@@ -26,19 +26,7 @@ def train(
     to: Path,
     validation: str | None = None,
     width: PositiveInt | None = None,
-    epochs: PositiveInt = 90,
-    batch: PositiveInt = 256,
-    learning_rate: PositiveFloat = 0.01,
-    momentum: Share = 0.9,
-    weight_decay: NonNegativeFloat = 1e-4,
-    schedule: Literal["steps", "cosine"] = "steps",
-    warmup: NonNegativeFloat = 0.0,
-    size: PositiveInt = 224,
-    first_size: PositiveInt | None = None,
-    smallest_area: Share = 0.08,
-    flip: Share = 0.5,
-    seed: NonNegativeInt = 0,
-    bf16: bool = False,
+    recipe: Recipe = DEFAULT,
     device: str = "auto",
     workers: NonNegativeInt = 1,
     checkpoint_every: PositiveInt = 500,
@@ -53,40 +41,22 @@ def train(
         to: The folder for weights, log and checkpoint.
         validation: Labeled images to measure accuracy on after every epoch.
         width: Channels of the first stage; 64, as in the papers, unless given.
-        epochs: How often every image is shown.
-        batch: Images per step.
-        learning_rate: To begin with.
-        momentum: Of the stochastic gradient descent.
-        weight_decay: Of all parameters.
-        schedule: Divide the learning rate by 10 at one and two thirds, or let it fall as a cosine.
-        warmup: Epochs in which the learning rate rises.
-        size: Height and width of the crops, in pixels.
-        first_size: Begin with crops of so many pixels, and let them grow.
-        smallest_area: The smallest crop, as a share of the photograph.
-        flip: How often a crop is mirrored, 0 to 1.
-        seed: Of the first weights, of order, crops and flips.
-        bf16: Compute in bfloat16 where that is safe.
+        recipe: The numbers of the training.
         device: auto, cpu, cuda or cuda:1.
         workers: How many processes decode and crop.
         checkpoint_every: Steps between checkpoints; there is one after every epoch, too.
     """
     from unitscope.networks import load
     from unitscope.stimuli.images import open_images
-    from unitscope.training import Recipe
     from unitscope.training import train as train_network
 
-    recipe = Recipe(
-        epochs=epochs, batch=batch, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay,
-        schedule=schedule, warmup=warmup, size=size, first_size=first_size, smallest_area=smallest_area, flip=flip,
-        seed=seed, bf16=bf16,
-    )  # fmt: skip
     images = open_images(one_or_many(data))
     labels = sorted({item.label for item in images.items if item.label is not None})
     if not labels:
         raise BadInput(
             f"training needs labels, and {' '.join(data)} has none: put the images of each class into a folder."
         )
-    made = load(network, classes=labels, width=width, size=size, seed=seed)
+    made = load(network, classes=labels, width=width, size=recipe.size, seed=recipe.seed)
     with (
         resumable(f"The last checkpoint is kept in {to}; the same command resumes from it."),
         epochs_shown() as progress,

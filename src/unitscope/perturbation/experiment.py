@@ -21,6 +21,7 @@ from unitscope.anatomy.sites import sites as sites_of
 from unitscope.durable import lock_folder, write_table
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import logits_of
+from unitscope.option_groups import RepeatOptions
 from unitscope.perturbation.conditions import (
     Condition,
     conditions_of,
@@ -71,13 +72,13 @@ def perturb(
     dose: float | Sequence[float] = 1.0,
     target: str | Sequence[str] = "chosen",
     conditions: str | Sequence[Condition] | None = None,
-    seeds: int = 20,
-    count: int | None = None,
+    seeds: int = RepeatOptions.seeds,
+    count: int | None = RepeatOptions.count,
     classes: str | PathLike[str] | Mapping[str, int] | None = None,
-    batch: int = BATCH,
-    resize: int | Size | None = None,
-    seed: int = 0,
-    workers: int | None = None,
+    batch: int = RepeatOptions.batch,
+    resize: int | Size | None = RepeatOptions.resize,
+    seed: int = RepeatOptions.seed,
+    workers: int | None = RepeatOptions.workers,
     to: str | PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> pandas.DataFrame:

@@ -18,6 +18,7 @@ from unitscope.anatomy.certificates import certify, joined
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
 from unitscope.facts import read_facts
+from unitscope.option_groups import DistributionOptions, PresentationOptions, SummaryOptions
 from unitscope.record import Record
 from unitscope.recording.batches import PRECISIONS, Way, read_batch
 from unitscope.recording.calibration import calibrate
@@ -55,19 +56,19 @@ def survey(
     *,
     to: str | Path,
     sites: str | Iterable[str] | None = None,
-    top: int = 16,
-    per_image: int = 1,
-    means: Iterable[str] = (),
-    responses: bool = False,
-    resize: int | Size | None = None,
-    batch: int | None = None,
-    workers: int | None = None,
-    strict: bool = False,
-    shard: str | None = None,
-    precision: str = "float32",
-    engine: str = "local",
+    top: int = SummaryOptions.top,
+    per_image: int = SummaryOptions.per_image,
+    means: Iterable[str] = SummaryOptions.means,
+    responses: bool = SummaryOptions.responses,
+    resize: int | Size | None = PresentationOptions.resize,
+    batch: int | None = PresentationOptions.batch,
+    workers: int | None = PresentationOptions.workers,
+    strict: bool = PresentationOptions.strict,
+    shard: str | None = DistributionOptions.shard,
+    precision: str = PresentationOptions.precision,
+    engine: str = DistributionOptions.engine,
     span: int = 64,
-    seed: int | None = None,
+    seed: int | None = PresentationOptions.seed,
     put_aside_every: float = 60.0,
     progress: Progress | None = None,
 ) -> Record:

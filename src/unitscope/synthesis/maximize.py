@@ -15,6 +15,7 @@ from torch import Tensor
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.optima import Optima, begin_set, read_optima, read_scores, refuse_foreign, write_part, write_scores
+from unitscope.option_groups import SearchOptions
 from unitscope.record import open_record
 from unitscope.synthesis.canvases import STARTS, Photograph, Start
 from unitscope.synthesis.evaluate import score
@@ -36,12 +37,12 @@ def maximize(
     at: At = "center",
     recipe: str | Recipe = "contrast",
     pole: str = "preferred",
-    seeds: int = 1,
-    seed: int = 0,
-    after: bool = False,
+    seeds: int = SearchOptions.seeds,
+    seed: int = SearchOptions.seed,
+    after: bool = SearchOptions.after,
     start: str | Start | Float[Tensor, "color height width"] | None = None,
-    bf16: bool = False,
-    batch: int | None = None,
+    bf16: bool = SearchOptions.bf16,
+    batch: int | None = SearchOptions.batch,
     to: str | Path | Record | None = None,
     name: str | None = None,
     scores: bool | None = None,

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from unitscope.errors import BadInput, unknown_name
 from unitscope.networks import Network
 from unitscope.optima import Optima, Optimum
+from unitscope.option_groups import PositionSearchOptions
 from unitscope.synthesis import position_similarity
 from unitscope.synthesis.canvases import Dots
 from unitscope.synthesis.evaluators import cache_of
@@ -234,14 +235,14 @@ def positions(
     *,
     border: bool = True,
     at: Sequence[Size] | None = None,
-    seeds: int = 3,
-    seed: int = 0,
+    seeds: int = PositionSearchOptions.seeds,
+    seed: int = PositionSearchOptions.seed,
     recipe: str | Recipe = "zipser2015",
     pole: str = "preferred",
-    after: bool = False,
+    after: bool = PositionSearchOptions.after,
     tiled: bool = True,
-    features: str | None = None,
-    batch: int | None = None,
+    features: str | None = PositionSearchOptions.features,
+    batch: int | None = PositionSearchOptions.batch,
     to: str | Path | Record | None = None,
     name: str | None = None,
     progress: Progress | None = None,

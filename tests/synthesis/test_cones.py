@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 from tests.conftest import needs
 from tests.synthesis.networks import Gated, lively, plain, small_resnet
+from unitscope.anatomy.program import Value
 from unitscope.networks import Network, load
 from unitscope.recording.reading import read
-from unitscope.synthesis.circuits import circuit_of
 from unitscope.synthesis.cone_evaluation import Cone, make_unshuffled_convolution
 from unitscope.synthesis.cones import plan_cone
-from unitscope.synthesis.evaluators import cache_of, make_evaluator
+from unitscope.synthesis.evaluators import make_evaluator
+from unitscope.synthesis.network_cache import NetworkCache, cache_of
 from unitscope.synthesis.objectives import neuron
 from unitscope.vocabulary import Box, Site
 
@@ -24,21 +25,27 @@ def corners_and_edges(site: Site) -> set[tuple[int, int]]:
     return {(rows // 2, cols // 2), (0, 0), (rows - 1, cols - 1), (rows // 2, 0), (rows - 1, cols // 2)}
 
 
+def value_of(cache: NetworkCache, name: str) -> Value:
+    value = cache.program.named[name].value
+    assert value is not None
+    return value
+
+
 def assert_cones_answer_as_the_network(network: Network, *, every: int) -> None:
     cache = cache_of(network)
     picture = torch.rand((1, 3, *network.size), generator=torch.Generator().manual_seed(1))
-    names = list(cache.circuit.sites)[1::every]
+    names = list(cache.sites)[1::every]
     responses, x = read(network, picture, names), network.prepare(picture)
     for name in names:
         site = cache.sites[name]
         if site.lattice == (1, 1):
             continue
         for row, col in corners_and_edges(site):
-            plan, box = plan_cone(cache.circuit, [(cache.circuit.sites[name], Box(row, col, row + 1, col + 1))])
+            plan, box = plan_cone(cache.program, [(value_of(cache, name), Box(row, col, row + 1, col + 1))])
             if len(site.fields) == 1:
                 assert box == site.box(row, col).clip(site.picture)
             with torch.no_grad():
-                (answer,) = Cone(cache.circuit, plan).evaluate(x[:, :, box.top : box.bottom, box.left : box.right])
+                (answer,) = Cone(cache.program, plan).evaluate(x[:, :, box.top : box.bottom, box.left : box.right])
             expected = responses[name][:, :, row, col]
             torch.testing.assert_close(answer[:, :, 0, 0], expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
@@ -55,8 +62,9 @@ def test_branches_and_linear_bottlenecks(name: str) -> None:
 
 
 def test_the_field_of_the_papers_neuron_is_59_pixels() -> None:
-    circuit = circuit_of(load("resnet34", width=8))
-    _, box = plan_cone(circuit, [(circuit.sites["layer1.2.add"], Box(28, 28, 29, 29))])
+    network = load("resnet34", width=8)
+    cache = cache_of(network)
+    _, box = plan_cone(cache.program, [(value_of(cache, "layer1.2.add"), Box(28, 28, 29, 29))])
     assert box == Box(83, 83, 142, 142)
 
 

@@ -20,8 +20,9 @@ from unitscope.optima import Optima, read_optima
 from unitscope.recording.reading import read
 from unitscope.synthesis.ascents import Adam
 from unitscope.synthesis.canvases import Scene, WhitenedPixels
-from unitscope.synthesis.evaluators import cache_of, make_evaluator
+from unitscope.synthesis.evaluators import make_evaluator
 from unitscope.synthesis.maximize import load_photograph, maximize
+from unitscope.synthesis.network_cache import cache_of
 from unitscope.synthesis.objectives import Objective, neuron, unit
 from unitscope.synthesis.recipes import contrast, kobayashi2020
 

@@ -226,7 +226,7 @@ def test_what_does_not_depend_on_the_picture_has_a_story():
 # NaN that nobody reads (K28)
 
 
-def test_nan_that_the_circuit_does_not_read_is_no_obstacle():
+def test_nan_that_the_cone_does_not_read_is_no_obstacle():
     one = network(chain())
     one.module.register_buffer("thresholds", torch.tensor([0.5, torch.nan]))
     one.module[3].weight.data[0] = torch.nan

@@ -4,7 +4,7 @@ How `maximize.maximize` works:
 
     objectives.py         what is raised: neurons, units, weighted sums of these
     evaluators.py         the response of an objective, on the smallest part of the picture that does: on its cone
-                          (circuits.py, cones.py, cone_evaluation.py, single_channels.py), an aligned crop, or all of it
+                          (cone_rules.py, cones.py, cone_evaluation.py, single_channels.py), an aligned crop, or all
     recipes.py            how it is raised: a start and a canvas (canvases.py), jitters.py, and an ascent (ascents.py)
     optimize.py           the search, in batches of all objectives and seeds whose evaluators are alike
     evaluate.py           how good the results are

@@ -19,18 +19,19 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
-from unitscope.synthesis.circuits import Circuit, Operation, Ref, Windowed
-from unitscope.synthesis.cones import ConePlan, ConeStep, Margins, Piece
+from unitscope.anatomy.program import Program, Value
+from unitscope.synthesis.cone_rules import LocalOperation, Margins, Window, local_operation
+from unitscope.synthesis.cones import ConePlan, ConeStep, Piece
 from unitscope.vocabulary import Size
 
 Run = Callable[[list[Any]], Tensor]
 """Runs one operation on the values so far (None where one is not needed)."""
 
-PlannedOperation = tuple[Operation, ConeStep]
+PlannedOperation = tuple[LocalOperation, ConeStep]
 
 COARSE = (torch.bfloat16, torch.float16)
 """Types of so few digits that a normalization is computed in float32 and rounded once, as torch does it."""
@@ -43,32 +44,28 @@ class Cone:
     """A plan made ready to run. Nothing in it refers to the network, which may change or be dropped meanwhile.
 
     Args:
-        circuit: the operations.
+        program: the operations.
         plan: which of them are run, on which pieces.
         dtype: one type for all operations; by default each has the type that it has in the network.
     """
 
-    def __init__(self, circuit: Circuit, plan: ConePlan, *, dtype: torch.dtype | None = None) -> None:
-        self.plan, self.dtype = plan, dtype or circuit.dtype
-        makers = {operation.value: operation for operation in circuit.operations}
-        if dtype is not None:
-            makers = {value: replace(operation, dtype=dtype) for value, operation in makers.items()}
+    def __init__(self, program: Program, plan: ConePlan, *, dtype: torch.dtype | None = None) -> None:
+        self.plan, self.dtype = plan, dtype or program.origin.dtype
         self.operations = fold_normalizations(
-            [(makers[step.value], step) for step in plan.steps],
+            list(zip(operations_of(plan, program, dtype=dtype), plan.steps, strict=True)),
             {value for value, _ in plan.targets},
             everywhere=dtype is not None,
         )
-        self.channels = {value: shape[1] for value, shape in circuit.shapes.items() if len(shape) == 4}
-        self.places = {0: 0} | {step.value: n + 1 for n, (_, step) in enumerate(self.operations)}
+        self.places = {program.origin: 0} | {step.value: n + 1 for n, (_, step) in enumerate(self.operations)}
         self.runs: list[Run] = [
             make_run(operation, step, self.places_of(operation), one_dtype=dtype) for operation, step in self.operations
         ]
         self.targets = [(self.places[value], piece) for value, piece in plan.targets]
         self.values_per_picture = sum(
-            circuit.shapes[operation.value][1] * count_positions(operation, step) for operation, step in self.operations
+            operation.value.shape[1] * count_positions(operation, step) for operation, step in self.operations
         )
 
-    def places_of(self, operation: Operation) -> list[int]:
+    def places_of(self, operation: LocalOperation) -> list[int]:
         """Where the operands of an operation are in the list of values."""
         return [self.places[read] for read in operation.reads]
 
@@ -86,15 +83,21 @@ class Cone:
         return [take_piece(values[place], piece) for place, piece in self.targets]
 
 
+def operations_of(plan: ConePlan, program: Program, *, dtype: torch.dtype | None = None) -> list[LocalOperation]:
+    """The operations of a plan, in their own types or in `dtype`."""
+    operations = [local_operation(program.makers[step.value], program.origin.shape[0]) for step in plan.steps]
+    return operations if dtype is None else [replace(operation, dtype=dtype) for operation in operations]
+
+
 def take_piece(value: Tensor, piece: Piece) -> Tensor:
     return value[:, :, piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
 
 
-def count_positions(operation: Operation, step: ConeStep) -> int:
+def count_positions(operation: LocalOperation, step: ConeStep) -> int:
     """About how many positions a result has, from the size of its operand's piece."""
     piece = step.pieces[0]
     if operation.kind in ("convolution", "max_pool", "avg_pool"):
-        window: Windowed = operation.facts["window"]
+        window: Window = operation.facts["window"]
         return (piece.height // window.stride[0] + 1) * (piece.width // window.stride[1] + 1)
     return 1 if operation.kind == "mean" else max(p.height * p.width for p in step.pieces)
 
@@ -103,7 +106,7 @@ def count_positions(operation: Operation, step: ConeStep) -> int:
 
 
 def fold_normalizations(
-    steps: list[PlannedOperation], targets: Collection[int], *, everywhere: bool
+    steps: list[PlannedOperation], targets: Collection[Value], *, everywhere: bool
 ) -> list[PlannedOperation]:
     """Fold each normalization into the convolution whose only reader it is.
 
@@ -114,7 +117,7 @@ def fold_normalizations(
     """
     readers = Counter(read for operation, _ in steps for read in operation.reads)
     folded: list[PlannedOperation] = []
-    places: dict[int, int] = {}  # of each value in `folded`
+    places: dict[Value, int] = {}  # of each value in `folded`
     for operation, step in steps:
         source = operation.reads[0]
         place = places.get(source)
@@ -136,19 +139,28 @@ def fold_normalizations(
     return folded
 
 
-def fold_pair(convolution: Operation, affine: Operation) -> Operation:
+def fold_pair(convolution: LocalOperation, affine: LocalOperation) -> LocalOperation:
     """A convolution and the normalization after it as one convolution. In float64, rounded when it is made ready."""
-    scale, shift = affine.facts["scale"], affine.facts["shift"]
+    scale, shift = scale_and_shift(affine)
     weight = convolution.facts["weight"].double() * scale[:, None, None, None]
     bias = convolution.facts["bias"]
     bias = shift if bias is None else shift + bias.double() * scale
     return replace(convolution, value=affine.value, facts={**convolution.facts, "weight": weight, "bias": bias})
 
 
+def scale_and_shift(affine: LocalOperation) -> tuple[Float64[Tensor, " unit"], Float64[Tensor, " unit"]]:
+    """A normalization with fixed statistics as a factor and a summand for each channel."""
+    facts = affine.facts
+    scale = (facts["running_var"].double() + facts["eps"]).rsqrt()
+    scale = scale if facts["weight"] is None else scale * facts["weight"].double()
+    shift = -facts["running_mean"].double() * scale
+    return scale, shift if facts["bias"] is None else shift + facts["bias"].double()
+
+
 # --- operations as functions of the values so far --------------------------------------------------------------------
 
 
-def make_run(operation: Operation, step: ConeStep, places: list[int], *, one_dtype: torch.dtype | None) -> Run:
+def make_run(operation: LocalOperation, step: ConeStep, places: list[int], *, one_dtype: torch.dtype | None) -> Run:
     """What runs one operation, in its own type or in `one_dtype`; `places` are those of its operands."""
     pieces, facts = step.pieces, operation.facts
     takes = [make_slicer(place, piece) for place, piece in zip(places, pieces, strict=True)]
@@ -160,6 +172,8 @@ def make_run(operation: Operation, step: ConeStep, places: list[int], *, one_dty
         return lambda values: normalize(take(values))
     if operation.kind in ("max_pool", "avg_pool"):
         return make_pooling(operation, step, take)
+    if operation.kind == "identity":
+        return take
     if operation.kind == "mean":
         return lambda values: take(values).mean((2, 3), keepdim=True)
     if operation.kind == "cat":
@@ -189,11 +203,11 @@ def torch_pads(pads: Margins) -> list[int]:
     return [left, right, top, bottom]
 
 
-def make_affine(operation: Operation, channels: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+def make_affine(operation: LocalOperation, channels: Tensor | None = None) -> Callable[[Tensor], Tensor]:
     """What normalizes, all channels or one for each picture."""
     dtype = operation.dtype
     inner = torch.float32 if dtype in COARSE else dtype
-    scale, shift = (operation.facts[name].to(inner) for name in ("scale", "shift"))
+    scale, shift = (each.to(inner) for each in scale_and_shift(operation))
     if channels is None:
         scale, shift = (each[None, :, None, None] for each in (scale, shift))
     else:
@@ -204,7 +218,7 @@ def make_affine(operation: Operation, channels: Tensor | None = None) -> Callabl
 
 
 def make_convolution(facts: Any, step: ConeStep, take: Run, dtype: torch.dtype) -> Run:
-    window: Windowed = facts["window"]
+    window: Window = facts["window"]
     weight = detach_weight(facts["weight"]).to(dtype, memory_format=torch.channels_last)
     bias = None if facts["bias"] is None else detach_weight(facts["bias"]).to(dtype)
     padding, pads = padding_of(step, window)
@@ -239,7 +253,7 @@ def make_unshuffled_convolution(weight: Tensor, bias: Tensor | None, take: Run, 
     return run
 
 
-def padding_of(step: ConeStep, window: Windowed) -> tuple[Size, list[int] | None]:
+def padding_of(step: ConeStep, window: Window) -> tuple[Size, list[int] | None]:
     """The padding that the operation does by itself, and what must be added to its operand (None: nothing)."""
     top, left, bottom, right = step.pieces[0].pads
     if step.whole:
@@ -249,8 +263,8 @@ def padding_of(step: ConeStep, window: Windowed) -> tuple[Size, list[int] | None
     return (0, 0), [left, right, top, bottom]
 
 
-def make_pooling(operation: Operation, step: ConeStep, take: Run) -> Run:
-    window: Windowed = operation.facts["window"]
+def make_pooling(operation: LocalOperation, step: ConeStep, take: Run) -> Run:
+    window: Window = operation.facts["window"]
     ceil = operation.facts["ceil"] and step.whole
     padding, pads = (window.padding, None) if step.whole else ((0, 0), torch_pads(step.pieces[0].pads))
     pads = pads if pads and any(pads) else None
@@ -270,18 +284,18 @@ def make_pooling(operation: Operation, step: ConeStep, take: Run) -> Run:
     return lambda values: pool(F.pad(take(values), pads, value=lowest))
 
 
-def make_pointwise(operation: Operation, takes: list[Run], one_dtype: torch.dtype | None) -> Run:
-    """What calls an operation that works position by position, with values in the places of its Refs."""
+def make_pointwise(operation: LocalOperation, takes: list[Run], one_dtype: torch.dtype | None) -> Run:
+    """What calls an operation that works position by position, with tensors in the places of its Values."""
     function, args, kwargs = operation.facts["call"]
     if one_dtype is not None and isinstance(kwargs.get("dtype"), torch.dtype):
         kwargs = {**kwargs, "dtype": one_dtype}
     order = {read: n for n, read in enumerate(operation.reads)}
-    if operation.name == "relu":  # by far the most frequent: no search for Refs
+    if operation.name == "relu":  # by far the most frequent: no search for Values
         return lambda values: torch.relu(takes[0](values))
 
     def fill(argument: Any, values: list[Any]) -> Any:
-        if isinstance(argument, Ref):
-            return takes[order[argument.number]](values)
+        if isinstance(argument, Value):
+            return takes[order[argument]](values)
         if isinstance(argument, Tensor):
             own_dtype = one_dtype is None or not argument.is_floating_point()
             return detach_weight(argument) if own_dtype else argument.to(one_dtype)

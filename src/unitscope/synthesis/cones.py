@@ -15,28 +15,28 @@ Needs are clipped at the true borders of each map, and an operand is padded only
 araujo2019). So a cone answers what the network answers to the whole picture, at borders and corners, too. Two neurons
 whose needs differ only in where they lie have equal plans, and share a batch.
 
-This file plans; `cone_evaluation.py` runs what is planned.
+That is a reading of the program, `program.back`, with the rules of cone_rules.py. This file plans; `cone_evaluation.py`
+runs what is planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
-from unitscope.errors import UnitscopeError
-from unitscope.synthesis.circuits import Circuit, Operation, Windowed
+from unitscope.anatomy.program import Operation, Program, Value
+from unitscope.synthesis.cone_rules import (
+    NO_MARGINS,
+    LocalOperation,
+    Margins,
+    NoCone,
+    local_operation,
+    operand_need,
+    whole_lattice,
+)
 from unitscope.vocabulary import Box, Size
-
-
-class NoCone(UnitscopeError):
-    """A circuit has an operation that cannot be run on a part of a picture."""
-
-
-Margins = tuple[int, int, int, int]
-"""Positions beyond the top, left, bottom and right edge of a map."""
-
-NO_MARGINS: Margins = (0, 0, 0, 0)
 
 
 class Piece(NamedTuple):
@@ -55,7 +55,7 @@ class Piece(NamedTuple):
 class ConeStep:
     """One operation of a cone, on its pieces. `whole` where it is run on whole maps, as the network itself does."""
 
-    value: int
+    value: Value
     pieces: tuple[Piece, ...]
     whole: bool
 
@@ -69,80 +69,43 @@ class ConePlan:
 
     size: Size
     steps: tuple[ConeStep, ...]
-    targets: tuple[tuple[int, Piece], ...]
+    targets: tuple[tuple[Value, Piece], ...]
 
 
-def plan_cone(circuit: Circuit, targets: Sequence[tuple[int, Box]]) -> tuple[ConePlan, Box]:
+def plan_cone(program: Program, targets: Sequence[tuple[Value, Box]]) -> tuple[ConePlan, Box]:
     """The plan for boxes of positions of values, and the box of the picture that they need.
 
-    Raises NoCone where they do not depend on the picture, or on it by an operation that needs all of it.
+    Raises NoCone where they do not depend on the picture, or depend on it by an operation that mixes all positions.
     """
-    needs: dict[int, Box] = {}
-    for value, box in targets:
-        needs[value] = needs.get(value, box).hull(box)
-    taken: list[tuple[Operation, list[tuple[Box, Margins]]]] = []
-    for operation in reversed(circuit.operations):
-        if operation.value not in needs:
-            continue
-        if operation.obstacle:
-            raise NoCone(operation.obstacle)
-        operands = [operand_need(circuit, operation, read, needs[operation.value]) for read in operation.reads]
-        for read, (box, _) in zip(operation.reads, operands, strict=True):
-            needs[read] = needs.get(read, box).hull(box)
-        taken.append((operation, operands))
-    if 0 not in needs:
+    taken: list[tuple[LocalOperation, list[tuple[Box, Margins]]]] = []
+
+    def operand_needs(operation: Operation, wanted: Sequence[Box | None]) -> dict[Value, Box]:
+        if wanted[0] is None or any(box is not None for box in wanted[1:]):
+            raise NoCone(f"{operation.name} gives several results")
+        local = local_operation(operation, program.origin.shape[0])
+        parts = [operand_need(local, read, wanted[0]) for read in local.reads]
+        taken.append((local, parts))
+        boxes: dict[Value, list[Box]] = {}
+        for read, (box, _) in zip(local.reads, parts, strict=True):
+            boxes.setdefault(read, []).append(box)
+        return {read: reduce(Box.hull, each) for read, each in boxes.items()}
+
+    wanted = {value: reduce(Box.hull, [box for one, box in targets if one is value]) for value, _ in targets}
+    needs = program.back(wanted, operand_needs, Box.hull)
+    if program.origin not in needs:
         raise NoCone("it does not depend on the picture")
     # Pieces are cut once all needs are known: a value that several operations read is kept as the hull of their needs.
-    steps = tuple(_make_step(circuit, operation, operands, needs) for operation, operands in reversed(taken))
+    steps = tuple(_make_step(operation, parts, needs) for operation, parts in reversed(taken))
     read_pieces = tuple((value, relative_piece(box, needs[value])) for value, box in targets)
-    picture = needs[0]
+    picture = needs[program.origin]
     return ConePlan((picture.height, picture.width), steps, read_pieces), picture
 
 
-def _make_step(
-    circuit: Circuit, operation: Operation, operands: Sequence[tuple[Box, Margins]], needs: dict[int, Box]
-) -> ConeStep:
-    reads = list(zip(operation.reads, operands, strict=True))
+def _make_step(operation: LocalOperation, parts: Sequence[tuple[Box, Margins]], needs: dict[Value, Box]) -> ConeStep:
+    reads = list(zip(operation.reads, parts, strict=True))
     pieces = tuple(relative_piece(box, needs[read], pads) for read, (box, pads) in reads)
     boxes = [(operation.value, needs[operation.value]), *((read, box) for read, (box, _) in reads)]
-    return ConeStep(operation.value, pieces, all(box == whole_lattice(circuit, value) for value, box in boxes))
-
-
-def operand_need(circuit: Circuit, operation: Operation, read: int, out: Box) -> tuple[Box, Margins]:
-    """The part of an operand that `out` of the result needs, and how far it would go beyond the map's edges."""
-    lattice, facts = circuit.lattice(read), operation.facts
-    if operation.kind == "mean":
-        return whole_lattice(circuit, read), NO_MARGINS
-    if operation.kind in ("convolution", "max_pool", "avg_pool"):
-        window: Windowed = facts["window"]
-        rows, cols = (window_range(window, axis, out[axis], out[axis + 2]) for axis in (0, 1))
-        return clip_to_lattice(Box(rows[0], cols[0], rows[1], cols[1]), lattice)
-    if operation.kind == "pad":
-        top, left, _, _ = facts["amounts"]
-        return clip_to_lattice(out.shift(-top, -left), lattice)
-    if lattice == (1, 1) and circuit.lattice(operation.value) != (1, 1):
-        return Box(0, 0, 1, 1), NO_MARGINS  # one number for the whole map, as a gate is
-    return out, NO_MARGINS
-
-
-def window_range(window: Windowed, axis: int, first: int, last: int) -> tuple[int, int]:
-    """The inputs that the outputs `first` to `last` (excluded) of a window need, along one axis."""
-    reach = window.dilation[axis] * (window.taps[axis] - 1) + 1
-    begin = first * window.stride[axis] - window.padding[axis]
-    return begin, (last - 1) * window.stride[axis] - window.padding[axis] + reach
-
-
-def clip_to_lattice(box: Box, lattice: Size) -> tuple[Box, Margins]:
-    """The part of a box on a lattice, and how much of it lies beyond each edge. Raises NoCone where all of it does."""
-    inside = box.clip(lattice)
-    if inside.height <= 0 or inside.width <= 0:
-        raise NoCone("a neuron that sees nothing but padding")
-    pads = (inside.top - box.top, inside.left - box.left, box.bottom - inside.bottom, box.right - inside.right)
-    return inside, pads
-
-
-def whole_lattice(circuit: Circuit, value: int) -> Box:
-    return Box(0, 0, *circuit.lattice(value))
+    return ConeStep(operation.value, pieces, all(box == whole_lattice(value) for value, box in boxes))
 
 
 def relative_piece(box: Box, kept: Box, pads: Margins = NO_MARGINS) -> Piece:

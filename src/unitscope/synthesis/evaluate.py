@@ -32,7 +32,7 @@ from unitscope.recording.showing import luma
 from unitscope.recording.source_images import Originals, originals_of
 from unitscope.stimuli.items import Unreadable
 from unitscope.synthesis.canvases import Contrast, Scene
-from unitscope.synthesis.evaluators import cache_of
+from unitscope.synthesis.network_cache import cache_of
 from unitscope.synthesis.objectives import Objective, check_term, positions_of
 from unitscope.synthesis.optimize import (
     Job,

@@ -17,28 +17,26 @@ the network does. All objectives whose evaluators have the same key share a batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
-from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.listening import listening
-from unitscope.anatomy.names import NONLINEARITIES
-from unitscope.anatomy.sites import sites as sites_of
+from unitscope.anatomy.operations import kind
+from unitscope.anatomy.program import Program
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.recording.aligned_crops import align_box, noise_for
 from unitscope.recording.electrode import as_responses
-from unitscope.recording.steadiness import check_steadiness
-from unitscope.synthesis.circuits import INCREASING, Circuit, circuit_of
-from unitscope.synthesis.cone_evaluation import Cone
-from unitscope.synthesis.cones import ConePlan, NoCone, plan_cone
+from unitscope.synthesis.cone_evaluation import Cone, operations_of
+from unitscope.synthesis.cone_rules import NoCone
+from unitscope.synthesis.cones import ConePlan, plan_cone
+from unitscope.synthesis.network_cache import NetworkCache
 from unitscope.synthesis.objectives import Objective, positions_of
 from unitscope.synthesis.single_channels import bind_channels
 from unitscope.vocabulary import Box, Site, Size
@@ -48,58 +46,6 @@ TOLERANCE = 1e-3
 
 Positions = str | tuple[Size, ...]
 """Positions (row, col) on a lattice, or "all"."""
-
-
-# --- what is known of a network ------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class NetworkCache:
-    """What is found out once per network: its sites, its circuit, and the cones made so far.
-
-    `tried` holds, by the key of an evaluator, how it differs from the network ("" where it does not); `steady` the
-    sites whose responses are known to depend on the picture alone.
-    """
-
-    reference: ReferenceType[Network]
-    identity: dict[str, str]
-    device: torch.device
-    sites: dict[str, Site]
-    circuit: Circuit
-    cones: dict[tuple[ConePlan, tuple[str, ...], bool, bool], Cone] = field(default_factory=dict)
-    tried: dict[object, str] = field(default_factory=dict)
-    steady: set[str] = field(default_factory=set)
-
-    def check_steadiness(self, names: Iterable[str]) -> None:
-        """Raises BadInput where a response at one of the sites depends on other pictures, on chance, or on state."""
-        unchecked = {name: self.sites[name] for name in names if name not in self.steady}
-        if unchecked:
-            network = self.network
-            with torch.no_grad():
-                x = network.prepare(noise_for(network, count=3))
-            check_steadiness(network, unchecked, x)
-            self.steady.update(unchecked)
-
-    @property
-    def network(self) -> Network:
-        network = self.reference()
-        assert network is not None, "whoever uses a cache keeps its network"
-        return network
-
-
-# The cache holds its network weakly: an entry whose value held its detach_weight key would never be dropped.
-_caches: WeakKeyDictionary[Network, NetworkCache] = WeakKeyDictionary()
-
-
-@torch.inference_mode(False)
-def cache_of(network: Network) -> NetworkCache:
-    """What is known of a network; found out anew when its weights, its operations or its device have changed."""
-    known, identity = _caches.get(network), identity_of(network)
-    if known is not None and (known.identity, known.device) == (identity, network.device):
-        return known
-    cache = NetworkCache(ref(network), identity, network.device, sites_of(network), circuit_of(network))
-    _caches[network] = cache
-    return cache
 
 
 # --- evaluators ------------------------------------------------------------------------------------------------
@@ -220,20 +166,19 @@ def _cone_evaluator(
     cache: NetworkCache, readings: Sequence[SiteReading], *, post_activation: bool, half: bool
 ) -> Evaluator:
     """Raises NoCone where the operations cannot be run on a part of the picture, or differ from the network."""
-    circuit, targets = cache.circuit, []
+    targets = []
     for reading in readings:
-        if reading.site not in circuit.sites:
-            raise NoCone(f"{reading.site} is not written in the circuit")
-        value = circuit.sites[reading.site]
-        if not post_activation:
-            circuit, value = circuit.before(value)
+        named = cache.program.named.get(reading.site)
+        if named is None or named.value is None:
+            raise NoCone(f"{reading.site} is not in the program")
+        value = named.value if post_activation else cache.entering.get(named.value, named.value)
         targets.append((value, reading.box))
-    plan, box = plan_cone(circuit, targets)
+    plan, box = plan_cone(cache.program, targets)
     names = tuple(reading.site for reading in readings)
     key = (plan, names, post_activation, half)
     if key not in cache.cones:
-        refuse_not_finite(cache, circuit, plan)
-        cache.cones[key] = Cone(circuit, plan, dtype=torch.bfloat16 if half else None)
+        refuse_not_finite(cache, plan)
+        cache.cones[key] = Cone(cache.program, plan, dtype=torch.bfloat16 if half else None)
     cone = cache.cones[key]
     reason = _field_cause(cache, names) if (box.height, box.width) == cache.network.size else ""
     relative = tuple(reading.relative_positions for reading in readings)
@@ -243,11 +188,9 @@ def _cone_evaluator(
 
 
 @torch.no_grad()
-def refuse_not_finite(cache: NetworkCache, circuit: Circuit, plan: ConePlan) -> None:
+def refuse_not_finite(cache: NetworkCache, plan: ConePlan) -> None:
     """Raises BadInput where what the neurons depend on has weights that are NaN or infinite. Others do not matter."""
-    makers = {operation.value: operation for operation in circuit.operations}
-    for step in plan.steps:
-        operation = makers[step.value]
+    for operation in operations_of(plan, cache.program):
         weighted = operation.kind in ("convolution", "affine")  # a constant may be infinite, as a bound is
         for tensor in operation.given:
             if tensor.is_floating_point() and bool((~tensor.isfinite() if weighted else tensor.isnan()).any()):
@@ -363,14 +306,15 @@ def _difference(
         if values.shape != expected.shape:
             return f"its responses have the shape {tuple(values.shape)}, and the network's {tuple(expected.shape)}"
         largest = float((values.float() - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-        if not largest <= (0.1 if half else tolerance(cache.circuit)):  # not <=: NaN is a difference, too
+        if not largest <= (0.1 if half else tolerance(cache.program)):  # not <=: NaN is a difference, too
             return f"its responses differ from the network's by {largest:.1g}"
     return ""
 
 
-def tolerance(circuit: Circuit) -> float:
+def tolerance(program: Program) -> float:
     """How far an evaluator may be from the network, in the coarsest of the network's types."""
-    types = [circuit.dtype, *(operation.dtype for operation in circuit.operations)]
+    values = [program.origin, *program.makers]
+    types = {value.dtype for value in values}
     return max(TOLERANCE, *(16 * torch.finfo(dtype).eps for dtype in types if dtype.is_floating_point))
 
 
@@ -507,11 +451,11 @@ def _bypassed_nonlinearities(cache: NetworkCache, names: Sequence[str]) -> dict[
     These are the sites themselves, where they are nonlinearities; and where a site is a maximum, the nonlinearity
     whose maximum it is: max(relu(x)) = relu(max(x)), so that max(x) is what the maximum is before the nonlinearity.
     """
-    entered, sites = cache.circuit.entered, cache.sites
+    entered, sites = cache.entered, cache.sites
     bypassed = {}
     for name in names:
         at = entered.get(name, "") if sites[name].operation == "max_pool2d" else name
-        nonlinearities = NONLINEARITIES if at == name else INCREASING
-        if at in sites and sites[at].operation in nonlinearities and entered.get(at) in sites:
+        left_out = at in sites and kind(sites[at].operation)
+        if left_out and (left_out.nonlinear if at == name else left_out.increasing) and entered.get(at) in sites:
             bypassed[at] = entered[at]
     return bypassed

@@ -19,7 +19,7 @@ from unitscope.option_groups import SearchOptions
 from unitscope.record import open_record
 from unitscope.synthesis.canvases import STARTS, Photograph, Start
 from unitscope.synthesis.evaluate import score
-from unitscope.synthesis.evaluators import NetworkCache, cache_of
+from unitscope.synthesis.network_cache import NetworkCache, cache_of
 from unitscope.synthesis.objectives import At, Objective, ObjectiveLike, parse_objectives
 from unitscope.synthesis.optimize import Progress, Search
 from unitscope.synthesis.recipes import Recipe, recipe_of

@@ -31,7 +31,8 @@ from unitscope.networks import Network
 from unitscope.optima import Light, Optimum, paste_pictures
 from unitscope.pristine import keep_pristine
 from unitscope.synthesis.canvases import Scene
-from unitscope.synthesis.evaluators import Evaluator, NetworkCache, make_evaluator
+from unitscope.synthesis.evaluators import Evaluator, make_evaluator
+from unitscope.synthesis.network_cache import NetworkCache
 from unitscope.synthesis.objectives import Objective, positions_of
 from unitscope.synthesis.recipes import Recipe
 from unitscope.vocabulary import Box, Site, Size

@@ -17,8 +17,8 @@ from unitscope.optima import Optima, Optimum
 from unitscope.option_groups import PositionSearchOptions
 from unitscope.synthesis import position_similarity
 from unitscope.synthesis.canvases import Dots
-from unitscope.synthesis.evaluators import cache_of
 from unitscope.synthesis.maximize import maximize
+from unitscope.synthesis.network_cache import cache_of
 from unitscope.synthesis.objectives import check_term, neuron
 from unitscope.synthesis.objectives import unit as everywhere
 from unitscope.synthesis.position_similarity import PlacedPictures, Specificity

@@ -16,17 +16,16 @@ from the whole value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from unitscope.synthesis.circuits import Operation, Windowed
+from unitscope.anatomy.program import Value
 from unitscope.synthesis.cone_evaluation import (
     Cone,
-    PlannedOperation,
     Run,
     count_positions,
     detach_weight,
@@ -34,6 +33,7 @@ from unitscope.synthesis.cone_evaluation import (
     make_slicer,
     take_piece,
 )
+from unitscope.synthesis.cone_rules import LocalOperation, Window
 from unitscope.synthesis.cones import ConeStep, Piece
 from unitscope.vocabulary import Size
 
@@ -49,7 +49,7 @@ def bind_channels(
 ) -> Callable[[Tensor], Float[Tensor, "stimulus 1 row col"]]:
     """`Cone.evaluate` for one channel of each picture, of a cone with one target. Differentiable."""
     (target, piece) = cone.targets[0]
-    plan = plan_channels(cone.operations, cone.plan.targets[0][0], cone.channels)
+    plan = plan_channels(cone)
     narrow = {
         cone.places[operation.value]: make_narrow_run(operation, step, run, cone.places_of(operation), channels)
         for run, (operation, step) in zip(cone.runs, cone.operations, strict=True)
@@ -72,39 +72,41 @@ def bind_channels(
     return evaluate
 
 
-def plan_channels(operations: Sequence[PlannedOperation], target: int, channels: Mapping[int, int]) -> dict[int, str]:
+def plan_channels(cone: Cone) -> dict[Value, str]:
     """For each value: "narrow" where one channel of each picture will do, "whole" where all channels are needed, and
     "picked" where a channel is then taken out of all.
     """
-    whole, single = set[int](), {target}
-    plan: dict[int, str] = {}
-    for operation, step in reversed(operations):
+    target = cone.plan.targets[0][0]
+    whole, single = set[Value](), {target}
+    plan: dict[Value, str] = {}
+    for operation, step in reversed(cone.operations):
         value = operation.value
-        if value in single and value not in whole and can_narrow(operation, step, channels):
+        if value in single and value not in whole and can_narrow(operation, step):
             plan[value] = "narrow"
             (whole if operation.kind == "convolution" else single).update(operation.reads)
         else:
             plan[value] = "picked" if value in single else "whole"
             whole.update(operation.reads)
-    if 0 in single:  # no convolution on the way: the picture itself has no channel of that number
+    # Without a convolution on the way the single values go down to the picture, which has no channel of that number.
+    if any(cone.places[value] == 0 for value in single):
         return {value: "picked" if value == target else "whole" for value in plan}
     return plan
 
 
-def can_narrow(operation: Operation, step: ConeStep, channels: Mapping[int, int]) -> bool:
+def can_narrow(operation: LocalOperation, step: ConeStep) -> bool:
     """Whether an operation can be run for one channel alone."""
     if operation.kind == "convolution":
         piece, weight = step.pieces[0], operation.facts["weight"]
         padded = (piece.height + piece.pads[0] + piece.pads[2]) * (piece.width + piece.pads[1] + piece.pads[3])
         return operation.facts["groups"] == 1 and count_positions(operation, step) * padded * weight.shape[1] <= NARROW
     if operation.kind == "pointwise":
-        counts = {channels[value] for value in (operation.value, *operation.reads)}
+        counts = {value.shape[1] for value in (operation.value, *operation.reads)}
         return len(counts) == 1 and all(constant.ndim == 0 for constant in operation.facts["constants"])
-    return operation.kind in ("affine", "max_pool", "avg_pool")
+    return operation.kind in ("affine", "max_pool", "avg_pool", "identity")
 
 
 def make_narrow_run(
-    operation: Operation, step: ConeStep, run: Run, places: list[int], channels: Int64[Tensor, " stimulus"]
+    operation: LocalOperation, step: ConeStep, run: Run, places: list[int], channels: Int64[Tensor, " stimulus"]
 ) -> NarrowRun:
     """What runs one operation for one channel of each picture."""
     if operation.kind == "affine":
@@ -117,7 +119,7 @@ def make_narrow_run(
 
 
 def make_narrow_convolution(
-    operation: Operation, step: ConeStep, take: Run, channels: Int64[Tensor, " stimulus"]
+    operation: LocalOperation, step: ConeStep, take: Run, channels: Int64[Tensor, " stimulus"]
 ) -> NarrowRun:
     """A convolution as a matrix for each picture: the rows are its channel's kernel, shifted to each position."""
     facts, dtype = operation.facts, operation.dtype
@@ -133,7 +135,7 @@ def make_narrow_convolution(
 
 
 def convolution_matrices(
-    weight: Float[Tensor, "stimulus color height width"], piece: Piece, window: Windowed
+    weight: Float[Tensor, "stimulus color height width"], piece: Piece, window: Window
 ) -> tuple[Float[Tensor, "stimulus place pixel"], Size]:
     """The matrix of a convolution with one kernel for each picture, from the pixels of its piece to its positions."""
     top, left, bottom, right = piece.pads

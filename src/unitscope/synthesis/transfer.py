@@ -14,7 +14,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from unitscope.optima import Optima, Optimum, paste_pictures
-from unitscope.synthesis.evaluators import NetworkCache, make_evaluator
+from unitscope.synthesis.evaluators import make_evaluator
+from unitscope.synthesis.network_cache import NetworkCache
 from unitscope.synthesis.objectives import Objective, neuron
 from unitscope.synthesis.objectives import unit as everywhere
 from unitscope.synthesis.position_similarity import SimilarityFunction, cosines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,17 @@ def test_every_name_is_listed_and_known_to_type_checkers():
     imports = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0].replace(",", " ").split()
     assert set(unitscope.__all__) <= set(imports)
     assert set(unitscope.__all__) <= set(dir(unitscope))
+
+
+@pytest.mark.parametrize("name", unitscope.__all__)
+def test_every_name_has_an_example_and_every_parameter_a_word(name):
+    """The examples run as doctests; `conftest.py` of the project says what they start from."""
+    what = getattr(unitscope, name)
+    page = inspect.getdoc(what)
+    assert "\nExample:\n    >>> " in page
+    if inspect.isfunction(what):
+        described = re.findall(r"^    \*?(\w+): ", page.partition("\nArgs:\n")[2].partition("\n\n")[0], re.MULTILINE)
+        assert described == list(inspect.signature(what).parameters)
 
 
 def test_an_unknown_name_is_an_attribute_error():

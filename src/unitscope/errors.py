@@ -7,19 +7,47 @@ from collections.abc import Iterable
 
 
 class UnitscopeError(Exception):
-    """The base of all errors that this package raises on purpose. The message is meant for a person."""
+    """The base of all errors that this package raises on purpose. The message is meant for a person.
+
+    Example:
+        >>> try:
+        ...     unitscope.load("resnet35")
+        ... except unitscope.UnitscopeError as error:
+        ...     print(type(error).__name__)
+        UnknownName
+    """
 
 
 class BadInput(UnitscopeError, ValueError):
-    """What was typed or passed cannot be understood or cannot be right. The command line exits with 2."""
+    """What was typed or passed cannot be understood or cannot be right. The command line exits with 2.
+
+    Example:
+        >>> unitscope.atlas([], to="atlas")
+        Traceback (most recent call last):
+        unitscope.errors.BadInput: no record came; an atlas needs at least one.
+    """
 
 
 class UnknownName(BadInput):
-    """A name (of a site, a unit, a network, a column) that nothing goes by."""
+    """A name (of a site, a unit, a network, a column) that nothing goes by.
+
+    Example:
+        >>> import torch
+        >>> unitscope.read(network, torch.zeros(1, 3, 32, 32), "maxpol")
+        Traceback (most recent call last):
+        unitscope.errors.UnknownName: ...
+    """
 
 
 class Failure(UnitscopeError, RuntimeError):
-    """Something went wrong that was asked for rightly: a full disk, a foreign record. The exit code is 1."""
+    """Something went wrong that was asked for rightly: a full disk, a foreign record. The exit code is 1.
+
+    Example:
+        >>> other = unitscope.load("resnet18", size=32, width=4, classes=2, seed=1)
+        >>> unitscope.survey(other, images, to="records/tiny")
+        Traceback (most recent call last):
+        unitscope.errors.Failure: ...
+    """
 
 
 def near(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

@@ -41,6 +41,14 @@ class Network:
     the pictures and in the network's own channel order; `order`, "RGB", "BGR", or "" where the channels are no such
     colors; `inputs`, how many they are; `name`; `weights`, where they came from; `classes`, the names of the logits,
     or None. Raises BadInput where these contradict each other.
+
+    Example:
+        >>> import torch
+        >>> module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> unitscope.Network(module, size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), name="two layers")
+        <Network two layers: ... 224 parameters, pictures RGB 32 x 32, ...>
+        >>> network(torch.rand(5, 3, 32, 32)).shape  # stimulus class
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -166,20 +174,34 @@ def load(
 ) -> Network:
     """A network by its name, ready to be shown pictures.
 
-    `model` is one of our own ("resnet34", "plainnet34", ..., 18 to 152), "shipped:resnet34" or "shipped:plainnet34"
-    (the trained pair in the package), "lite0" (EfficientNet-Lite0 with ImageNet weights, from the package of the extra
-    `network`), "torchvision:NAME", "timm:NAME", or "package.module:factory" (a function
-    without arguments that makes a module). `weights` is a file (safetensors, or .pt/.pth), or for torchvision and
-    timm the name of published weights, "DEFAULT" for the best. Without it the weights are random, drawn from `seed`;
-    no other random state is touched.
+    Each fact that no argument gives is taken from the metadata of the weights file, else from what the zoo says of its
+    model, else it is 224 pixels with ImageNet's mean and standard deviation.
 
-    How pictures are shown is taken from the arguments, else from the metadata of the weights file, else from what the
-    zoo says of its model, else it is 224 pixels with ImageNet's mean and std. `classes` is the number of logits or
-    their names; it and `width` (channels of the first stage), which only our own networks have, are read off the
-    weights where there are any.
+    Args:
+        model: one of our own ("resnet34", "plainnet34", ..., 18 to 152); "shipped:resnet34" or "shipped:plainnet34"
+            (the trained pair in the package); "lite0" (EfficientNet-Lite0 with ImageNet weights, from the package of
+            the extra `network`); "torchvision:NAME"; "timm:NAME"; or "package.module:factory" (a function without
+            arguments that makes a module).
+        weights: a file (safetensors, or .pt/.pth), or for torchvision and timm the name of published weights, "DEFAULT"
+            for the best. Without weights they are random, drawn from `seed`.
+        size: pixels of the pictures, or (height, width).
+        mean: a number per input channel, on the scale of the pictures (0..1).
+        std: a number above 0 per input channel, on the same scale.
+        order: "RGB", "BGR", or "" where the channels are no such colors.
+        classes: the number of logits, or their names. Read off the weights where there are weights.
+        width: channels of the first stage, for our own networks. Read off the weights where there are weights.
+        seed: of random weights. No other random state is touched.
 
-    Raises UnknownName for a name nothing goes by, BadInput for weights that are absent, broken, or of another
-    network, and Failure where a library is missing or a download fails.
+    Raises:
+        UnknownName: there is no network of this name.
+        BadInput: the weights are absent, broken, or of another network.
+        Failure: a library is missing, or a download fails.
+
+    Example:
+        >>> unitscope.load("shipped:resnet34").size
+        (112, 112)
+        >>> unitscope.load("resnet18", size=32, width=4, classes=["cat", "dog"])
+        <Network resnet18: weights random (seed 0), 44,838 parameters, pictures RGB 32 x 32, 2 named classes, cpu>
     """
     _check_model(model, seed)
     names = None if isinstance(classes, int) else classes
@@ -206,11 +228,24 @@ def load(
 
 
 def save(network: Network, path: str | os.PathLike[str], *, half: bool = False) -> Path:
-    """Write the weights of `network` as safetensors, with how it must be shown pictures in the metadata; whole or not
-    at all.
+    """Write the weights of a network as safetensors, with how the network must be shown pictures in the metadata.
 
-    With `half`, kernels and matrices are stored in half precision; `load` makes float32 of them. Raises Failure where
-    the disk refuses.
+    Args:
+        network: its weights are written.
+        path: the file. It is written whole or not at all.
+        half: store kernels and matrices in half precision; `load` makes float32 of them.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        Failure: the disk refuses.
+
+    Example:
+        >>> unitscope.save(network, "weights.safetensors")
+        PosixPath('weights.safetensors')
+        >>> unitscope.load("resnet18", "weights.safetensors").classes
+        ('cat', 'dog')
     """
     about = Preprocessing(network.size, network.mean, network.std, network.order, network.classes)
     return write_weights(path, bare_state(network.module.state_dict()), about, half=half)

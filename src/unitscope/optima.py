@@ -97,6 +97,13 @@ class Optima:
 
     `scores` are how good they are: a row per objective, seed and contrast (synthesis.scores); None where that was not
     asked for.
+
+    Example:
+        >>> optima = unitscope.maximize(network, ["maxpool:1", "maxpool:2"], recipe="zipser2015")
+        >>> optima
+        <Optima: 2 objectives x 1 seeds, zipser2015, preferred>
+        >>> optima.pictures.shape  # unit seed color height width
+        (2, 1, 3, 11, 11)
     """
 
     optima: tuple[Optimum, ...]
@@ -181,7 +188,7 @@ class Optima:
         return f"<Optima: {len(self.optima)} objectives x {seeds} seeds, {made}, {self.facts.get('pole', '')}>"
 
 
-def paste_pictures(pictures: Pictures, source: Box, target: Box) -> Pictures:
+def paste_pictures(pictures: Pictures, source: Box, target: Box) -> Float32[np.ndarray, "seed color rows cols"]:
     """Whitened pictures of the box `source` as pictures of the box `target`; 0, the mean color, where they say nothing.
 
     Example: pictures of a crop that begins left of a field, as pictures of the field.

@@ -71,19 +71,36 @@ def tuning(
 ) -> dict[str, pandas.DataFrame]:
     """Show gratings, patches and colors to the units of a record, and derive the measures "orientation" and "color".
 
-    Every stimulus is shown once to all units whose center neurons see the same box of the picture, on the smallest
-    crop on which they answer as on the whole. Responses are kept in the record's folder `tuning`, measures in
-    `measures`; sessions that are there already are not repeated. `sites` are names or globs of the record's sites; by
-    default all with fields of up to 64 pixels. `contrast` is that of gray gratings in pixel values around gray 0.5,
-    `color_contrast` the pooled cone contrast of colored stimuli. A network without color has no color measures. With
-    `null`, so many untrained networks of the same shape go through the same session; their measures, with a column
-    `seed`, are in `tuning/null-orientation.parquet` and `tuning/null-color.parquet`. With `patches`, so many of each
-    unit's preferred patches of photographs are shown again in gray, turned and mirrored: the measures "natural".
+    Every stimulus is shown once to all units whose center neurons see the same box of the picture, on the smallest crop
+    on which they respond as on the whole picture. Responses are kept in the record's folder `tuning`, measures in
+    `measures`. Sessions that are there already are not repeated.
 
-    Where there is no record at `record` yet, one is made of a short session of full gratings and colors.
+    Args:
+        network: it is left as it was. A network without color has no color measures.
+        record: a record or its folder. Where there is no record yet, one is made of a short session of full gratings
+            and colors.
+        sites: names or globs of the record's sites; by default all with fields of up to 64 pixels.
+        contrast: of gray gratings, in pixel values around gray 0.5.
+        color_contrast: the pooled cone contrast of colored stimuli.
+        null: so many untrained networks of the same shape go through the same session; their measures, with a column
+            `seed`, are in `tuning/null-orientation.parquet` and `tuning/null-color.parquet`.
+        patches: so many of each unit's preferred patches of photographs are shown again in gray, turned and mirrored,
+            for the measures "natural".
+        progress: called as progress(what, done, all).
 
-    Returns the tables of measures by name. Raises BadInput for sites that the record does not hold or that cannot be
-    stimulated, for a contrast out of gamut; Failure where the record is another network's.
+    Returns:
+        The tables of measures by name.
+
+    Raises:
+        BadInput: the record does not hold a site, a site cannot be stimulated, or a contrast is out of gamut.
+        Failure: the record is another network's.
+
+    Example:
+        >>> tables = unitscope.tuning(network, record, sites="maxpool")
+        >>> sorted(tables)
+        ['color', 'orientation']
+        >>> len(tables["orientation"])
+        4
     """
     record = record if isinstance(record, Record) else record_at(network, Path(record), sites)
     identity = identity_of(network)

@@ -49,7 +49,16 @@ class SiteFacts:
 
 @dataclass(frozen=True)
 class Record:
-    """What a survey left at `path`. Facts only: tables, arrays and where they come from."""
+    """What a survey left at `path`. Facts only: tables, arrays and where they come from.
+
+    Example:
+        >>> print(record)
+        record of resnet18 (weights ...) · 12 stimuli (...) · 3 sites · seed 0 · complete
+        >>> record.units()[["site", "channel", "inactive"]].head(2)
+              site  channel  inactive
+        0  maxpool        0     False
+        1  maxpool        1     False
+    """
 
     path: Path
     facts: Mapping[str, Any]
@@ -198,8 +207,16 @@ class Record:
 def open_record(path: str | Path) -> Record:
     """Open the record in a folder.
 
-    Raises BadInput where there is none, or where it is damaged, of another form, or has not been completed; Failure
-    where files that it names lost data on the disk.
+    Args:
+        path: the folder that a survey wrote.
+
+    Raises:
+        BadInput: there is no record, or the record is damaged, of another format, or not complete.
+        Failure: files that the record names lost data on the disk.
+
+    Example:
+        >>> unitscope.open("records/tiny").sites["maxpool"].channels
+        4
     """
     path = Path(path)
     facts = read_facts(path)

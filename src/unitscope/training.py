@@ -47,15 +47,34 @@ def train(
     checkpoint_every: int = 500,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
-    """Train `network` on labelled `images`, and leave `weights.safetensors`, `log.csv` and `checkpoint.pt` in the
-    folder `to`.
+    """Train a network on labeled images, and leave `weights.safetensors`, `log.csv` and `checkpoint.pt` in a folder.
 
-    Resumes by itself where `to` holds a checkpoint of the same recipe, network and images. The classes are the sorted
-    labels and must be as many as the network has logits. `progress` is told {"epoch", "step", "steps", "loss",
-    "rate"} after every step, and the row of the log after every epoch. Returns the path of the weights.
+    The same call resumes where the folder holds a checkpoint of the same recipe, network and images.
 
-    Raises BadInput where labels and logits do not fit; Failure where the folder belongs to another training, or
-    another one is running there.
+    Args:
+        network: its weights are changed.
+        images: labeled images. The sorted labels are the classes; they must be as many as the network has logits.
+        to: the folder.
+        recipe: how to train.
+        validation: labeled images, on which loss and accuracy are measured after each epoch.
+        workers: processes that read images.
+        device: "cpu", "cuda", ...
+        checkpoint_every: steps between two checkpoints.
+        progress: called with {"epoch", "step", "steps", "loss", "rate"} after every step, and with the row of the log
+            after every epoch.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        BadInput: labels and logits do not fit.
+        Failure: the folder belongs to another training, or another training runs there.
+
+    Example:
+        >>> from unitscope.training import Recipe
+        >>> images = unitscope.open_images("images")
+        >>> unitscope.train(network, images, to="trained", recipe=Recipe(epochs=1, batch=6))
+        PosixPath('trained/weights.safetensors')
     """
     with company(device) as (team, own_device), _alone(Path(to), team):
         network.to(own_device)

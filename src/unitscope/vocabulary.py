@@ -25,7 +25,13 @@ Size = tuple[int, int]
 
 
 class Box(NamedTuple):
-    """A half-open box of pixels of the network's input. It may hang over the picture's edge."""
+    """A half-open box of pixels of the network's input. It may hang over the picture's edge.
+
+    Example:
+        >>> box = unitscope.Box(top=-3, left=2, bottom=8, right=13)
+        >>> box.height, box.clip((32, 32))
+        (11, Box(top=0, left=2, bottom=8, right=13))
+    """
 
     top: int
     left: int
@@ -87,6 +93,13 @@ class ReceptiveField:
     where all neurons see the same box. What a neuron can see counts by the sizes of kernels, whatever their weights:
     where outer taps are 0 in all channels (masked, causal convolutions) the field is "exact" for other weights of the
     same shape, `cause` says so, and less of it may matter.
+
+    Example:
+        >>> field = unitscope.sites(network)["maxpool"].field()
+        >>> field
+        ReceptiveField(size=(11, 11), stride=(4, 4), start=(-5, -5), status='exact')
+        >>> field.box(2, 0)
+        Box(top=3, left=-5, bottom=14, right=6)
     """
 
     size: Size
@@ -118,7 +131,12 @@ class ReceptiveField:
 
 @dataclass(frozen=True, order=True)
 class Unit:
-    """One channel at one site."""
+    """One channel at one site.
+
+    Example:
+        >>> unitscope.Unit.parse("layer1.0.relu_1:2")
+        Unit(site='layer1.0.relu_1', channel=2)
+    """
 
     site: str
     channel: int
@@ -137,7 +155,12 @@ class Unit:
 
 @dataclass(frozen=True, order=True)
 class Neuron:
-    """A unit at one lattice position."""
+    """A unit at one lattice position.
+
+    Example:
+        >>> unitscope.Neuron.parse("layer1.0.relu_1:2@3,4")
+        Neuron(unit=Unit(site='layer1.0.relu_1', channel=2), row=3, col=4)
+    """
 
     unit: Unit
     row: int
@@ -237,6 +260,13 @@ class Site:
     nonlinearity. A site without positions (a vector) has the lattice (1, 1). `channel_axis` is the axis of channels in
     the network's own tensor. `module` is the path of the module whose output the site is; "" for a function's result.
     `unreadable` says why its responses cannot be read; "" where they can.
+
+    Example:
+        >>> site = unitscope.sites(network)["maxpool"]
+        >>> site
+        Site('maxpool': max_pool2d, 4 channels on 8 x 8, field ReceptiveField(size=(11, 11), ...))
+        >>> site.box(0, 0)
+        Box(top=-5, left=-5, bottom=6, right=6)
     """
 
     name: str

@@ -74,15 +74,33 @@ def compare(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> pandas.DataFrame:
-    """Channels across the layers of a stage in one or more records, and between networks: a row for each two sites.
+    """Compare channels across the layers of a stage in one or more records, and between networks.
 
-    Compared are the sites along the skips of the first record that has any (or those that `sites` names), and what
-    stands at the same place in the others; by mean preferred stimuli, and by responses where a record holds them.
-    Columns: `network`, `seed` (of an untrained network), `what`, `first`, `second`, the statistics of
-    `analysis.identity.Identity`, and `cka`. Means over fewer than `least` stimuli are left out. Into the folder `to`
-    go the table (`sharing.parquet`), one with a row per channel (`channels.parquet`), and `comparison.json`.
+    Compared are the sites along the skips of the first record that has any (or those that `sites` names) with the sites
+    at the same place in the other records: by mean preferred stimuli, and by responses where a record holds responses.
 
-    Raises BadInput where no record has sites along skips and none are named, or a folder holds something else.
+    Args:
+        *records: records or their folders.
+        to: a folder for the table (`sharing.parquet`), one with a row per channel (`channels.parquet`), and
+            `comparison.json`.
+        sites: names or globs.
+        means: also compare mean preferred stimuli.
+        least: a mean over fewer stimuli is left out.
+        permutations: permutations of channels per test.
+        seed: from which all chance is drawn.
+
+    Returns:
+        A row for each two sites: `network`, `seed` (of an untrained network), `what`, `first`, `second`, the statistics
+        of `analysis.channel_identity.Identity`, and `cka`.
+
+    Raises:
+        BadInput: no record has sites along skips and `sites` names none, or the folder holds something else.
+
+    Example:
+        >>> table = unitscope.compare(record, least=1, permutations=99)
+        >>> table[["first", "second", "channels"]].head(1)
+             first        second  channels
+        0  maxpool  layer1.0.add         4
     """
     import pandas
 

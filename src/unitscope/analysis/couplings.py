@@ -300,9 +300,23 @@ def couplings(
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """The coupling tests of all filters that a record keeps, those of untrained networks too.
 
-    Written to the record as `filters.parquet` (a row per convolution, seed of an untrained network or null, and test)
-    and `couplings.parquet` (the same for each unit of the network itself), and returned. Raises BadInput where the
-    record keeps no filters.
+    Args:
+        record: a record with filters (see `filters`), or its folder.
+        permutations: permutations of labels per test.
+        seed: from which all chance is drawn.
+
+    Returns:
+        Two tables. `filters.parquet`: a row per convolution, seed of an untrained network (or null), and test.
+        `couplings.parquet`: the same for each unit of the network itself. Both are written to the record.
+
+    Raises:
+        BadInput: the record keeps no filters.
+
+    Example:
+        >>> filters = unitscope.filters(network, record=record)
+        >>> tests, units = unitscope.couplings(record, permutations=9)
+        >>> tests["test"].unique().tolist()
+        ['T1', 'T2', 'T3', 'T4']
     """
     import pandas
     import pyarrow

@@ -34,11 +34,27 @@ TABLES: Mapping[str, Table] = {
 def measure(
     record: Record | str | Path, *, categories: Asked | Iterable[Asked] = (), pool: Pool = "max"
 ) -> dict[str, pandas.DataFrame]:
-    """Make every table of measures that the record's summaries allow, write it to `measures/`, and return them by
-    name.
+    """Make every table of measures that the record's summaries allow, and write the tables to `measures/`.
 
-    With `categories` (see `analysis.categories.categories_of`) also how selective units are for these, with `pool` of
-    the map's maximum, mean or minimum. Raises BadInput where there is no record, and for what is no category of it.
+    Args:
+        record: a record or its folder.
+        categories: categories of labels, for which the table "selectivity" is made (see
+            `analysis.categories.categories_of`).
+        pool: which response of a map counts for a category: "max", "mean" or "min".
+
+    Returns:
+        Tables by name: columns `unit`, `site`, `channel`, and one column a measure. What is undefined is null.
+
+    Raises:
+        BadInput: there is no record, or a category is none of the record's labels.
+
+    Example:
+        >>> tables = unitscope.measure(record)
+        >>> sorted(tables)
+        ['activity', 'kernel']
+        >>> tables["activity"][["site", "channel", "never_positive"]].head(1)
+              site  channel  never_positive
+        0  maxpool        0           False
     """
     record = open_record(record) if not isinstance(record, Record) else record
     made = {}

@@ -42,13 +42,27 @@ STIMULI = 2
 def sites(network: Network) -> dict[str, Site]:
     """All sites of a network by name, in the order of execution, with their exact receptive fields.
 
-    The network's own operations run once on a blank picture, convolutions and products left out, and maps of what each
-    element sees run along. A network that looks at values in order to decide what to do is run again in full, on gray;
-    sites that run after a choice by the picture are of status "unknown", those before it, and behind mere checks, not.
+    The network's own operations run once on a blank picture, without convolutions and products. Beside each tensor run
+    maps of which input pixels each element sees. A network that looks at values in order to choose its path is run
+    again in full, on gray. Sites that run after a choice by the picture have the status "unknown"; sites before the
+    choice, and sites behind mere checks, keep their fields.
 
-    Raises BadInput where the network cannot be run on a picture of its size, trains its normalization, has no weights
-    (meta device), was exported for a fixed number of pictures, or is wrapped in nn.DataParallel on several devices. The
-    network is left as it was.
+    Args:
+        network: it is left as it was.
+
+    Returns:
+        Site by name.
+
+    Raises:
+        BadInput: the network cannot be run on a picture of its size, trains its normalization, has no weights (meta
+            device), was exported for a fixed number of pictures, or is wrapped in nn.DataParallel on several devices.
+
+    Example:
+        >>> sites = unitscope.sites(network)
+        >>> list(sites)[:4]
+        ['conv1', 'bn1', 'relu', 'maxpool']
+        >>> sites["layer1.0.relu_1"].field().size
+        (27, 27)
     """
     refuse_training(network.module)
     refuse_fixed_batch(network.module)

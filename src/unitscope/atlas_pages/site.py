@@ -39,6 +39,10 @@ def build_atlas(records: Sequence[Record | str | Path], *, to: str | Path, progr
     Raises:
         BadInput: no record came, or `to` is a record or a file.
         Failure: `to` cannot be written.
+
+    Example:
+        >>> unitscope.atlas([record], to="atlas")
+        PosixPath('atlas/index.html')
     """
     if not records:
         raise BadInput("no record came; an atlas needs at least one.")

@@ -126,6 +126,12 @@ def perturb(
 
     Source: kobayashi2020, section 3.5 and table 1. Unlike the paper, differences are paired and in float64; its values
     for the plain network are 14 and 7 units of 2^-23, the rounding of a loss in float32.
+
+    Example:
+        >>> table = unitscope.perturb(network, images, units=["maxpool:1"], what="zero", resize=32)
+        >>> table[["site", "units", "what", "images"]]
+              site  units  what  images
+        0  maxpool      1  zero      12
     """
     record = open_record(Path(record)) if isinstance(record, str | PathLike) else record
     sites = sites_of(network)

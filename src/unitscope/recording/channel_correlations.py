@@ -42,15 +42,34 @@ def sharing(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> pandas.DataFrame:
-    """Show images (by default the record's own) to the network, and keep in the record how channels answer together.
+    """Show images to the network, and keep in the record how its channels respond together.
 
-    Along each stage's skips, or at the sites that the globs `sites` name: the correlation of each two channels of each
-    two sites over images and positions, and linear CKA; of each branch with what skips it; and the skip fraction of
-    each channel, E|skip| / (E|skip| + E|branch|) (after longon2024, mean over images and positions). The same of
-    `baselines` untrained copies of the network. Kept as `sharing.json` and `sharing.zarr`, and a row per unit of the
-    record at a sum in `measures/sharing.parquet`, which is returned.
+    Kept for the sites along each stage's skips, or for the sites that `sites` names: the correlation of each two
+    channels of each two sites over images and positions; linear CKA; the correlation of each branch with its skip; and
+    the skip fraction of each channel, E|skip| / (E|skip| + E|branch|).
 
-    Raises BadInput where the network has no skips and no sites are named, or the record is of other weights.
+    Args:
+        network: it is left as it was.
+        images: by default the record's own.
+        record: in which `sharing.json` and `sharing.zarr` are kept.
+        sites: names or globs.
+        baselines: so many untrained copies of the network are shown the same.
+        batch: so many images at once.
+        workers: processes that read images.
+        progress: called as progress(done, all).
+
+    Returns:
+        `measures/sharing.parquet`: a row for each unit of the record at a sum.
+
+    Raises:
+        BadInput: the network has no skips and `sites` names none, or the record is of other weights.
+
+    Source: after longon2024 (mean over images and positions).
+
+    Example:
+        >>> table = unitscope.sharing(network, record=record)
+        >>> "skip_fraction" in table
+        True
     """
     opened = record if isinstance(record, Record) else open_record(record)
     refuse_other_weights(opened, network)

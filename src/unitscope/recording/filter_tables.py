@@ -68,14 +68,31 @@ def filters(
     baselines: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Filtered]:
-    """The virtual filters of the convolutions that `sites` (globs) names, by site.
+    """The virtual filters of convolutions, by site.
 
-    By default of all that read the first convolution's filters directly, also along skips. `mode` is "max_tap" (the
-    paper's, kobayashi2020 eq. 3), "max_tap_shifted" or "full"; `folded` multiplies the gains of batch normalizations
-    in (the paper leaves them out); with `images` each channel counts by its standard deviation over them. With
-    `record`, they are kept there (`filters.json`, `filters.zarr`), with those of `baselines` untrained networks.
+    A virtual filter is what a unit of a later convolution would look like if the layers between were left out.
 
-    Raises BadInput where `mode` is no mode, a site has no virtual filter, or the record is of other weights.
+    Args:
+        network: it is left as it was.
+        sites: names or globs of convolutions; by default all that read the first convolution's filters directly, also
+            along skips.
+        record: where filters are kept (`filters.json`, `filters.zarr`); none are kept without a record.
+        images: with images, each channel counts by its standard deviation over them.
+        mode: "max_tap" (the paper's), "max_tap_shifted" or "full".
+        folded: multiply the gains of batch normalizations in. (The paper leaves them out.)
+        baselines: so many untrained networks, whose filters are kept in the record, too.
+        progress: called as progress(done, all).
+
+    Raises:
+        BadInput: there is no such mode, a site has no virtual filter, or the record is of other weights.
+
+    Source: kobayashi2020, eq. 3.
+
+    Example:
+        >>> filters = unitscope.filters(network, "layer1.0.conv1")
+        >>> found = filters["layer1.0.conv1"].filters
+        >>> found.reads, found.pictures.shape  # unit color height width
+        ('maxpool', (4, 3, 7, 7))
     """
     if mode not in MODES:
         raise unknown_name("mode", mode, MODES, advice=f"There are {', '.join(MODES)}.")

@@ -19,10 +19,26 @@ from unitscope.recording.tables import finish
 
 
 def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
-    """Make one record of the shards of a survey: the same, bit for bit, as if it had not been cut.
+    """Make one record of the shards of a survey: the same, bit for bit, as if the survey had not been cut.
 
-    Neither the network nor the images are needed. Raises BadInput where a folder is no shard or shards are missing;
-    Failure where they are not of the same survey.
+    Neither the network nor the images are needed.
+
+    Args:
+        records: the folders of all shards, in any order.
+        to: the folder of the new record.
+
+    Raises:
+        BadInput: a folder is no shard, or shards are missing.
+        Failure: the shards are not of the same survey.
+
+    Example:
+        >>> parts = [f"records/part{number}" for number in (1, 2)]
+        >>> for number, part in enumerate(parts, 1):
+        ...     unitscope.survey(network, images, to=part, sites=["maxpool"], shard=f"{number}/2").facts["complete"]
+        False
+        False
+        >>> unitscope.merge(parts, to="records/whole").facts["complete"]
+        True
     """
     shards = sorted((read_shard(Path(path)) for path in records), key=lambda shard: shard[1]["shard"])
     if not shards:

@@ -63,13 +63,29 @@ def patches(
 ) -> list[Image.Image]:
     """The fields of a unit's `count` best stimuli (fewer where the record has fewer), best first.
 
-    Without `size` (height, width) at the resolution of the originals, or the network's where that is finer. What lies
-    beyond the network's input has the color `fill`, or is transparent (mode RGBA) with None. Each picture's `info`
-    holds "uri", "value" and "box"; where the image has vanished or changed since, the picture is a crossed-out blank
-    and `info["reason"]` says why. `originals` says where the images are now, if not where they were.
+    Args:
+        record: a record whose images are still at their source.
+        unit: SITE:CHANNEL, or a Unit.
+        pole: "preferred" or "antipreferred".
+        count: at most so many pictures.
+        size: (height, width) of the pictures in pixels; by default the resolution of the original photographs, or that
+            of the network's input where the latter is finer.
+        fill: the color, RGB in 0..255, of what lies beyond the network's input; None makes it transparent (mode RGBA).
+        originals: where the images are now, if they are not where they were.
 
-    Raises UnknownName or BadInput for a unit or pole that the record does not hold, Failure where not one image can
-    be had.
+    Returns:
+        Pictures. The `info` of each holds "uri", "value" and "box". Where an image has vanished or changed since the
+        survey, the picture is a crossed-out blank, and `info["reason"]` says why.
+
+    Raises:
+        UnknownName: the record does not hold the unit's site.
+        BadInput: the record does not hold the unit or the pole.
+        Failure: no image at all can be read.
+
+    Example:
+        >>> pictures = unitscope.patches(record, "maxpool:1", count=2)
+        >>> [picture.size for picture in pictures]  # width, height, in pixels of the photographs
+        [(15, 15), (14, 15)]
     """
     if count < 0:
         raise BadInput(f"{count} patches cannot be given; count is at least 0.")
@@ -295,10 +311,25 @@ def neuron_feature(
 ) -> NeuronFeature:
     """The mean of a unit's `count` best patches, weighted by its responses, in pixels of the network's input.
 
-    NF = sum_z w z / sum_z w over the best patches z with w = f / f_max (rafegas2020; nefesi, neuron_feature2.py).
-    Unlike there, responses that are not positive have no weight, and a pixel's mean is taken over the patches that
-    cover it: fields may hang over the edge. Pass `originals` to read each image once for many units. Raises
-    UnknownName or BadInput for a unit that the record does not hold.
+    NF = sum_z w z / sum_z w over the best patches z with w = f / f_max.
+
+    Args:
+        record: a record whose images are still at their source.
+        unit: SITE:CHANNEL, or a Unit.
+        count: at most so many patches.
+        originals: the record's photographs. Pass them to read each image once for many units.
+
+    Raises:
+        UnknownName: the record does not hold the unit's site.
+        BadInput: the record does not hold the unit.
+
+    Source: rafegas2020; nefesi, neuron_feature2.py. Unlike the paper, responses that are not positive have no weight,
+    and a pixel's mean is over the patches that cover the pixel: fields may hang over the edge.
+
+    Example:
+        >>> feature = unitscope.neuron_feature(record, "maxpool:1")
+        >>> feature.picture.shape, feature.patches  # color height width
+        ((3, 11, 11), 4)
     """
     originals = originals or originals_of(record)
     rows = record.stimuli(unit, pole="preferred").sort_values("rank").head(count)

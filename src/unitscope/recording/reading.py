@@ -27,14 +27,26 @@ def read(
     *,
     seed: int | None = None,
 ) -> dict[str, Float[Tensor, "stimulus unit row col"]]:
-    """The responses of all neurons of the named sites (globs allowed) to `pictures` (RGB, 0..1), from one pass that
-    ends at the last.
+    """The responses of all neurons of the named sites to pictures, from one pass that ends at the last site.
 
-    A site without positions has one row and one column. A network that draws random numbers when it runs needs a
-    `seed`. The network and all random states are left as they were.
+    Args:
+        network: the network and all random states are left as they were.
+        pictures: Tensor[stimulus color height width], RGB in 0..1, of the network's size.
+        sites: names or globs.
+        seed: for a network that draws random numbers when it runs.
 
-    Raises UnknownName for a site that the network does not have, BadInput where a response depends on the other
-    pictures, on chance, or on what was shown before (see `steadiness`).
+    Returns:
+        By site: Tensor[stimulus unit row col]. A site without positions has one row and one column.
+
+    Raises:
+        UnknownName: the network has no such site.
+        BadInput: a response depends on the other pictures, on chance, or on what was shown before (see `steadiness`).
+
+    Example:
+        >>> import torch
+        >>> responses = unitscope.read(network, torch.rand(2, 3, 32, 32), ["maxpool", "fc"])
+        >>> {site: tuple(values.shape) for site, values in responses.items()}
+        {'maxpool': (2, 4, 8, 8), 'fc': (2, 2, 1, 1)}
     """
     chosen = choose(sites_of(network), [sites] if isinstance(sites, str) else list(sites))
     responses: dict[str, Tensor] = {}

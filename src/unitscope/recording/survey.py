@@ -72,28 +72,53 @@ def survey(
     put_aside_every: float = 60.0,
     progress: Progress | None = None,
 ) -> Record:
-    """Show every image once to `network`, read all chosen sites in the same pass, and leave a record in the folder
-    `to`.
+    """Show every image once to a network, read all chosen sites in the same pass, and leave a record in a folder.
 
-    Sites are given by name or glob; by default all pre-activations and max-poolings. Of each unit are kept the `top`
-    highest and lowest responses (`per_image` of one image) with position and exact box, extremes, means, counts,
-    histograms, the mean response at each position and for each label, and the mean preferred stimulus of its center
-    neuron (kobayashi2020, eq. 4 and 5). Memory does not grow with the number of images, unless with `responses` peak,
-    trough and mean of every unit's response to every image are kept, 12 bytes each. `batch` images are shown at once,
-    by default 32, on a GPU 64. The session is put aside every `put_aside_every` seconds; the same call resumes it, and
-    the record does not depend, bit for bit, on `workers`, shards or interruptions. An image that cannot be read is
-    noted in `images.parquet` and skipped; with `strict` it ends the survey. With the `precision` "bfloat16" the
-    network's convolutions and products are computed in 16 bits (torch.autocast): responses keep 8 significant bits, so
-    that ties and near ties are ordered otherwise. `shard` ("2/8") shows one part of the images only; `merge` makes a
-    record of all parts. The engine "ray" shows them on the Ray cluster that is there, in tasks of `span` blocks of 256
-    images.
+    Of each unit are kept: the highest and lowest responses with position and exact box, extremes, means, counts,
+    histograms, the mean response at each position and for each label, and the mean preferred stimulus of the center
+    neuron. Memory does not grow with the number of images, unless `responses` are kept.
 
-    Before the first image the network is calibrated on three of them (see `calibration`), and `record.json` says what
-    was found. A network that draws random numbers when it runs needs a `seed`; each batch then draws from that seed.
+    The same call resumes a survey that was interrupted. The record does not depend, bit for bit, on `workers`, shards
+    or interruptions. Before the first image the network is calibrated on three of the images (see `calibration`), and
+    `record.json` says what was found.
 
-    Raises BadInput for images, sites, an engine or a precision that are not there, and for a network whose responses
-    depend on other pictures, on chance, or on what was shown before; Failure where the folder holds another survey, or
-    cannot be written.
+    Args:
+        network: it is left as it was.
+        images: what `open_images` takes. An image that cannot be read is noted in `images.parquet` and skipped.
+        to: the folder of the record.
+        sites: names or globs; by default all pre-activations and max-poolings.
+        top: so many highest and so many lowest responses are kept of each unit.
+        per_image: at most so many of them are of one image.
+        means: further mean stimuli: "best", over the best positions, and "all", over all positions.
+        responses: keep peak, trough and mean of every unit's response to every image, 12 bytes each.
+        resize: the shorter side to which photographs are resized, or (height, width).
+        batch: images shown at once; by default 32, on a GPU 64.
+        workers: processes that read images.
+        strict: an image that cannot be read ends the survey.
+        shard: "2/8" shows the second of eight parts of the images; `merge` makes a record of all parts.
+        precision: "float32", or "bfloat16": the network's convolutions and products are computed in 16 bits
+            (torch.autocast). Responses keep 8 significant bits, so that ties and near ties are ordered otherwise.
+        engine: "local", or "ray": a Ray cluster shows the images.
+        span: blocks of 256 images in a task of the engine "ray".
+        seed: for a network that draws random numbers when it runs; each batch draws from this seed.
+        put_aside_every: seconds between two checkpoints.
+        progress: called as progress(done, all).
+
+    Raises:
+        BadInput: images, sites, an engine or a precision do not exist; or the network's responses depend on other
+            pictures, on chance, or on what was shown before.
+        Failure: the folder holds another survey, or cannot be written.
+
+    Source: kobayashi2020, eq. 4 and 5 (mean preferred stimuli).
+
+    Example:
+        >>> record = unitscope.survey(network, images, to="records/new", sites=["maxpool"], top=2)
+        >>> record.stimuli()[["unit", "pole", "rank"]].head(4)
+           unit           pole  rank
+        0     0      preferred     0
+        1     0      preferred     1
+        2     0  antipreferred     0
+        3     0  antipreferred     1
     """
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)

@@ -38,17 +38,28 @@ Source = str | PathLike[str] | Sequence[str | PathLike[str]] | Images
 
 
 def open_images(source: Source) -> Images:
-    """The images behind `source`:
+    """Open the images behind `source`.
 
-    * a folder: all images below it, sorted by path, labeled by the first sub-folder;
-    * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as `train-*.tar`;
-      a sequence of tar files (with labels beside the images, as of WebDataset: see samples.py, else by folder); and the
-      same of Parquet files with an image column;
-    * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
-    * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
+    Args:
+        source: one of
 
-    What is left out, by ending, is in the `note` of the images. Raises BadInput where there is no such thing, or no
-    image in it.
+            * a folder: all images below the folder, sorted by path, labeled by the first sub-folder;
+            * a folder that holds tar files, but neither images nor folders; one tar file; a pattern such as
+              `train-*.tar`; a sequence of tar files. Labels stand beside the images (as in WebDataset, see samples.py),
+              or are the names of folders;
+            * the same with Parquet files that have a column of images;
+            * a list: a CSV with the columns `uri` and, if labels are known, `label`; names are relative to its folder;
+            * "builtin": the demonstration set; an image file: a set of one; Images: as they are.
+
+    Returns:
+        Images. Their `note` counts the files that were left out, by ending.
+
+    Raises:
+        BadInput: there is no such file or folder, or no image in it.
+
+    Example:
+        >>> unitscope.open_images("images")
+        Images(12 images, 2 labels, source='...images')
     """
     if isinstance(source, Images):
         return source

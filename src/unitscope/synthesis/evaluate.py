@@ -94,6 +94,13 @@ def score(
     Raises:
         BadInput: a contrast is not positive.
         Failure: the record is of another network.
+
+    Example:
+        >>> optima = unitscope.maximize(network, "maxpool:1", recipe="zipser2015")
+        >>> table = unitscope.score(network, optima, record=record)
+        >>> table[["objective", "seed", "natural_n"]]
+           objective  seed  natural_n
+        0  maxpool:1     0          4
     """
     import pandas
 

@@ -81,6 +81,11 @@ def maximize(
         BadInput: there is no such channel, position or pole; the response depends on weights that are not finite, on
             other pictures, on chance or on state; or no gradient leads from it to the picture.
         Failure: the folder is the record of another network, or holds optima that were made otherwise.
+
+    Example:
+        >>> optima = unitscope.maximize(network, "maxpool:1", recipe="zipser2015", seeds=2)
+        >>> optima.pictures.shape, optima[0].responses.shape  # unit seed color height width
+        ((1, 2, 3, 11, 11), (2,))
     """
     cache = cache_of(network)
     objectives = parse_objectives(units, cache.sites, at=at)

@@ -277,6 +277,11 @@ def positions(
         BadInput: no such channel or position, more positions asked for than there are, or a site without positions.
 
     Source: zipser2015. Unlike the paper, similarity is a number (methods 3.6), and "stable" has one (methods 3.2).
+
+    Example:
+        >>> study = unitscope.positions(network, "maxpool:1", (1, 2), seeds=1, tiled=False)
+        >>> study
+        <PositionStudy maxpool:1: 2 positions x 1 outcomes, field 11 x 11 px, ...>
     """
     unit = _single_unit(unit)
     cache = cache_of(network)

@@ -212,9 +212,9 @@ def test_shifted_finds_what_blurred_misses() -> None:
     picture = np.random.default_rng(2).standard_normal((3, 40, 40))
     pair = np.stack([picture[:, 3:35, 4:36], picture[:, :32, :32]]).astype(np.float32)
     assert abs(position_similarity.blurred_correlation(pair, (2, 2))[0, 1]) < 0.2
-    assert position_similarity.shifted(pair, (4, 4))[0, 1] > 0.75  # what moved out of the frame is lost
-    assert position_similarity.shifted(pair, (2, 2))[0, 1] < 0.2
-    np.testing.assert_allclose(np.diag(position_similarity.shifted(pair, (4, 4))), 1, atol=1e-5)
+    assert position_similarity.shifted_correlation(pair, (4, 4))[0, 1] > 0.75  # what moved out of the frame is lost
+    assert position_similarity.shifted_correlation(pair, (2, 2))[0, 1] < 0.2
+    np.testing.assert_allclose(np.diag(position_similarity.shifted_correlation(pair, (4, 4))), 1, atol=1e-5)
 
 
 def test_blurring_is_by_half_a_stride() -> None:

@@ -118,7 +118,7 @@ def test_positions_that_are_left_out_count_for_nothing() -> None:
     assert (study.fall_off > 0).tolist() == [True, False, False, False]
     alone = position_similarity.compare_positions(
         placed_pictures(study.outcomes[1:], study.boxes[1:], study.picture, rest=study.rest),
-        lambda pictures, _frame, _positions: position_similarity.blurred(pictures, study.field.stride),
+        lambda pictures, _frame, _positions: position_similarity.blurred_correlation(pictures, study.field.stride),
     )
     among = [1, 2, 3]
     np.testing.assert_array_equal(study.comparisons(among=among), alone)

@@ -174,7 +174,7 @@ def through(network, images, batch, *, forward):  # type: ignore[no-untyped-def]
     """All images through the decoding threads, and with `forward` through the network."""
     import torch
 
-    from unitscope.recording.showing import batches, default_workers
+    from unitscope.recording.batches import batches, default_workers
     from unitscope.stimuli.presentation import Presentation
 
     shown = Presentation(network.size)

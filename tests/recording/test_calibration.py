@@ -18,8 +18,8 @@ from unitscope.cli.survey import survey_facts
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.record import Record
-from unitscope.recording import calibration
 from unitscope.recording.electrode import choose
+from unitscope.recording.fast import reader
 from unitscope.recording.reading import read
 from unitscope.recording.steadiness import check_steadiness, three_pictures
 from unitscope.recording.survey import survey
@@ -163,17 +163,16 @@ def test_where_the_quick_way_reads_other_numbers_the_plain_one_is_taken(
         return m.relu(m.two(m.act(m.norm(m.one(x)))))
 
     right = surveyed(strangers.network(plainly_built), folder, tmp_path / "a")
-    taps = calibration.place
+    placed = reader.place
 
-    def misplaced(network: Network, sites: dict[str, object], **more: bool) -> object:
-        found = taps(network, sites, **more)  # type: ignore[arg-type]
+    def misplaced(network: Network, sites: dict[str, object], **more: object) -> object:
+        found = placed(network, sites, **more)  # type: ignore[arg-type]
         if found.taps is not None:
             one, *others = found.taps
             object.__setattr__(found, "taps", (*others, type(one)(one.site, network.module.two, False, 0, 1)))
         return found
 
-    for where in ("unitscope.recording.calibration.place", "unitscope.recording.survey.place"):
-        monkeypatch.setattr(where, misplaced)
+    monkeypatch.setattr(reader, "place", misplaced)
     record = surveyed(strangers.network(plainly_built), folder, tmp_path / "b")
     assert record.facts["calibration"]["way"] == "plain"
     assert "quick way" in record.facts["calibration"]["reason"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.oracles.everything import mean_of_patches
-from unitscope.recording.block import Block
+from unitscope.recording.accumulator import Block
 from unitscope.recording.center_means import MOST, CenterSums, EnsembleSums, mean_stimuli, reliability
 from unitscope.recording.field_windows import View
 from unitscope.vocabulary import Box

@@ -15,7 +15,8 @@ from tests.recording.test_survey import contents
 from unitscope.errors import Failure
 from unitscope.networks import load
 from unitscope.recording.cluster import alone, cluster, part_of, spans_kept
-from unitscope.recording.survey import Plan, survey
+from unitscope.recording.plan import Plan
+from unitscope.recording.survey import survey
 from unitscope.stimuli.images import open_images
 
 pytestmark = [

@@ -9,24 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.oracles.everything import ordered_extremes
-from unitscope.recording.block import Hearing, flat, positions
+from unitscope.recording.accumulator import PlainAccumulator, find_positions, flatten_candidates
 from unitscope.recording.statistics import Extremes, Ladder, Moments
 
 POLES = {"preferred": 1, "antipreferred": -1}
 
 
-def listen_in_parts(responses: torch.Tensor, cuts: list[int], *, k: int, per_image: int = 1) -> dict[int, Extremes]:
-    """Extremes of a session that was heard in the blocks between `cuts`, each in batches of two."""
+def begun(center: tuple[int, int], *, units: int, k: int) -> PlainAccumulator:
+    """An accumulator at the beginning of a session."""
+    accumulator = PlainAccumulator(center)
+    accumulator.begin({sign: np.full((units, k), -np.inf, np.float32) for sign in (1, -1)})
+    return accumulator
+
+
+def add_in_parts(responses: torch.Tensor, cuts: list[int], *, k: int, per_image: int = 1) -> dict[int, Extremes]:
+    """Extremes of a session that was shown in the blocks between `cuts`, each in batches of two."""
     units = responses.shape[1]
     kept = {sign: Extremes.empty(units, k=k, sign=sign) for sign in (1, -1)}
     for start, stop in zip([0, *cuts], [*cuts, len(responses)], strict=True):
-        floor = {sign: torch.from_numpy(sign * e.value) for sign, e in kept.items()}
-        heard = Hearing(k=k, center=(0, 0), floor=floor, per_image=per_image)
+        accumulator = PlainAccumulator((0, 0), per_image=per_image)
+        accumulator.begin({sign: sign * extremes.value for sign, extremes in kept.items()})
         for i in range(start, stop, 2):
             numbers = torch.arange(i, min(i + 2, stop))
-            heard.hear(responses[numbers], numbers, torch.ones(len(numbers), dtype=torch.bool))
+            accumulator.add(responses[numbers], numbers, torch.ones(len(numbers), dtype=torch.bool))
         for sign, extremes in kept.items():
-            extremes.insert(*flat(heard.candidates[sign]))
+            extremes.insert(*flatten_candidates(accumulator.candidates[sign]))
     return kept
 
 
@@ -46,29 +53,29 @@ def as_lists(extremes: Extremes) -> list[list[tuple[float, int, int, int]]]:
 def test_extremes_equal_a_full_sort_with_ties_however_the_session_is_cut(seed, stimuli, k, cuts, levels):
     rng = np.random.default_rng(seed)
     responses = torch.from_numpy(rng.integers(-levels, levels + 1, (stimuli, 3, 2, 3)).astype(np.float32))
-    kept = listen_in_parts(responses, sorted(cut for cut in cuts if cut < stimuli), k=k)
+    kept = add_in_parts(responses, sorted(cut for cut in cuts if cut < stimuli), k=k)
     for pole, sign in POLES.items():
         assert as_lists(kept[sign]) == ordered_extremes(responses.numpy(), k=k, pole=pole)
 
 
 def test_long_lists_equal_a_full_sort():
     responses = torch.randn(150, 2, 2, 2, generator=torch.Generator().manual_seed(3)).round(decimals=1)
-    kept = listen_in_parts(responses, [40, 90], k=100)
+    kept = add_in_parts(responses, [40, 90], k=100)
     for pole, sign in POLES.items():
         assert as_lists(kept[sign]) == ordered_extremes(responses.numpy(), k=100, pole=pole)
 
 
 def test_extremes_of_two_shards_in_either_order_equal_those_of_the_whole():
     responses = torch.randn(20, 4, 3, 3, generator=torch.Generator().manual_seed(1)).round(decimals=1)
-    whole = listen_in_parts(responses, [], k=5)
+    whole = add_in_parts(responses, [], k=5)
     numbers = torch.arange(20)
     halves = []
     for part in (numbers[:7], numbers[7:]):
-        heard = Hearing(k=5, center=(0, 0), floor={s: torch.full((4, 5), -torch.inf) for s in (1, -1)})
-        heard.hear(responses[part], part, torch.ones(len(part), dtype=torch.bool))
+        accumulator = begun((0, 0), units=4, k=5)
+        accumulator.add(responses[part], part, torch.ones(len(part), dtype=torch.bool))
         halves.append({s: Extremes.empty(4, k=5, sign=s) for s in (1, -1)})
         for sign, extremes in halves[-1].items():
-            extremes.insert(*flat(heard.candidates[sign]))
+            extremes.insert(*flatten_candidates(accumulator.candidates[sign]))
     for sign in (1, -1):
         assert as_lists(halves[0][sign].merge(halves[1][sign])) == as_lists(whole[sign])
         assert as_lists(halves[1][sign].merge(halves[0][sign])) == as_lists(whole[sign])
@@ -90,34 +97,34 @@ def test_of_equal_positions_in_an_image_the_upper_row_wins_and_then_the_left_col
 def test_a_response_that_is_not_finite_never_enters_a_list(bad):
     responses = torch.ones(3, 1, 2, 2)
     responses[1, 0, 1, 0] = bad
-    kept = listen_in_parts(responses, [], k=3)
+    kept = add_in_parts(responses, [], k=3)
     assert [entry[1] for entry in as_lists(kept[1])[0]] == [0, 2]
     assert [entry[1] for entry in as_lists(kept[-1])[0]] == [0, 2]
 
 
 def test_images_that_could_not_be_shown_never_enter_a_list():
-    heard = Hearing(k=2, center=(0, 0), floor={s: torch.full((1, 2), -torch.inf) for s in (1, -1)})
-    heard.hear(torch.tensor([[[[5.0]]], [[[7.0]]]]), torch.arange(2), torch.tensor([True, False]))
+    accumulator = begun((0, 0), units=1, k=2)
+    accumulator.add(torch.tensor([[[[5.0]]], [[[7.0]]]]), torch.arange(2), torch.tensor([True, False]))
     extremes = Extremes.empty(1, k=2, sign=1)
-    extremes.insert(*flat(heard.candidates[1]))
+    extremes.insert(*flatten_candidates(accumulator.candidates[1]))
     assert as_lists(extremes) == [[(5.0, 0, 0, 0)]]
 
 
 def test_several_patches_of_one_image_when_asked_for():
     responses = torch.tensor([[[[1.0, 5.0], [4.0, 5.0]]], [[[3.0, 0.0], [4.5, 0.0]]]])
-    kept = listen_in_parts(responses, [], k=4, per_image=2)
+    kept = add_in_parts(responses, [], k=4, per_image=2)
     assert as_lists(kept[1]) == [[(5.0, 0, 0, 1), (5.0, 0, 1, 1), (4.5, 1, 1, 0), (3.0, 1, 0, 0)]]
     assert as_lists(kept[-1]) == [[(0.0, 1, 0, 1), (0.0, 1, 1, 1), (1.0, 0, 0, 0), (4.0, 0, 1, 0)]]
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_what_is_heard_of_a_block_equals_its_definition(memory_format):
+def test_what_is_read_of_a_block_equals_its_definition(memory_format):
     responses = torch.randn(7, 5, 6, 4, generator=torch.Generator().manual_seed(0))
     readable = torch.tensor([True] * 5 + [False, True])
-    heard = Hearing(k=2, center=(3, 2), floor={s: torch.full((5, 2), -torch.inf) for s in (1, -1)})
+    accumulator = begun((3, 2), units=5, k=2)
     for part in torch.arange(7).split(3):
-        heard.hear(responses[part].contiguous(memory_format=memory_format), part, readable[part])
-    block = heard.close(0, readable.numpy(), np.zeros(7, dtype=np.int64), {})
+        accumulator.add(responses[part].contiguous(memory_format=memory_format), part, readable[part])
+    block = accumulator.finish(0, readable.numpy(), np.zeros(7, dtype=np.int64), {})
     np.testing.assert_array_equal(block.peak, responses.numpy().max((2, 3)))
     np.testing.assert_array_equal(block.trough, responses.numpy().min((2, 3)))
     np.testing.assert_array_equal(block.positive_positions, (responses.numpy() > 0).sum((2, 3)))
@@ -130,7 +137,9 @@ def test_of_equal_positions_the_first_in_row_major_order_counts_in_any_memory_fo
     responses = torch.zeros(1, 2, 3, 3)
     responses[0, 1, 1, 2] = responses[0, 1, 2, 0] = 4
     for maps in (responses, responses.contiguous(memory_format=torch.channels_last)):
-        [(value, place)] = positions(maps, torch.tensor([0]), torch.tensor([1]), torch.tensor([4.0]), sign=1, count=1)
+        [(value, place)] = find_positions(
+            maps, torch.tensor([0]), torch.tensor([1]), torch.tensor([4.0]), sign=1, count=1
+        )
         assert (value.tolist(), place.tolist()) == ([4.0], [5])
 
 

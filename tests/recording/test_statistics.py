@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.recording.test_readout import environment
-from unitscope.recording.block import Block
+from tests.recording.fast.test_reader import environment
+from unitscope.recording.accumulator import Block
 from unitscope.recording.statistics import Counts, LabelSums, ResponseMap, fixed
 
 

@@ -20,8 +20,8 @@ from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
 from unitscope.record import Record, open_record
+from unitscope.recording.batches import Batch, convert_to_gray
 from unitscope.recording.merging import merge
-from unitscope.recording.showing import Batch, in_gray
 from unitscope.recording.survey import survey
 from unitscope.stimuli.images import open_images
 from unitscope.stimuli.presentation import Presentation
@@ -334,7 +334,7 @@ KILLED = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from unitscope.networks import load
-from unitscope.recording.showing import Batch, in_gray
+from unitscope.recording.batches import Batch, convert_to_gray
 from unitscope.recording.survey import survey
 def progress(done, total):
     if done >= int(sys.argv[3]) > 0:
@@ -450,7 +450,7 @@ def contents(path: Path) -> dict[str, str]:
 
 def test_gray_is_what_pillow_makes_of_a_picture() -> None:
     pictures = torch.randint(0, 256, (2, 3, 5, 7), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    gray = in_gray(Batch(torch.arange(2), pictures, torch.ones(2, dtype=torch.bool), ())).pictures
+    gray = convert_to_gray(Batch(torch.arange(2), pictures, torch.ones(2, dtype=torch.bool), ())).pictures
     for one, expected in zip(gray, pictures, strict=True):
         image = Image.fromarray(expected.permute(1, 2, 0).numpy()).convert("L")
         assert np.array_equal(one[0].numpy(), np.asarray(image))

@@ -34,9 +34,9 @@ from unitscope.perturbation.estimates import ClassChange, change, class_changes
 from unitscope.perturbation.results import Predictions, Result
 from unitscope.perturbation.units import Chosen, choose_units
 from unitscope.record import Record, open_record
+from unitscope.recording.batches import Batch, batches, convert_to_gray, default_workers, first_pictures
 from unitscope.recording.electrode import Alter, inject, show
 from unitscope.recording.replay import Replay, no_skip, record_replay
-from unitscope.recording.showing import Batch, batches, default_workers, first_pictures, in_gray
 from unitscope.recording.steadiness import check_steadiness
 from unitscope.stimuli.classes import logits_of_labels
 from unitscope.stimuli.images import Images, Source, open_images, reordered
@@ -243,7 +243,7 @@ class Experiment:
     def batches(self, workers: int) -> Iterator[Batch]:
         last = len(self.images)
         for part in batches(self.images, self.presentation, first=0, last=last, batch=self.at_once, workers=workers):
-            yield in_gray(part) if self.network.inputs == 1 else part
+            yield convert_to_gray(part) if self.network.inputs == 1 else part
 
     def moments(self, workers: int) -> tuple[Float[Tensor, " unit"], Float[Tensor, " unit"]]:
         """The mean response and the standard deviation of each unit over all images and positions."""

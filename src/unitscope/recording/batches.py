@@ -1,80 +1,121 @@
-"""Showing one batch of pictures to a network and reading all sites, in the way that was chosen for it."""
+"""Batches of pictures: decoded ahead of time, with fixed boundaries, and prepared for the network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from unitscope.anatomy.rectifiers import Rectifier
-from unitscope.pristine import draw_from
-from unitscope.recording.block import Hearing
-from unitscope.recording.electrode import Electrodes
-from unitscope.recording.pooling import pooling
-from unitscope.recording.quick import QuickHearing
-from unitscope.recording.showing import Batch, given_to
+from unitscope.recording.acceleration import accelerated
+from unitscope.stimuli.images import Images, Unreadable, digest
+from unitscope.stimuli.presentation import Presentation
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
-    from unitscope.vocabulary import Site
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-"""What the network computes in. What is read is summed up in float32 and wider either way."""
+AHEAD = 3
+"""How many batches are decoded before they are needed."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How pictures are shown and responses are read."""
+class ImageStatus:
+    """What became of one image: `error` is "" where it was shown."""
 
-    channels_last: bool = True
-    """Whether the colors of a pixel lie side by side in memory, which convolutions on a CPU like best."""
-    quick: bool = True
-    """Whether the reader does some of the network's own work, in the same pass over memory."""
-    seed: int | None = None
-    """From what the network draws its random numbers; None where it draws none."""
-
-    @property
-    def plain(self) -> Way:
-        return replace(self, quick=False)
+    digest: str
+    bytes: int
+    error: str
 
 
-def autocast(network: Network, precision: str) -> AbstractContextManager[Any]:
-    kind = PRECISIONS[precision]
-    return torch.autocast(network.device.type, dtype=kind, enabled=kind is not None)
+@dataclass(frozen=True)
+class Batch:
+    """Pictures [stimulus color height width] uint8, and the numbers of their images. Those not `readable` are black,
+    and not counted.
+    """
+
+    images: Int[Tensor, " stimulus"]
+    pictures: UInt8[Tensor, "stimulus color height width"]
+    readable: Bool[Tensor, " stimulus"]
+    statuses: tuple[ImageStatus, ...]
 
 
-def read_batch(
-    network: Network,
-    batch: Batch,
-    electrodes: Electrodes,
-    readers: Mapping[str, Hearing | QuickHearing],
-    *,
-    way: Way,
-    precision: str = "float32",
-) -> None:
-    """Show one batch to the network, and let the reader of each site take its responses in."""
-    device = network.device
-    images, readable = batch.images.to(device), batch.readable.to(device)
-
-    def keep(site: Site, responses: Tensor) -> None:
-        readers[site.name].hear(responses.float(), images, readable, batch.pictures)
-
-    def rectify(site: Site, given: Tensor, kind: Rectifier) -> Tensor | None:
-        reader = readers[site.name]
-        return reader.rectify(given, images, readable, kind) if isinstance(reader, QuickHearing) else None
-
-    quick = way.quick and electrodes.taps is not None
-    seeded = nullcontext() if way.seed is None else draw_from(seed_of_batch(way.seed, batch), network.module)
-    with torch.no_grad(), autocast(network, precision), seeded, pooling(network.module) if quick else nullcontext():
-        x = given_to(network, batch.pictures, channels_last=way.channels_last)
-        electrodes.show(x, keep, rectify if quick else None)
+def convert_to_gray(batch: Batch) -> Batch:
+    """The same pictures in one channel, their luma (ITU-R BT.601, rounded, as Pillow has it): for networks that take
+    one.
+    """
+    return replace(batch, pictures=luma(batch.pictures))
 
 
-def seed_of_batch(seed: int, batch: Batch) -> int:
-    """A seed of its own for each batch, so that a survey that was interrupted draws the same numbers."""
-    return int(np.random.SeedSequence([seed, int(batch.images[0])]).generate_state(1)[0])
+def luma(pictures: UInt8[Tensor, "stimulus 3 height width"]) -> UInt8[Tensor, "stimulus 1 height width"]:
+    weights = torch.tensor([19595, 38470, 7471]).view(1, 3, 1, 1)
+    return ((pictures.int() * weights).sum(1, keepdim=True).add_(0x8000) >> 16).to(torch.uint8)
+
+
+@accelerated
+def prepare_pictures(
+    network: Network, pictures: UInt8[Tensor, "stimulus color height width"], *, memory_format: torch.memory_format
+) -> Float[Tensor, "stimulus color height width"]:
+    """What the network's module is given of the pictures, on the network's device and in a memory format."""
+    return network.prepare(pictures.to(network.device).float().div_(255)).contiguous(memory_format=memory_format)
+
+
+def batches(
+    images: Images, presentation: Presentation, *, first: int, last: int, batch: int, workers: int
+) -> Iterator[Batch]:
+    """Images `first` to `last` (excluded) in batches, decoded by `workers` threads while the network is at work."""
+    starts = iter(range(first, last, batch))
+    queue: deque[tuple[int, list[Future[tuple[np.ndarray, ImageStatus]]]]] = deque()
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
+        try:
+            while True:
+                while len(queue) < AHEAD and (start := next(starts, None)) is not None:
+                    numbers = range(start, min(start + batch, last))
+                    queue.append((start, [pool.submit(_show, images, presentation, i) for i in numbers]))
+                if not queue:
+                    return
+                start, futures = queue.popleft()
+                yield _collate(start, [future.result() for future in futures])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def first_pictures(
+    images: Images, presentation: Presentation, *, inputs: int, count: int = 3
+) -> UInt8[Tensor, "stimulus color height width"]:
+    """The first images that can be read, as a network of so many input channels is going to be shown them."""
+    found: list[Tensor] = []
+    for part in batches(images, presentation, first=0, last=min(len(images), 256), batch=count, workers=1):
+        part = convert_to_gray(part) if inputs == 1 else part
+        found.append(part.pictures[part.readable])
+        if sum(map(len, found)) >= count:
+            break
+    return torch.cat(found)[:count] if found else torch.empty((0, inputs, *presentation.size), dtype=torch.uint8)
+
+
+def default_workers() -> int:
+    """As many decoding threads as there are processors, up to 16."""
+    return min(16, os.cpu_count() or 1)
+
+
+def _show(images: Images, presentation: Presentation, image: int) -> tuple[np.ndarray, ImageStatus]:
+    data = b""
+    try:
+        data = images.bytes(image)
+        return presentation.present(data), ImageStatus(digest(data), len(data), "")
+    except Unreadable as error:
+        black = np.zeros((*presentation.size, 3), dtype=np.uint8)
+        return black, ImageStatus(digest(data) if data else "", len(data), error.reason)
+
+
+def _collate(start: int, shown: list[tuple[np.ndarray, ImageStatus]]) -> Batch:
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in shown])).permute(0, 3, 1, 2)
+    facts = tuple(fact for _, fact in shown)
+    readable = torch.tensor([not fact.error for fact in facts])
+    return Batch(torch.arange(start, start + len(shown)), pictures, readable, facts)

@@ -22,12 +22,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from unitscope.recording.batches import Way, autocast, read_batch
-from unitscope.recording.block import Block, Hearing
-from unitscope.recording.electrode import Electrodes, place
-from unitscope.recording.quick import QuickHearing
-from unitscope.recording.readout import library
-from unitscope.recording.showing import Batch, given_to
+from unitscope.recording.acceleration import new_accumulator
+from unitscope.recording.accumulator import Accumulator, Block, PlainAccumulator
+from unitscope.recording.batches import Batch, prepare_pictures
+from unitscope.recording.forward_pass import Reader, ReadingMode, autocast
 from unitscope.recording.steadiness import Responses, Steadiness, check_steadiness, three_pictures
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ COMPARED = ("peak", "trough", "mean", "positive_positions", "center", "counted",
 class Calibration:
     """How a survey shows and reads, and what was found when this was tried."""
 
-    way: Way
+    mode: ReadingMode
     steadiness: Steadiness | None
     reason: str = ""
     """Why the quick way is not taken."""
@@ -51,8 +49,8 @@ class Calibration:
     def facts(self) -> dict[str, Any]:
         """What record.json says of it."""
         facts: dict[str, Any] = {
-            "way": "quick" if self.way.quick else "plain",
-            "memory_format": "channels last" if self.way.channels_last else "contiguous",
+            "way": "quick" if self.mode.fast else "plain",
+            "memory_format": "channels last" if self.mode.channels_last else "contiguous",
         }
         if self.reason:
             facts["reason"] = self.reason
@@ -80,78 +78,67 @@ def calibrate(
     The network is left as it was. Raises BadInput where the network's responses are no function of the picture alone.
     """
     if not len(pictures):
-        return Calibration(Way(quick=False, seed=seed), None, "there was no picture to try it with")
+        return Calibration(ReadingMode(fast=False, seed=seed), None, "there was no picture to try it with")
     pictures = three_pictures(pictures)
-    x = given_to(network, pictures, channels_last=False)
+    x = prepare_pictures(network, pictures, memory_format=torch.contiguous_format)
     steadiness = check_steadiness(network, sites, x, seed=seed, cast=lambda: autocast(network, precision))
-    way = Way(steadiness.channels_last, quick=True, seed=seed if steadiness.chance else None)
-    reason = reason_for_plain(network, sites, pictures, way, steadiness, precision=precision)
-    return Calibration(way if not reason else way.plain, steadiness, reason)
+    mode = ReadingMode(steadiness.channels_last, fast=True, seed=seed if steadiness.chance else None)
+    reason = reason_for_plain(network, sites, pictures, mode, steadiness, precision=precision)
+    return Calibration(mode if not reason else mode.plain, steadiness, reason)
 
 
 def reason_for_plain(
     network: Network,
     sites: Mapping[str, Site],
     pictures: UInt8[Tensor, "stimulus color height width"],
-    way: Way,
+    mode: ReadingMode,
     steadiness: Steadiness,
     *,
     precision: str,
 ) -> str:
-    """Why the quick way cannot be taken; empty where it can."""
+    """Why the fast mode cannot be taken; empty where it can."""
     if steadiness.chance:
         return "the network draws random numbers"
     if steadiness.changed:
         return "the network changes itself when it runs"
     if any(site.reads_values for site in sites.values()):
         return "the network reads values to choose its path"
-    electrodes = place(network, sites)
-    if electrodes.taps is None:
+    reader = Reader.of(network, sites, mode, precision=precision)
+    if reader.electrodes.taps is None:
         return "some sites are not what a module gives or is given"
-    return first_difference(electrodes, pictures[:2], way, steadiness.first, precision=precision)
+    return first_difference(reader, pictures[:2], steadiness.first)
 
 
-def first_difference(
-    electrodes: Electrodes,
-    pictures: UInt8[Tensor, "stimulus color height width"],
-    way: Way,
-    plain: Responses,
-    *,
-    precision: str,
-) -> str:
-    """Where the quick way reads other numbers than PyTorch reads of the plain responses; empty where it does not."""
-    network, sites, numbers = electrodes.network, electrodes.sites, torch.arange(len(pictures))
+def first_difference(reader: Reader, pictures: UInt8[Tensor, "stimulus color height width"], plain: Responses) -> str:
+    """Where a reader reads other numbers than PyTorch reads of the plain responses; empty where it does not."""
+    device, sites, numbers = reader.network.device, reader.electrodes.sites, torch.arange(len(pictures))
     batch = Batch(numbers, pictures, torch.ones(len(pictures), dtype=torch.bool), ())
-    quick = {name: accumulator(network, site, quick=True) for name, site in sites.items()}
     try:
-        read_batch(network, batch, electrodes, quick, way=way, precision=precision)
+        fast = {name: begin(new_accumulator(site, device=device, size=2), site) for name, site in sites.items()}
+        reader.read(batch, fast)
         for name, site in sites.items():
-            expected = accumulator(network, site, quick=False)
-            expected.hear(plain[name], numbers.to(network.device), batch.readable.to(network.device))
-            what = other_numbers(closed(quick[name]), closed(expected))
-            if what:
-                return f"the quick way read another {what} at {name}"
+            expected = begin(PlainAccumulator(site.center, device=device), site)
+            expected.add(plain[name], numbers.to(device), batch.readable.to(device))
+            difference = find_difference(finish(fast[name]), finish(expected))
+            if difference:
+                return f"the quick way read another {difference} at {name}"
     except Exception as error:  # whatever it is: the plain way has none of it
         return f"the quick way fails: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
     return ""
 
 
-def accumulator(network: Network, site: Site, *, quick: bool) -> Hearing | QuickHearing:
-    """What reads two stimuli at a site, with the compiled reader or without."""
-    floor = {sign: torch.full((site.channels, 1), -torch.inf, device=network.device) for sign in (1, -1)}
-    if not quick or network.device.type != "cpu" or library() is None:
-        return Hearing(1, site.center, floor)
-    reader = QuickHearing(site.channels, site.lattice, site.center, size=2, positions=[])
-    reader.begin({sign: values.numpy() for sign, values in floor.items()})
-    return reader
+def begin(accumulator: Accumulator, site: Site) -> Accumulator:
+    """The accumulator, ready for a block in which only each unit's best response is looked up."""
+    accumulator.begin({sign: np.full((site.channels, 1), -np.inf, dtype=np.float32) for sign in (1, -1)})
+    return accumulator
 
 
-def closed(reader: Hearing | QuickHearing) -> Block:
-    readable = np.ones(2, dtype=bool)
-    return reader.close(0, readable, np.full(2, -1), {})
+def finish(accumulator: Accumulator) -> Block:
+    """The block of two stimuli."""
+    return accumulator.finish(0, np.ones(2, dtype=bool), np.full(2, -1), {})
 
 
-def other_numbers(one: Block, other: Block) -> str:
+def find_difference(one: Block, other: Block) -> str:
     """The first quantity that two readings do not share bit for bit, in words; empty where there is none."""
     for name in COMPARED:
         if not np.array_equal(getattr(one, name), getattr(other, name), equal_nan=getattr(one, name).dtype.kind == "f"):

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt8
 from torch import Tensor
 
-from unitscope.recording.block import Block
+from unitscope.recording.acceleration import accelerated
+from unitscope.recording.accumulator import Block
 from unitscope.recording.field_windows import EXACT, View
-from unitscope.recording.readout import called, library
 from unitscope.recording.statistics import Fields
 from unitscope.vocabulary import Box
 
@@ -123,10 +123,17 @@ def add_chosen(
         torch.from_numpy(total).add_(sums.to(torch.int32).reshape(total.shape))
         return
     less, n = product_of_bytes(chosen, pixels), chosen.sum(1, dtype=torch.int32)
-    if library() is not None and total.dtype == np.int32:
-        called("add_pixels", *less.shape, reads=(less.numpy(), n.numpy()), writes=(total,))
-    else:
-        torch.from_numpy(total).add_(less.add_(128 * n[:, None]).reshape(total.shape))
+    add_pixels(less.numpy(), n.numpy(), total)
+
+
+@accelerated
+def add_pixels(
+    less: Int32[np.ndarray, "unit pixel"],
+    n: Int32[np.ndarray, " unit"],
+    total: Integer[np.ndarray, "unit color row col"],
+) -> None:
+    """Add sums of pixels less 128, of `n` pictures each, to sums of pixels."""
+    total += (less + 128 * n[:, None]).reshape(total.shape)
 
 
 def product_of_bytes(

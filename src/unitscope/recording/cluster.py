@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from unitscope.errors import Failure
-from unitscope.recording.memory import keeping_what_is_freed
-from unitscope.recording.session import BLOCK, Session, resume, save
+from unitscope.recording.acceleration import keep_freed_memory
+from unitscope.recording.blocks import show_blocks
+from unitscope.recording.session import Session, resume, save
+from unitscope.recording.site_state import BLOCK
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
-    from unitscope.recording.survey import Plan
+    from unitscope.recording.plan import Plan
     from unitscope.stimuli.images import Images
 
 Span = tuple[int, int]
@@ -83,13 +85,11 @@ def show_span(
     network: Network, images: Images, plan: Plan, parts: str, wanted: Span, workers: int, strict: bool
 ) -> None:
     """The task of one machine: show the blocks of a span, and leave their part."""
-    from unitscope.recording.survey import show_blocks
-
     torch.set_num_threads(workers)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu")
     own = replace(plan, first=wanted[0], last=wanted[1])
     session = Session.begin(own.sites, own.settings, first=own.first)
-    with keeping_what_is_freed():
+    with keep_freed_memory():
         show_blocks(network, images, own, session, workers=workers, strict=strict)
     save(session, part_of(Path(parts), wanted))
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
+from unitscope.recording.batches import batches, convert_to_gray, default_workers, first_pictures
 from unitscope.recording.electrode import show
-from unitscope.recording.showing import batches, default_workers, first_pictures, in_gray
 from unitscope.recording.steadiness import check_steadiness
 from unitscope.stimuli.images import Source, open_images
 from unitscope.stimuli.presentation import Presentation
@@ -116,7 +116,7 @@ def joint_moments(
         if len(tried):
             check_steadiness(network, chosen, network.prepare(tried.to(network.device).float().div_(255)))
     for part in batches(opened, presentation, **settings):
-        part = in_gray(part) if network.inputs == 1 else part
+        part = convert_to_gray(part) if network.inputs == 1 else part
         heard = _heard(network, part.pictures[part.readable], chosen) if part.readable.any() else {}
         for joint in joints if heard else ():
             for stimulus in range(int(part.readable.sum())):

@@ -5,18 +5,16 @@ network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import wraps
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from unitscope.anatomy.inference import without_inference_mode
 from unitscope.anatomy.listening import listening
-from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.tapping import Tap, tapping, taps_of
 from unitscope.errors import BadInput, UnitscopeError, few
 from unitscope.vocabulary import resolve_sites
@@ -32,8 +30,8 @@ POOLINGS = ("max_pool2d",)
 Keep = Callable[["Site", Tensor], None]
 """Takes a site and its responses [stimulus unit row col]."""
 
-Rectify = Callable[["Site", Tensor, Rectifier], Tensor | None]
-"""As `Keep`, and does the work of the rectifier to which the responses are given next. None: it has done neither."""
+Instrument = Callable[["ForwardPass"], AbstractContextManager[Any]]
+"""Makes what is open during a forward pass, and hands the sites' values to it as they come to be."""
 
 
 def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> None:
@@ -59,16 +57,20 @@ class Electrodes:
     taps: tuple[Tap, ...] | None
     pristine: bool = True
 
-    def show(self, x: Tensor, keep: Keep, rectify: Rectify | None = None) -> None:
-        """As the function `show`. Where responses are tapped on their way into a rectifier, `rectify` is called first,
-        and `keep` where it can do nothing.
-        """
+    def show(self, x: Tensor, keep: Keep, instrument: Instrument | None = None) -> None:
+        """As the function `show`, with another instrument than `listen`, if one is given."""
         with without_inference_mode():
             x = x.clone() if x.is_inference() else x
             if len(x) == 1:
                 self._show_one(x, keep)
             else:
-                self._show(x, keep, rectify)
+                self._show(x, keep, instrument or self.listen)
+
+    def listen(self, forward_pass: ForwardPass) -> AbstractContextManager[Any]:
+        """Hooks at the taps; without taps, every operation of the network is overheard."""
+        if self.taps is None:
+            return listening(self.network.module, forward_pass.take, pristine=self.pristine)
+        return tapping(self.taps, forward_pass.take)
 
     def _show_one(self, x: Tensor, keep: Keep) -> None:
         """Show one picture. A network that loses the axis of stimuli then (`squeeze()`) is shown the picture twice."""
@@ -78,82 +80,96 @@ class Electrodes:
             responses[site.name] = value[:1].clone()
 
         try:
-            self._show(x, collect, None)
+            self._show(x, collect, self.listen)
         except (RuntimeError, ValueError, IndexError, TypeError):
             responses.clear()
-            self._show(torch.cat([x, x]), collect, None)
+            self._show(torch.cat([x, x]), collect, self.listen)
         for name, value in responses.items():
             keep(self.sites[name], value)
 
-    def _show(self, x: Tensor, keep: Keep, rectify: Rectify | None) -> None:
-        waiting, count = set(self.sites), len(x)
-        raised: list[Exception] = []  # what is raised within TorchScript comes out of it as something else
-
-        def note_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-            @wraps(function)
-            def call(*arguments: Any) -> Any:
-                try:
-                    return function(*arguments)
-                except Exception as error:
-                    raised.append(error)
-                    raise
-
-            return call
-
-        @note_errors
-        def heard(name: str, value: Tensor) -> None:
-            if name in waiting:
-                waiting.discard(name)
-                keep(self.sites[name], as_responses(value, self.sites[name], count))
-                if not waiting:
-                    raise _Enough
-
-        @note_errors
-        def rectified(name: str, value: Tensor, kind: Rectifier) -> Tensor | None:
-            site = self.sites[name]
-            expected = (count, site.channels, *site.lattice)
-            if rectify is None or name not in waiting or tuple(value.shape) != expected or site.channel_axis != 1:
-                return None
-            gives = rectify(site, value, kind)
-            if gives is not None:
-                waiting.discard(name)
-                if not waiting:
-                    raise _Enough
-            return gives
-
-        module = self.network.module
-        own = rectified if rectify is not None else None
-        instrumented: AbstractContextManager[Any]
-        if self.taps is None:
-            instrumented = listening(module, heard, pristine=self.pristine)
-        else:
-            instrumented = tapping(self.taps, heard, own)
+    def _show(self, x: Tensor, keep: Keep, instrument: Instrument) -> None:
+        forward_pass = ForwardPass(self.sites, keep, len(x), set(self.sites))
         try:
-            with instrumented:
-                module(x)
+            with instrument(forward_pass):
+                self.network.module(x)
         except Exception as error:
-            cause = raised[0] if raised else error
+            cause = forward_pass.raised or error
             if isinstance(error, UnitscopeError) and error is not cause:  # what was noticed when the pass had ended
                 raise
             if not isinstance(cause, _Enough):
                 raise cause from (None if cause is not error else error.__cause__)
-        if waiting:
+        if forward_pass.awaited:
             raise BadInput(
-                f"{self.network.name} did not pass {few(sorted(waiting))} with these pictures; "
+                f"{self.network.name} did not pass {few(sorted(forward_pass.awaited))} with these pictures; "
                 "its path seems to depend on what it sees."
             )
 
 
-def place(network: Network, sites: Mapping[str, Site], *, fast: bool = True) -> Electrodes:
+@dataclass
+class ForwardPass:
+    """One forward pass of `count` pictures, which ends when no site is awaited any more.
+
+    `raised` is the first error of the functions below. What is raised within TorchScript comes out of it as something
+    else.
+    """
+
+    sites: Mapping[str, Site]
+    keep: Keep
+    count: int
+    awaited: set[str]
+    raised: Exception | None = field(default=None, init=False)
+
+    def take(self, name: str, value: Tensor) -> None:
+        """Hand over a site's value, if it is awaited."""
+        if name in self.awaited:
+            with self.noting_errors():
+                self.awaited.discard(name)
+                self.keep(self.sites[name], as_responses(value, self.sites[name], self.count))
+                self.end_if_done()
+
+    def take_raw(self, name: str, value: Tensor, take: Callable[[Site, Tensor], Tensor | None]) -> Tensor | None:
+        """Let `take` have a value with the axes of a site's responses, if the site is awaited. Where it gives nothing,
+        nothing has happened.
+        """
+        site = self.sites[name]
+        expected = (self.count, site.channels, *site.lattice)
+        if name not in self.awaited or tuple(value.shape) != expected or site.channel_axis != 1:
+            return None
+        with self.noting_errors():
+            result = take(site, value)
+            if result is not None:
+                self.awaited.discard(name)
+                self.end_if_done()
+        return result
+
+    def end_if_done(self) -> None:
+        if not self.awaited:
+            raise _Enough
+
+    @contextmanager
+    def noting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.raised = self.raised or error
+            raise
+
+
+def place(
+    network: Network,
+    sites: Mapping[str, Site],
+    *,
+    prefer: Callable[[nn.Module], bool] = lambda _: False,
+    observer: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
+) -> Electrodes:
     """Electrodes for many pictures: where each of them best sits is found out once, with two blank pictures.
 
-    With `fast` False all that the network does is overheard, which is the plain way.
+    `prefer` and `observer` are those of `anatomy.tapping.taps_of`.
     """
-    if not fast:
-        return Electrodes(network, dict(sites), None)
     blank = torch.zeros((2, network.inputs, *network.size), device=network.device)
     with torch.no_grad():
-        return Electrodes(network, dict(sites), taps_of(network.module, network.prepare(blank), sites))
+        taps = taps_of(network.module, network.prepare(blank), sites, prefer=prefer, observer=observer)
+    return Electrodes(network, dict(sites), taps)
 
 
 def as_responses(value: Tensor, site: Site, count: int | None = None) -> Float[Tensor, "stimulus unit row col"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from unitscope.recording.readout import shrink
+from unitscope.recording.acceleration import accelerated
 from unitscope.vocabulary import Box, Size
 
 EXACT = 64
@@ -17,6 +17,9 @@ EXACT = 64
 
 COARSE = 32
 """The longer side to which what is seen of a larger field is reduced."""
+
+AT_A_TIME = 16
+"""Pictures whose sums over corners are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,35 @@ class View:
             slice(seen.top - self.box.top, seen.bottom - self.box.top),
             slice(seen.left - self.box.left, seen.right - self.box.left),
         )
+
+
+@accelerated
+def shrink(
+    pictures: UInt8[np.ndarray, "stimulus height width color"], box: Box, shape: Size
+) -> UInt8[np.ndarray, "stimulus color row col"]:
+    """A part of each picture at another size, by averaging areas, cut as adaptive pooling cuts them; halves are rounded
+    up.
+    """
+    small = np.empty((len(pictures), pictures.shape[3], *shape), dtype=np.uint8)
+    for i in range(0, len(pictures), AT_A_TIME):
+        part = pictures[i : i + AT_A_TIME, box.top : box.bottom, box.left : box.right]
+        small[i : i + AT_A_TIME] = average_areas(part, shape)
+    return small
+
+
+def average_areas(
+    part: UInt8[np.ndarray, "stimulus height width color"], shape: Size
+) -> UInt8[np.ndarray, "stimulus color row col"]:
+    """Whole pictures at another size. The sum over an area is a difference of sums over upper left corners."""
+    if part.shape[1:3] == shape:
+        return part.transpose(0, 3, 1, 2)
+    corners = np.zeros((len(part), part.shape[1] + 1, part.shape[2] + 1, part.shape[3]), dtype=np.int64)
+    corners[:, 1:, 1:] = part.cumsum(1, dtype=np.int64).cumsum(2)
+    (top, bottom), (left, right) = (
+        (steps[:-1] * side // n, (steps[1:] * side + n - 1) // n)
+        for side, n, steps in ((part.shape[axis], n, np.arange(n + 1)) for axis, n in zip((1, 2), shape, strict=True))
+    )
+    rows = corners[:, bottom] - corners[:, top]
+    sums = rows[:, :, right] - rows[:, :, left]
+    area = ((bottom - top)[:, None] * (right - left))[:, :, None]
+    return ((2 * sums + area) // (2 * area)).astype(np.uint8).transpose(0, 3, 1, 2)

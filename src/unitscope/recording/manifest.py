@@ -23,7 +23,7 @@ from unitscope.errors import Failure, few
 from unitscope.facts import FORMAT, read_facts, write_facts
 from unitscope.network_facts import difference
 from unitscope.record import refuse_torn
-from unitscope.recording.session import BLOCK, Settings
+from unitscope.recording.site_state import BLOCK, Settings
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
 

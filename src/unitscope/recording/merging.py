@@ -14,7 +14,8 @@ from unitscope.errors import BadInput, few
 from unitscope.facts import OF_A_SHARD, fault_of, read_facts
 from unitscope.record import Record, open_record, refuse_torn
 from unitscope.recording.manifest import parts_of, refuse_foreign
-from unitscope.recording.session import Session, Settings, load
+from unitscope.recording.session import Session, load
+from unitscope.recording.site_state import Settings
 from unitscope.recording.tables import finish
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
-from unitscope.recording.block import Block
+from unitscope.recording.accumulator import Block
 
 KINDS = ("peak", "trough", "mean")
 """What is kept of each response map; a record has an array `responses/KIND` [unit image] of each."""

@@ -1,5 +1,12 @@
-"""The state of a survey between two blocks of stimuli: everything that is kept, how it is put aside and taken up, and
-how two are merged.
+"""A survey under way: what is kept between two blocks of stimuli, saved as a checkpoint, resumed, and merged.
+
+Stimuli are shown in batches, and taken in by blocks of 256, the same ones whatever the size of a batch. A session spans
+consecutive blocks. It is saved between two blocks only, so that a survey that is interrupted goes on at a block's
+beginning; and two sessions merge if the second begins where the first ends:
+
+    blocks    0  1  2  3 | 4  5  6
+    shard 1   [---------)
+    shard 2              [--------)          shard 1 merged with shard 2: the session over blocks 0 to 6
 """
 
 from __future__ import annotations
@@ -20,124 +27,23 @@ from unitscope.anatomy.certificates import NAMES as CERTIFIED
 from unitscope.anatomy.certificates import Certificate
 from unitscope.durable import whole_file
 from unitscope.errors import Failure
-from unitscope.recording.block import Hearing
-from unitscope.recording.center_means import CenterSums, EnsembleSums, center_sums
+from unitscope.recording.accumulator import Accumulator
+from unitscope.recording.batches import ImageStatus
 from unitscope.recording.field_windows import View
-from unitscope.recording.position_means import WHERE, PositionSums, position_sums
-from unitscope.recording.quick import QuickHearing
-from unitscope.recording.readout import library
-from unitscope.recording.responses import Responses
-from unitscope.recording.showing import Shown
-from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
+from unitscope.recording.site_state import Settings, SiteState
 from unitscope.vocabulary import Bounds, ReceptiveField, Site
-
-BLOCK = 256
-"""Stimuli in a block: the unit in which a session is shown, summed and put aside."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is kept: `top` responses per pole, at most `per_image` of one image, sums for each of `labels`, pictures
-    of `colors`; with `responses` every unit's answer to every image.
-    """
-
-    top: int
-    per_image: int
-    labels: tuple[str, ...]
-    colors: int
-    means: tuple[str, ...] = ()
-    responses: bool = False
-
-
-@dataclass
-class SiteState:
-    """What is known of a site's units so far."""
-
-    site: Site
-    settings: Settings
-    statistics: dict[str, Statistic]
-
-    @classmethod
-    def empty(cls, site: Site, settings: Settings) -> SiteState:
-        units = site.channels
-        statistics: dict[str, Statistic] = {
-            "counts": Counts.empty(units),
-            "highest": Extremes.empty(units, k=settings.top, sign=1),
-            "lowest": Extremes.empty(units, k=settings.top, sign=-1),
-            "peaks": Ladder("peak"),
-            "means": Ladder("mean"),
-            "peak_histogram": Histogram.empty(units, of="peak"),
-            "trough_histogram": Histogram.empty(units, of="trough"),
-            "response_map": ResponseMap.empty(units, site.lattice),
-        }
-        if settings.labels:
-            statistics["labels"] = LabelSums.empty(units, labels=len(settings.labels))
-        if settings.responses:
-            statistics["responses"] = Responses(units)
-        for name, kept in mean_sums(site, settings).items():
-            statistics |= {f"{name}_{number}": sums for number, sums in enumerate(kept)}
-        return cls(site, settings, statistics)
-
-    def __getitem__(self, name: str) -> Any:
-        return self.statistics[name]
-
-    def kept(self, name: str) -> list[Any]:
-        """The statistics `name_0`, `name_1`, ...: one for each field that occurs at the site."""
-        return [kept for key, kept in self.statistics.items() if key.rpartition("_")[0] == name]
-
-    @property
-    def views(self) -> set[View]:
-        """The parts of the pictures that are wanted at the end of a block."""
-        return {kept.view for kept in self.statistics.values() if isinstance(kept, CenterSums)}
-
-    def hearing(self, device: torch.device, last: Hearing | QuickHearing | None) -> Hearing | QuickHearing:
-        """An ear for the next block, which knows what it takes to enter the lists; the last block's where it may be
-        used again.
-        """
-        floor = {s.sign: s.sign * s.value for s in (self["highest"], self["lowest"])}
-        positions: list[PositionSums] = [kept for kept in self.statistics.values() if isinstance(kept, PositionSums)]
-        site, settings = self.site, self.settings
-        if device.type != "cpu" or settings.per_image > 1 or library() is None:
-            on_device = {sign: torch.from_numpy(values).to(device) for sign, values in floor.items()}
-            return Hearing(settings.top, site.center, on_device, settings.per_image, positions)
-        if not isinstance(last, QuickHearing):
-            last = QuickHearing(site.channels, site.lattice, site.center, size=BLOCK, positions=positions)
-        last.begin(floor)
-        return last
-
-    def merge(self, other: SiteState) -> SiteState:
-        merged = {name: kept.merge(other.statistics[name]) for name, kept in self.statistics.items()}
-        return SiteState(self.site, self.settings, merged)
-
-
-MEANS = ("best", "all", "full", "halves")
-"""Means that are kept on request: over positions, of fields in full size, and of half the images."""
-
-
-def mean_sums(site: Site, settings: Settings) -> dict[str, list[Any]]:
-    """Empty sums of pictures, by name."""
-    sums: dict[str, list[Any]] = {"center": center_sums(site, colors=settings.colors)}
-    if "full" in settings.means:
-        sums["full"] = center_sums(site, colors=settings.colors, full=True)
-    if "halves" in settings.means:
-        sums["even"] = center_sums(site, colors=settings.colors, every=2)
-        sums["ensemble"] = [EnsembleSums.empty(one.view, colors=settings.colors) for one in sums["even"]]
-    for where in WHERE:
-        if where in settings.means:
-            sums[where] = position_sums(site, where, colors=settings.colors)
-    return sums
 
 
 @dataclass
 class Session:
-    """A survey under way, over the blocks `first` to `blocks` (excluded). `shown` tells what became of each of their
+    """A survey under way, over the blocks `first` to `blocks` (excluded). `statuses`: what became of each of their
     images.
     """
 
     sites: dict[str, SiteState]
     first: int = 0
     blocks: int = 0
-    shown: list[Shown] = field(default_factory=list)
+    statuses: list[ImageStatus] = field(default_factory=list)
     kernels: np.ndarray | None = None
     certificate: Certificate | None = None
     """What the weights say of all units, in the order of the flat axis."""
@@ -146,10 +52,12 @@ class Session:
     def begin(cls, sites: Mapping[str, Site], settings: Settings, *, first: int = 0) -> Session:
         return cls({name: SiteState.empty(site, settings) for name, site in sites.items()}, first, first)
 
-    def hearings(self, device: torch.device, last: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """An ear at each site for the next block; `last`: those of the last."""
+    def begin_block(
+        self, device: torch.device, last: Mapping[str, Accumulator] | None = None
+    ) -> dict[str, Accumulator]:
+        """An accumulator at each site for the next block; `last`: those of the last block, which are used again."""
         last = last or {}
-        return {name: state.hearing(device, last.get(name)) for name, state in self.sites.items()}
+        return {name: state.begin_block(device, last.get(name)) for name, state in self.sites.items()}
 
     def cut(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> dict[View, np.ndarray]:
         """What the sites' center neurons see of a batch of pictures: all that is kept of it to the end of the block."""
@@ -158,20 +66,17 @@ class Session:
 
     def take(
         self,
-        heard: Mapping[str, Hearing | QuickHearing],
+        accumulators: Mapping[str, Accumulator],
         cuts: Sequence[Mapping[View, np.ndarray]],
         readable: np.ndarray,
         labels: np.ndarray,
-        shown: Sequence[Shown],
+        statuses: Sequence[ImageStatus],
     ) -> None:
         """Take in what all sites answered to a block of pictures, of each batch of which there are `cuts`."""
         patches = {view: np.concatenate([cut[view] for cut in cuts]) for view in cuts[0]}
         for name, state in self.sites.items():
-            block = heard[name].close(self.blocks, readable, labels, patches)
-            for kept in state.statistics.values():
-                if not isinstance(kept, PositionSums):  # these took in each batch as it was heard
-                    kept.take(block)
-        self.shown += shown
+            state.take(accumulators[name].finish(self.blocks, readable, labels, patches))
+        self.statuses += statuses
         self.blocks += 1
 
     def merge(self, later: Session) -> Session:
@@ -179,19 +84,19 @@ class Session:
         if later.first != self.blocks:
             raise Failure(f"blocks {self.first} to {self.blocks} are not followed by {later.first} to {later.blocks}.")
         merged = {name: state.merge(later.sites[name]) for name, state in self.sites.items()}
-        return Session(merged, self.first, later.blocks, self.shown + later.shown, self.kernels, self.certificate)
+        return Session(merged, self.first, later.blocks, self.statuses + later.statuses, self.kernels, self.certificate)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything as flat named arrays, anatomy included, so that a part can be finished without the network."""
+        """Everything as named arrays, anatomy included, so that a record can be made of a part without the network."""
         named: dict[str, np.ndarray] = {}
         for state in self.sites.values():
-            for name, kept in state.statistics.items():
+            for name, kept in state.statistics.named():
                 named |= {f"{state.site.name}/{name}/{key}": value for key, value in kept.arrays().items()}
             named |= {f"{state.site.name}/site/{key}": value for key, value in site_arrays(state.site).items()}
         named["blocks"] = np.array([self.first, self.blocks])
-        named["bytes"] = np.array([fact.bytes for fact in self.shown], dtype=np.int64)
+        named["bytes"] = np.array([fact.bytes for fact in self.statuses], dtype=np.int64)
         for name in ("digest", "error"):
-            named[name] = lines([getattr(fact, name) for fact in self.shown])
+            named[name] = encode_lines([getattr(fact, name) for fact in self.statuses])
         if self.kernels is not None:
             named["kernels"] = self.kernels
         if self.certificate is not None:
@@ -199,25 +104,25 @@ class Session:
         return named
 
     def restore(self, named: Mapping[str, np.ndarray]) -> None:
-        """Take up what `arrays` put aside."""
+        """Take up what `arrays` gave."""
         self.first, self.blocks = named["blocks"].tolist()
-        facts = zip(unlines(named["digest"]), named["bytes"].tolist(), unlines(named["error"]), strict=True)
-        self.shown = [Shown(*fact) for fact in facts]
+        facts = zip(decode_lines(named["digest"]), named["bytes"].tolist(), decode_lines(named["error"]), strict=True)
+        self.statuses = [ImageStatus(*fact) for fact in facts]
         self.kernels = named.get("kernels")
         if f"certificate_{CERTIFIED[0]}" in named:
             self.certificate = Certificate(*(named[f"certificate_{name}"] for name in CERTIFIED))
-        nested: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        nested: dict[str, dict[str, dict[str, np.ndarray]]] = {}
         for key, value in named.items():
             if key.count("/") >= 2:
-                site, name, field_name = key.rsplit("/", 2)
-                nested.setdefault((site, name), {})[field_name] = value
-        for (site, name), arrays in nested.items():
-            if name != "site":
-                self.sites[site].statistics[name].restore(arrays)
+                site, name, array = key.rsplit("/", 2)
+                if name != "site":
+                    nested.setdefault(site, {}).setdefault(name, {})[array] = value
+        for site, arrays in nested.items():
+            self.sites[site].restore(arrays)
 
 
 def save(session: Session, path: Path) -> None:
-    """Put a session aside, whole or not at all."""
+    """Save a session, whole or not at all."""
     arrays = {name: np.ascontiguousarray(array) for name, array in session.arrays().items()}
     with whole_file(path) as temporary:
         try:
@@ -227,7 +132,7 @@ def save(session: Session, path: Path) -> None:
 
 
 def resume(session: Session, path: Path) -> None:
-    """Take a session up where it was put aside, if it was. Raises Failure where the part is damaged."""
+    """Take a session up where it was saved, if it was. Raises Failure where the part is damaged."""
     if not path.exists():
         return
     try:
@@ -281,11 +186,11 @@ def site_of(facts: Mapping[str, Any], named: Mapping[str, np.ndarray]) -> Site:
     )
 
 
-def lines(texts: Sequence[str]) -> np.ndarray:
+def encode_lines(texts: Sequence[str]) -> np.ndarray:
     """Texts as bytes, each ended by a zero."""
     return np.frombuffer("".join(text + "\0" for text in texts).encode("utf-8", "surrogatepass"), dtype=np.uint8)
 
 
-def unlines(data: np.ndarray) -> list[str]:
-    """The texts again."""
+def decode_lines(data: np.ndarray) -> list[str]:
+    """The texts that `encode_lines` was given."""
     return data.tobytes().decode("utf-8", "surrogatepass").split("\0")[:-1]

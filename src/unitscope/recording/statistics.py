@@ -1,9 +1,22 @@
-"""What is kept of responses: each statistic begins empty, takes in blocks of stimuli, merges with another, and
-finishes as arrays.
+"""What a survey keeps of responses: each statistic begins empty, takes in blocks of stimuli, merges with another, and
+ends as arrays.
 
-Merging never depends on how the session was cut: counts are integers, extremes have a total order (value, then image,
-row, column), means and variances are merged along one fixed binary tree over the session's blocks, and the other sums
-of real numbers are kept in fixed point, so that they are sums of integers, too.
+Problem: a record must be the same, bit for bit, whether one process showed all images, or eight machines an eighth
+each, or a survey was interrupted and resumed. But sums of real numbers depend on their order: in float32, (1e8 + 1) -
+1e8 is 0, and (1e8 - 1e8) + 1 is 1.
+
+Idea: whatever is merged is either exact, so that no order matters, or merged in one order that is always the same.
+
+    counts         integers
+    extremes       a total order: by value, then image, row and column; the best k of two lists are the best k of all
+    sums           integers in fixed point: 2^24 steps a unit (`fixed`)
+    mean, variance merged along one binary tree over the blocks (`Ladder`), which each shard grows its own part of:
+
+                   blocks    0   1   2   3   4      shard 1 showed 0, 1 and 2; shard 2 showed 3 and 4
+                             '-.-'   '-.-'   |      shard 1 keeps 0-1 and 2; shard 2 keeps 3 and 4;
+                              0-1     2-3    |      merging them puts 2 and 3 together, then 0-1 and 2-3
+                               '---.---'     |
+                                  0-3        4
 """
 
 from __future__ import annotations
@@ -14,10 +27,10 @@ from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64
 
-from unitscope.recording import readout
-from unitscope.recording.block import Block
+from unitscope.recording.acceleration import accelerated
+from unitscope.recording.accumulator import Block
 
 Array = np.ndarray
 
@@ -70,22 +83,11 @@ class Counts(Fields):
 
     def take(self, block: Block) -> None:
         before = self.seen.copy()
-        self._add(block)
+        count_responses(
+            block.peak, block.trough, block.positive_positions, block.counted, seen=self.seen, positive=self.positive,
+            positions=self.positive_positions, highest=self.peak_max, lowest=self.trough_min,
+        )  # fmt: skip
         self.not_finite += block.readable.sum() - (self.seen - before)
-
-    def _add(self, block: Block) -> None:
-        if readout.library() is not None:
-            reads = (block.peak, block.trough, block.positive_positions, block.counted)
-            kept = (self.seen, self.positive, self.positive_positions, self.peak_max, self.trough_min)
-            readout.called("counts", *block.peak.shape[::-1], reads=reads, writes=kept)
-            return
-        self.seen += block.counted.sum(0)
-        self.positive += ((block.peak > 0) & block.counted).sum(0)
-        self.positive_positions += (
-            np.where(block.counted, block.positive_positions, 0).sum(0, dtype=np.float64).astype(np.int64)
-        )
-        self.peak_max = np.maximum(self.peak_max, np.where(block.counted, block.peak, -np.inf).max(0))
-        self.trough_min = np.minimum(self.trough_min, np.where(block.counted, block.trough, np.inf).min(0))
 
     def unsummed(self) -> Bool[Array, " unit"]:
         """Units whose sums in fixed point are not known to be right: those with a response that is not finite, and
@@ -128,13 +130,14 @@ class Extremes(Fields):
         return cls(sign, value, image, image.astype(np.int32), image.astype(np.int32))
 
     def take(self, block: Block) -> None:
-        if block.places is None:
+        if block.positions is None:
             self.insert(*block.candidates[self.sign])
             return
-        held = (self.value, self.image, self.row, self.col)
         responses = block.peak if self.sign > 0 else block.trough
-        cols = block.response_sum.shape[2]
-        readout.insert(self.sign, *held, responses, block.places[self.sign], first=block.first, cols=cols)
+        insert_located(
+            self.sign, responses, block.positions[self.sign], first=block.first, cols=block.response_sum.shape[2],
+            value=self.value, image=self.image, row=self.row, col=self.col,
+        )  # fmt: skip
 
     def merge(self, other: Extremes) -> Extremes:
         unit, rank = np.nonzero(other.image >= 0)
@@ -177,13 +180,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: Float[Array, "stimulus unit"], counted: Bool[Array, "stimulus unit"]) -> Moments:
-        if readout.library() is not None and values.dtype == np.float32:
-            return cls(*readout.moments(np.ascontiguousarray(values), np.ascontiguousarray(counted)))
-        n = counted.sum(0)
-        kept = np.where(counted, values, 0).astype(np.float64)
-        mean = summed(kept) / np.maximum(n, 1)
-        m2 = summed(np.where(counted, (kept - mean) ** 2, 0))
-        return cls(n, mean, m2)
+        return cls(*compute_moments(values, counted))
 
     def merge(self, other: Moments) -> Moments:
         n = self.n + other.n
@@ -271,14 +268,7 @@ class Histogram(Fields):
         return cls(of, np.zeros((units, len(bin_edges()) + 1), dtype=np.int64))
 
     def take(self, block: Block) -> None:
-        values = getattr(block, self.of)
-        if readout.library() is not None:
-            readout.called("histogram", *values.shape[::-1], reads=(values, block.counted), writes=(self.count,))
-            return
-        stimulus, unit = np.nonzero(block.counted)
-        bins = np.searchsorted(bin_edges(), values[stimulus, unit], side="right")
-        units, width = self.count.shape
-        self.count += np.bincount(unit * width + bins, minlength=units * width).reshape(units, width)
+        count_in_bins(getattr(block, self.of), block.counted, self.count)
 
     def merge(self, other: Histogram) -> Histogram:
         return Histogram(self.of, self.count + other.count)
@@ -305,20 +295,12 @@ class LabelSums(Fields):
         return cls(np.zeros(labels, dtype=np.int64), peak, trough, rectified, positive)
 
     def take(self, block: Block) -> None:
-        if readout.library() is not None:
-            shown = np.where(block.readable, block.labels, -1)
-            self.n += np.bincount(shown[shown >= 0], minlength=len(self.n))
-            reads = (block.peak, block.trough, block.counted, shown)
-            sums = (self.peak, self.trough, self.rectified, self.positive)
-            readout.called("labels", *block.peak.shape[::-1], reads=reads, writes=sums)
-            return
-        for label in np.unique(block.labels[block.readable & (block.labels >= 0)]):
-            of_label = block.readable & (block.labels == label)
-            self.n[label] += of_label.sum()
-            self.peak[label] += fixed(np.where(block.counted, block.peak, 0)[of_label]).sum(0)
-            self.trough[label] += fixed(np.where(block.counted, block.trough, 0)[of_label]).sum(0)
-            self.rectified[label] += fixed(np.where(block.counted, block.peak.clip(min=0), 0)[of_label]).sum(0)
-            self.positive[label] += ((block.peak > 0) & block.counted)[of_label].sum(0, dtype=np.int32)
+        label = np.where(block.readable, block.labels, -1)
+        self.n += np.bincount(label[label >= 0], minlength=len(self.n))
+        sum_by_label(
+            block.peak, block.trough, block.counted, label, peaks=self.peak, troughs=self.trough,
+            rectified=self.rectified, positive=self.positive,
+        )  # fmt: skip
 
     def merge(self, other: LabelSums) -> LabelSums:
         names = ("n", "peak", "trough", "rectified", "positive")
@@ -338,14 +320,7 @@ class ResponseMap(Fields):
 
     def take(self, block: Block) -> None:
         self.n += block.readable.sum()
-        sums = block.response_sum
-        last = not sums.flags.c_contiguous
-        in_memory = sums.transpose(1, 2, 0) if last else sums
-        if readout.library() is not None and in_memory.flags.c_contiguous:
-            sizes = (len(sums), sums[0].size, last)
-            readout.called("add_map", *sizes, reads=(in_memory,), writes=(self.total,))
-        else:
-            self.total += fixed(sums)
+        add_fixed(block.response_sum, self.total)
 
     def merge(self, other: ResponseMap) -> ResponseMap:
         return ResponseMap(self.n + other.n, self.total + other.total)
@@ -357,7 +332,107 @@ class ResponseMap(Fields):
         return means
 
 
-def summed(values: Float[Array, "stimulus unit"]) -> Float[Array, " unit"]:
+# --- from a block to arrays ------------------------------------------------------------------------
+#
+# Each function adds a block to arrays that are given by name, in place. The fast path has twins of them.
+
+
+@accelerated
+def count_responses(
+    peak: Float32[Array, "stimulus unit"],
+    trough: Float32[Array, "stimulus unit"],
+    positive_positions: Float32[Array, "stimulus unit"],
+    counted: Bool[Array, "stimulus unit"],
+    *,
+    seen: Int64[Array, " unit"],
+    positive: Int64[Array, " unit"],
+    positions: Int64[Array, " unit"],
+    highest: Float32[Array, " unit"],
+    lowest: Float32[Array, " unit"],
+) -> None:
+    """Count the stimuli that counted, those with a positive response, and positive positions; update the extremes."""
+    seen += counted.sum(0)
+    positive += ((peak > 0) & counted).sum(0)
+    positions += np.where(counted, positive_positions, 0).sum(0, dtype=np.float64).astype(np.int64)
+    np.maximum(highest, np.where(counted, peak, -np.inf).max(0), out=highest)
+    np.minimum(lowest, np.where(counted, trough, np.inf).min(0), out=lowest)
+
+
+@accelerated
+def compute_moments(
+    values: Float[Array, "stimulus unit"], counted: Bool[Array, "stimulus unit"]
+) -> tuple[Int64[Array, " unit"], Float64[Array, " unit"], Float64[Array, " unit"]]:
+    """Number, mean and sum of squared deviations of the counted values, stimulus after stimulus in float64."""
+    n = counted.sum(0)
+    kept = np.where(counted, values, 0).astype(np.float64)
+    mean = sum_in_order(kept) / np.maximum(n, 1)
+    return n, mean, sum_in_order(np.where(counted, (kept - mean) ** 2, 0))
+
+
+@accelerated
+def count_in_bins(
+    values: Float32[Array, "stimulus unit"], counted: Bool[Array, "stimulus unit"], count: Int64[Array, "unit bin"]
+) -> None:
+    """Count the values in the bins of `bin_edges`."""
+    stimulus, unit = np.nonzero(counted)
+    bins = np.searchsorted(bin_edges(), values[stimulus, unit], side="right")
+    units, width = count.shape
+    count += np.bincount(unit * width + bins, minlength=units * width).reshape(units, width)
+
+
+@accelerated
+def sum_by_label(
+    peak: Float32[Array, "stimulus unit"],
+    trough: Float32[Array, "stimulus unit"],
+    counted: Bool[Array, "stimulus unit"],
+    label: Int64[Array, " stimulus"],
+    *,
+    peaks: Int64[Array, "label unit"],
+    troughs: Int64[Array, "label unit"],
+    rectified: Int64[Array, "label unit"],
+    positive: Int32[Array, "label unit"],
+) -> None:
+    """Sum peaks, troughs and peaks above zero in fixed point, and count positive peaks; stimuli of label -1 are left
+    out.
+    """
+    for one in np.unique(label[label >= 0]):
+        of_label = label == one
+        peaks[one] += fixed(np.where(counted, peak, 0)[of_label]).sum(0)
+        troughs[one] += fixed(np.where(counted, trough, 0)[of_label]).sum(0)
+        rectified[one] += fixed(np.where(counted, peak.clip(min=0), 0)[of_label]).sum(0)
+        positive[one] += ((peak > 0) & counted)[of_label].sum(0, dtype=np.int32)
+
+
+@accelerated
+def add_fixed(values: Float32[Array, "unit row col"], total: Int64[Array, "unit row col"]) -> None:
+    """Add real numbers to sums in fixed point."""
+    total += fixed(values)
+
+
+@accelerated
+def insert_located(
+    sign: int,
+    responses: Float32[Array, "stimulus unit"],
+    positions: Int32[Array, "stimulus unit"],
+    *,
+    first: int,
+    cols: int,
+    value: Float32[Array, "unit rank"],
+    image: Int64[Array, "unit rank"],
+    row: Int32[Array, "unit rank"],
+    col: Int32[Array, "unit rank"],
+) -> None:
+    """Let a block's responses at flat `positions` (-1: none) of a lattice of `cols` columns contend for the places.
+
+    The images are numbered from `first` on, and are later than all that are held.
+    """
+    stimulus, unit = np.nonzero(positions >= 0)
+    position = positions[stimulus, unit]
+    held = Extremes(sign, value, image, row, col)
+    held.insert(unit, responses[stimulus, unit], first + stimulus, position // cols, position % cols)
+
+
+def sum_in_order(values: Float[Array, "stimulus unit"]) -> Float[Array, " unit"]:
     """The sum over stimuli, from the first to the last (numpy adds a single column in another order)."""
     return np.repeat(values, 2, axis=1).sum(0)[::2] if values.shape[1] == 1 else values.sum(0)
 

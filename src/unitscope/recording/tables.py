@@ -17,9 +17,11 @@ from unitscope.durable import CHUNK, Pieces, write_arrays, write_table
 from unitscope.facts import describe_files, write_facts
 from unitscope.recording.center_means import mean_stimuli, reliability
 from unitscope.recording.field_windows import EXACT
+from unitscope.recording.map_statistics import REGISTERED
 from unitscope.recording.position_means import WHERE, PositionSums
 from unitscope.recording.responses import KINDS
-from unitscope.recording.session import BLOCK, Session, SiteState, save
+from unitscope.recording.session import Session, save
+from unitscope.recording.site_state import BLOCK, SiteState
 from unitscope.recording.statistics import POINT, Extremes, bin_edges
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ Arrays = dict[str, tuple[np.ndarray | Pieces, tuple[str, ...]]]
 
 def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Table) -> None:
     """Leave the record, or of a shard the part that `merge` takes, in the folder: last what names all the rest."""
-    unreadable = sum(bool(fact.error) for fact in session.shown)
+    unreadable = sum(bool(fact.error) for fact in session.statuses)
     facts = facts | {"stimuli": facts["stimuli"] | {"unreadable": unreadable}}
     write_table(folder / "images.parquet", images)
     if "shard" in facts:
@@ -66,6 +68,7 @@ def write_results(folder: Path, session: Session) -> None:
     )
     arrays = center_arrays(states) | position_arrays(states) | further_center_arrays(states)
     arrays |= histogram_arrays(states) | label_arrays(states) | map_arrays(states) | response_arrays(states)
+    arrays |= registered_arrays(states)
     if session.certificate is not None:
         arrays |= {name: (getattr(session.certificate, name), ("unit",)) for name in CERTIFIED}
     if session.kernels is not None:
@@ -76,7 +79,7 @@ def write_results(folder: Path, session: Session) -> None:
 def images_table(session: Session, images: Images) -> pa.Table:
     """A row per image that was shown, or should have been."""
     first = session.first * BLOCK
-    items, shown = images.items[first : first + len(session.shown)], session.shown
+    items, shown = images.items[first : first + len(session.statuses)], session.statuses
     return pa.table(
         {
             "image": pa.array(np.arange(first, first + len(items)), pa.int64()),
@@ -93,8 +96,8 @@ def images_table(session: Session, images: Images) -> pa.Table:
 
 def units_table(state: SiteState, first: int) -> pa.Table:
     """A row per unit of a site. What was never seen has no extremes: null."""
-    site, counts = state.site, state["counts"]
-    peaks, means, never = state["peaks"].total(), state["means"].total(), counts.seen == 0
+    site, counts = state.site, state.statistics.counts
+    peaks, means, never = state.statistics.peaks.total(), state.statistics.means.total(), counts.seen == 0
     fields = [site.field(channel) for channel in range(site.channels)]
     positions = np.maximum(counts.seen * site.lattice[0] * site.lattice[1], 1)
     return pa.table(
@@ -123,9 +126,9 @@ def stimuli_table(state: SiteState, first: int) -> pa.Table:
     Where a site never answers below zero (behind a rectification), a response of zero prefers nothing: such rows are
     left out, so that a unit may have fewer than the asked-for preferred stimuli, or none (methods 2.5).
     """
-    rectified = bool((state["counts"].trough_min >= 0).all())
+    rectified = bool((state.statistics.counts.trough_min >= 0).all())
     tables = []
-    for kept, pole in ((state["highest"], "preferred"), (state["lowest"], "antipreferred")):
+    for kept, pole in ((state.statistics.highest, "preferred"), (state.statistics.lowest, "antipreferred")):
         held = kept.image >= 0
         if rectified and pole == "preferred":
             held &= kept.value > 0
@@ -198,7 +201,9 @@ def chunks_of_pictures(
     first = 0
     for state in states:
         last = first + state.site.channels
-        known = [(first + np.arange(last - first)[sums.channels], means(sums)) for sums in state.kept(name)]
+        known = [
+            (first + np.arange(last - first)[sums.channels], means(sums)) for sums in getattr(state.statistics, name)
+        ]
         while first < last:
             end = min(last, (first // CHUNK + 1) * CHUNK)
             pictures = np.full((end - first, *shape), np.nan, dtype=np.float32)
@@ -215,14 +220,14 @@ def further_center_arrays(states: list[SiteState]) -> Arrays:
     if "full" in states[0].settings.means:
         for state in states:
             whole = np.full((state.site.channels, state.settings.colors, *state.site.picture), np.nan, np.float32)
-            for sums in state.kept("full"):
+            for sums in state.statistics.full:
                 top, left, bottom, right = sums.view.box
                 n = np.where(sums.n > 0, sums.n, np.nan)[:, None, None, None]
                 whole[sums.channels, :, top:bottom, left:right] = sums.total / (255 * n)
             arrays[f"mean_stimulus_full/{state.site.name}"] = (whole, ("unit", "color", "height", "width"))
     if "halves" in states[0].settings.means:
         values = np.full(sum(state.site.channels for state in states), np.nan, dtype=np.float32)
-        ensembles = [ensemble for state in states for ensemble in state.kept("ensemble")]
+        ensembles = [ensemble for state in states for ensemble in state.statistics.ensemble]
         pairs = zip(places_of(states, "center"), places_of(states, "even"), ensembles, strict=True)
         for (places, whole_sums), (_, even), ensemble in pairs:
             values[places] = reliability(whole_sums, even, ensemble)
@@ -234,7 +239,7 @@ def places_of(states: list[SiteState], name: str) -> Iterator[tuple[np.ndarray, 
     """Each of the sums `name`, with the numbers of its units on the flat axis."""
     first = 0
     for state in states:
-        for sums in state.kept(name):
+        for sums in getattr(state.statistics, name):
             yield first + np.arange(state.site.channels)[sums.channels], sums
         first += state.site.channels
 
@@ -242,7 +247,8 @@ def places_of(states: list[SiteState], name: str) -> Iterator[tuple[np.ndarray, 
 def histogram_arrays(states: list[SiteState]) -> Arrays:
     """How many images had their peak, and their trough, in each of the fixed bins; the bins' inner edges."""
     counts = [
-        np.concatenate([state[name].count for state in states]) for name in ("peak_histogram", "trough_histogram")
+        np.concatenate([getattr(state.statistics, name).count for state in states])
+        for name in ("peak_histogram", "trough_histogram")
     ]
     return {
         "histogram": (np.stack(counts, axis=1), ("unit", "pole", "bin")),
@@ -256,20 +262,19 @@ def label_arrays(states: list[SiteState]) -> Arrays:
 
     NaN for a label without any readable image, and for a unit of which no sums are known (see Counts.unsummed).
     """
-    if "labels" not in states[0].statistics:
+    kept = [(state.statistics.labels, state.statistics.counts) for state in states]
+    sums = [(labels, (labels.n == 0)[:, None] | counts.unsummed()) for labels, counts in kept if labels is not None]
+    if not sums:
         return {}
-    n = np.maximum(states[0]["labels"].n, 1)[:, None]
-    undefined = [(state["labels"].n == 0)[:, None] | state["counts"].unsummed() for state in states]
+    images = sums[0][0].n
+    n = np.maximum(images, 1)[:, None]
 
     def column(name: str, scale: float) -> tuple[np.ndarray, tuple[str, ...]]:
-        values = [
-            np.where(bad, np.nan, getattr(s["labels"], name) / (n * scale))
-            for s, bad in zip(states, undefined, strict=True)
-        ]
+        values = [np.where(undefined, np.nan, getattr(labels, name) / (n * scale)) for labels, undefined in sums]
         return np.ascontiguousarray(np.concatenate(values, axis=1).T.astype(np.float32)), ("unit", "label")
 
     return {
-        "label_images": (states[0]["labels"].n, ("label",)),
+        "label_images": (images, ("label",)),
         "label_peak_mean": column("peak", POINT),
         "label_trough_mean": column("trough", POINT),
         "label_rectified_mean": column("rectified", POINT),
@@ -279,21 +284,30 @@ def label_arrays(states: list[SiteState]) -> Arrays:
 
 def response_arrays(states: list[SiteState]) -> Arrays:
     """Where they were asked for, peak, trough and mean of each unit's response to each image, in the images' order."""
-    if "responses" not in states[0].statistics:
+    responses = [state.statistics.responses for state in states if state.statistics.responses is not None]
+    if not responses:
         return {}
-    units, images = sum(state.site.channels for state in states), len(states[0]["responses"].all(KINDS[0]))
+    units, images = sum(of_site.units for of_site in responses), len(responses[0].all(KINDS[0]))
 
     def of_kind(kind: str) -> Pieces:
-        return Pieces((units, images), np.dtype(np.float32), (state["responses"].all(kind).T for state in states))
+        return Pieces((units, images), np.dtype(np.float32), (of_site.all(kind).T for of_site in responses))
 
     return {f"responses/{kind}": (of_kind(kind), ("unit", "image")) for kind in KINDS}
+
+
+def registered_arrays(states: list[SiteState]) -> Arrays:
+    """What further statistics (map_statistics.py) say of each unit."""
+    return {
+        name: (np.concatenate([REGISTERED[name].finish(state.statistics.further[name]) for state in states]), ("unit",))
+        for name in states[0].statistics.further
+    }
 
 
 def map_arrays(states: list[SiteState]) -> Arrays:
     """The mean response at each lattice position, an array per site."""
     return {
         f"response_map/{state.site.name}": (
-            state["response_map"].mean(state["counts"].unsummed()),
+            state.statistics.response_map.mean(state.statistics.counts.unsummed()),
             ("unit", "row", "col"),
         )
         for state in states

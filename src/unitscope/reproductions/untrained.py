@@ -9,7 +9,7 @@ from torch import nn
 
 from unitscope.errors import BadInput
 from unitscope.networks import Network
-from unitscope.recording.showing import batches
+from unitscope.recording.batches import batches
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
 

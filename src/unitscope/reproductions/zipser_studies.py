@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
+from unitscope.recording.batches import batches
 from unitscope.recording.reading import read
-from unitscope.recording.showing import batches
 from unitscope.reproductions.zipser_patterns import complexity, tiling
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation

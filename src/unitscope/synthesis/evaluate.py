@@ -28,7 +28,7 @@ from unitscope.errors import BadInput, UnitscopeError, UnknownName
 from unitscope.networks import Network
 from unitscope.optima import Optima, Optimum, paste_pictures, refuse_foreign
 from unitscope.record import Record
-from unitscope.recording.showing import luma
+from unitscope.recording.batches import luma
 from unitscope.recording.source_images import Originals, originals_of
 from unitscope.stimuli.items import Unreadable
 from unitscope.synthesis.canvases import Contrast, Scene

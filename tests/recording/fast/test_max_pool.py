@@ -1,4 +1,4 @@
-"""Max-pooling by the readout: PyTorch's bits."""
+"""Max-pooling by the compiled library: PyTorch's bits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from unitscope.recording.pooling import pooled, pooling
-from unitscope.recording.readout import library
+from unitscope.recording.fast.library import library
+from unitscope.recording.fast.max_pool import max_pool, replace_max_pools
 
 needs_library = pytest.mark.skipif(library() is None, reason="no C++ compiler, or UNITSCOPE_COMPILE=0")
 
@@ -35,7 +35,7 @@ def test_it_gives_the_same_bits(units, size, side, stride, padding, dilation, ce
     odd = torch.rand(x.shape, generator=chance)
     for i, value in enumerate((torch.nan, torch.inf, -torch.inf, -0.0)):
         x[(odd > i / 50) & (odd < i / 50 + 0.01)] = value
-    gives, expected = pooled(part, x), part(x)
+    gives, expected = max_pool(part, x), part(x)
     assert gives.shape == expected.shape
     assert gives.is_contiguous(memory_format=last)
     assert torch.equal(gives.view(torch.int32), expected.view(torch.int32))
@@ -44,7 +44,7 @@ def test_it_gives_the_same_bits(units, size, side, stride, padding, dilation, ce
 @needs_library
 def test_only_plain_poolings_are_replaced_and_only_meanwhile():
     module = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2, return_indices=True), nn.AvgPool2d(2))
-    with pooling(module):
+    with replace_max_pools(module):
         assert ["forward" in vars(part) for part in module] == [True, False, False]
         x = torch.randn(2, 3, 8, 8)
         for other in (x, x.double().contiguous(memory_format=last), x[0]):  # what the readout does not take

@@ -31,7 +31,7 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=off", "-fPIC", "-W
 log = logging.getLogger(__name__)
 
 
-def compiled(compiler: str) -> Path:
+def compile_library(compiler: str) -> Path:
     """The shared library, compiled unless the cache has it for this source, compiler, processor and PyTorch.
 
     Raises OSError where there is no folder that it may lie in, CalledProcessError where the compiler fails.

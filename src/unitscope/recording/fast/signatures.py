@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 FUNCTIONS = (
-    "hear", "normalize", "pool", "tint", "insert", "moments", "histogram", "labels", "counts", "add_map", "add_pixels",
-    "shrink",
+    "read_maps", "normalize", "pool", "tint", "insert", "moments", "histogram", "labels", "counts", "add_map",
+    "add_pixels", "shrink",
 )  # fmt: skip
 
 
@@ -38,8 +38,8 @@ numpy's characters, and b for any byte; a size that is no number of these is the
 """
 
 
-class Ear(ctypes.Structure):
-    """Where the answers of a site's units go: `struct Ear` of readout.cc."""
+class SiteRows(ctypes.Structure):
+    """Where the rows of a site's block go: `struct SiteRows` of readout.cc."""
 
     _fields_ = [
         *((name, ctypes.c_long) for name in ("units", "positions", "center", "k", "renewed")),
@@ -51,10 +51,10 @@ class Ear(ctypes.Structure):
     ]
 
 
-def declared(found: ctypes.CDLL) -> ctypes.CDLL:
+def declare_functions(found: ctypes.CDLL) -> ctypes.CDLL:
     """The library with the types of its functions' arguments. Raises AttributeError where one is not there."""
     whole, pointer = ctypes.c_long, ctypes.c_void_p
-    found.hear.argtypes = [
+    found.read_maps.argtypes = [
         pointer, pointer, whole, whole, whole, pointer, pointer, *[ctypes.c_float] * 2, pointer, pointer
     ]  # fmt: skip
     found.normalize.argtypes = [*[whole] * 2, *[pointer] * 4]

@@ -1,4 +1,4 @@
-"""Memory that is used again batch after batch."""
+"""The C library's allocator, set so that memory is used again batch after batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Names of settings in glibc's malloc.h."""
 
 LARGE = 32 << 20
-"""From this size on memory is the system's own business: what glibc by itself comes to, at most."""
+"""The largest block that glibc keeps by its own rules."""
 
 
 @contextmanager
-def keeping_what_is_freed() -> Iterator[None]:
-    """While open, the C library keeps freed memory for the next batch; afterwards the system has it back.
+def keep_freed_memory() -> Iterator[None]:
+    """While open, the C library keeps freed memory for the next batch; afterwards it gives the memory back.
 
-    Else glibc gives response maps of more than 32 MB back to the system at once, which then clears each page anew: for
-    MobileNetV2 half of the time.
+    By default glibc returns blocks of more than 32 MB, such as response maps, to the system as soon as they are freed;
+    the system then clears each page before the next batch may use it. That takes half of the time of MobileNetV2.
     """
-    mallopt, trim = of_c("mallopt"), of_c("malloc_trim")
+    mallopt, trim = find_c_function("mallopt"), find_c_function("malloc_trim")
     if mallopt is None or trim is None:
         yield
         return
@@ -36,6 +36,6 @@ def keeping_what_is_freed() -> Iterator[None]:
         trim(0)
 
 
-def of_c(name: str) -> Any:
+def find_c_function(name: str) -> Any:
     """A function of the C library, or None where it is not glibc."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -1,4 +1,9 @@
-"""Batch normalization as the readout does it: with the bits of PyTorch's own, or not at all."""
+"""Batch normalization in the compiled reader: with the bits of PyTorch's own, or not at all.
+
+PyTorch's builds compute x * scale + shift in different ways: with one rounding (a fused multiply-add) or with two. The
+compiled reader rounds once. So a module's normalization is tried on random responses first, and left to the module
+wherever a single bit differs.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +14,22 @@ import torch
 from jaxtyping import Float32
 from torch import nn
 
-from unitscope.recording.readout import called
+from unitscope.recording.fast.library import call
 
 SAMPLES = (4, 16, 16)
 """Stimuli, rows and columns of what both ways of normalizing are tried on."""
 
 
 @dataclass(frozen=True)
-class Normal:
-    """A response times `scale` plus `shift` of its unit, rounded once."""
+class ScaleAndShift:
+    """A batch normalization in evaluation: a response times `scale` plus `shift` of its unit, rounded once."""
 
     scale: Float32[np.ndarray, " unit"]
     shift: Float32[np.ndarray, " unit"]
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d) -> Normal | None:
-        """What the module does, as found out by trying. None where it does something else: builds of PyTorch round in
-        different ways.
+    def of(cls, norm: nn.BatchNorm2d) -> ScaleAndShift | None:
+        """What the module does, as found by trying. None where its bits are other ones.
 
         Each unit is tried on 1,024 random responses; numbers that are off by one bit do not pass.
         """
@@ -36,27 +40,27 @@ class Normal:
         with torch.no_grad():
             scale = np.float32(1) / np.sqrt(variance.numpy() + np.float32(norm.eps))
             scale = scale if norm.weight is None else scale * norm.weight.numpy()
-            chance = torch.Generator().manual_seed(0)
-            responses = torch.randn((SAMPLES[0], units, *SAMPLES[1:]), generator=chance)
+            generator = torch.Generator().manual_seed(0)
+            responses = torch.randn((SAMPLES[0], units, *SAMPLES[1:]), generator=generator)
             responses *= 3 * variance.sqrt()[:, None, None]
             responses += mean[:, None, None]
             responses = responses.contiguous(memory_format=torch.channels_last)
             shift = nn.BatchNorm2d.forward(norm, torch.zeros_like(responses[:1]))[0, :, 0, 0]
             expected = nn.BatchNorm2d.forward(norm, responses)
-        normal = cls(scale, np.ascontiguousarray(shift.numpy()))
-        tried = normal.apply(responses.permute(0, 2, 3, 1).numpy())
-        return normal if np.array_equal(tried, expected.permute(0, 2, 3, 1).numpy()) else None
+        found = cls(scale, np.ascontiguousarray(shift.numpy()))
+        normalized = found.apply(responses.permute(0, 2, 3, 1).numpy())
+        return found if np.array_equal(normalized, expected.permute(0, 2, 3, 1).numpy()) else None
 
     def apply(
         self, responses: Float32[np.ndarray, "stimulus row col unit"]
     ) -> Float32[np.ndarray, "stimulus row col unit"]:
         """The normalized responses."""
-        gives = np.empty_like(responses)
+        normalized = np.empty_like(responses)
         sizes = (responses.size // len(self.scale), len(self.scale))
-        called("normalize", *sizes, reads=(responses, self.scale, self.shift), writes=(gives,))
-        return gives
+        call("normalize", *sizes, reads=(responses, self.scale, self.shift), writes=(normalized,))
+        return normalized
 
     @property
-    def arguments(self) -> tuple[int, int]:
-        """As the readout takes them."""
+    def addresses(self) -> tuple[int, int]:
+        """Where scale and shift lie in memory."""
         return self.scale.ctypes.data, self.shift.ctypes.data

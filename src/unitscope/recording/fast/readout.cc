@@ -328,8 +328,8 @@ inline void rectify(const Stack &of, const Way way, float *to, Limits limits, lo
         }
 }
 
-// One site's ear: where its answers to a block go, [stimulus unit] each.
-struct Ear {
+// Where the rows of a site's block go, [stimulus unit] each.
+struct SiteRows {
     long units, positions, center, k, renewed;
     float *map;                              // sums per half batch, unit and position, in the order of the responses
     float *peak, *trough, *mean, *above;     // above: positive positions
@@ -340,15 +340,15 @@ struct Ear {
     float *scratch;                          // 6 x stimuli x chunks x units
 };
 
-inline bool enters(const Ear &ear, int pole, long unit, float value)
+inline bool enters(const SiteRows &out, int pole, long unit, float value)
 {
-    float *const floor = ear.floors[pole] + unit * ear.k, *const bar = ear.bars[pole] + unit;
+    float *const floor = out.floors[pole] + unit * out.k, *const bar = out.bars[pole] + unit;
     if (!(value > *bar)) return false;
-    if (!ear.renewed) return true;
-    long at = ear.k - 1;
+    if (!out.renewed) return true;
+    long at = out.k - 1;
     for (; at > 0 && value > floor[at - 1]; at--) floor[at] = floor[at - 1];
     floor[at] = value;
-    *bar = floor[ear.k - 1];
+    *bar = floor[out.k - 1];
     return true;
 }
 
@@ -360,7 +360,7 @@ struct Maps {
 };
 
 // Note what is known of as many units as there are lanes. Returns how many.
-template <class T> inline long sum_up(const Ear &ear, const Maps &of)
+template <class T> inline long sum_up(const SiteRows &out, const Maps &of)
 {
     constexpr long lanes = sizeof(T) / 4;
     Reading<T> whole;
@@ -374,20 +374,20 @@ template <class T> inline long sum_up(const Ear &ear, const Maps &of)
     const auto counted = (whole.high - whole.high == zero) & (whole.low - whole.low == zero) & (mean - mean == zero);
     const T peak = counted ? whole.high + zero : zero;  // no zero below zero
     const T trough = counted ? whole.low + zero : zero;
-    store(ear.peak + of.to, peak), store(ear.trough + of.to, trough);
-    store(ear.mean + of.to, counted ? mean : zero), store(ear.above + of.to, counted ? whole.above : zero);
+    store(out.peak + of.to, peak), store(out.trough + of.to, trough);
+    store(out.mean + of.to, counted ? mean : zero), store(out.above + of.to, counted ? whole.above : zero);
     float high[lanes], low[lanes], peaks[lanes], troughs[lanes];
     Whole<T> truth = counted;
     int32_t finite[lanes];
     std::memcpy(finite, &truth, sizeof(finite));
-    const float *const center = of.x + (of.last ? (of.n * of.positions + ear.center) * of.units + of.unit
-                                                : (of.n * of.units + of.unit) * of.positions + ear.center);
+    const float *const center = of.x + (of.last ? (of.n * of.positions + out.center) * of.units + of.unit
+                                                : (of.n * of.units + of.unit) * of.positions + out.center);
     for (long i = 0; i < lanes; i++) {
-        ear.counted[of.to + i] = finite[i] != 0;
-        ear.centered[of.to + i] = finite[i] != 0 && center[of.last ? i : i * of.positions] > 0;
-        ear.highest[of.to + i] = ear.lowest[of.to + i] = -1;
+        out.counted[of.to + i] = finite[i] != 0;
+        out.centered[of.to + i] = finite[i] != 0 && center[of.last ? i : i * of.positions] > 0;
+        out.highest[of.to + i] = out.lowest[of.to + i] = -1;
     }
-    if (!any((peak > load<T>(ear.bars[0] + of.unit)) | (zero - trough > load<T>(ear.bars[1] + of.unit)))) return lanes;
+    if (!any((peak > load<T>(out.bars[0] + of.unit)) | (zero - trough > load<T>(out.bars[1] + of.unit)))) return lanes;
     store(high, whole.high), store(low, whole.low), store(peaks, peak), store(troughs, trough);
     const Places in = of.parts;
     const auto place = [&](const float *extremes, const int32_t *places, long i, float value) {
@@ -398,8 +398,8 @@ template <class T> inline long sum_up(const Ear &ear, const Maps &of)
     for (long i = 0; i < lanes; i++) {
         if (!finite[i]) continue;
         const long to = of.to + i;
-        if (enters(ear, 0, of.unit + i, peaks[i])) ear.highest[to] = place(in.high, in.highest, i, high[i]);
-        if (enters(ear, 1, of.unit + i, 0 - troughs[i])) ear.lowest[to] = place(in.low, in.lowest, i, low[i]);
+        if (enters(out, 0, of.unit + i, peaks[i])) out.highest[to] = place(in.high, in.highest, i, high[i]);
+        if (enters(out, 1, of.unit + i, 0 - troughs[i])) out.lowest[to] = place(in.low, in.lowest, i, low[i]);
     }
     return lanes;
 }
@@ -475,13 +475,13 @@ extern "C" {
 // Take in `count` stimuli, the first of which is number `first` of the block. `last`: channels lie side by side. Where
 // `rectified` is wanted (it may be `x`), the responses are written there between the limits `low` and `high`. With a
 // `scale` (then `last` and `rectified`, too) the responses are what batch normalization makes of `x`.
-void hear(const Ear *ear, const float *x, long first, long count, long last, const uint8_t *readable, float *rectified,
+void read_maps(const SiteRows *out, const float *x, long first, long count, long last, const uint8_t *readable, float *rectified,
           float low, float high, const float *scale, const float *shift)
 {
-    const long units = ear->units, positions = ear->positions;
+    const long units = out->units, positions = out->positions;
     const long chunks = (positions + CHUNK - 1) / CHUNK, groups = (units + GROUP - 1) / GROUP;
     const long size = count * chunks * units;
-    float *const scratch = ear->scratch;
+    float *const scratch = out->scratch;
     int32_t *const places = reinterpret_cast<int32_t *>(scratch + 4 * size);
     const Places parts{scratch, scratch + size, scratch + 2 * size, scratch + 3 * size, places, places + size};
     // Each half of the batch is a thread's, as in PyTorch's own operations: its memory is near that thread's processor.
@@ -497,9 +497,9 @@ void hear(const Ear *ear, const float *x, long first, long count, long last, con
                         width = last ? begin_of(g + 1) - u : 1;
                         const long at = last ? (n * positions + from) * units + u : (n * units + u) * positions + from;
                         const long on_map = last ? from * units + u : u * positions + from;
-                        const Stack stack{x + at, ear->map + half * units * positions + on_map,
+                        const Stack stack{x + at, out->map + half * units * positions + on_map,
                                           stop - n < STACK ? stop - n : STACK, width, positions * units, units,
-                                          chunks * units, readable + n, {ear->bars[0] + u, ear->bars[1] + u}};
+                                          chunks * units, readable + n, {out->bars[0] + u, out->bars[1] + u}};
                         const long to = (n * chunks + q) * units + u;
                         const Limits limits{low, high};
                         if (scale) {
@@ -522,9 +522,9 @@ void hear(const Ear *ear, const float *x, long first, long count, long last, con
                 const long left = end - u, at = n * chunks * units + u, to = (first + n) * units + u;
                 const Maps maps{scale ? rectified : x,    parts, n,  u,   units, positions,
                                 readable[n] ? chunks : 0, at,    to, last};
-                u += left >= WIDE ? sum_up<Wide>(*ear, maps)
-                     : left >= 4  ? sum_up<Four>(*ear, maps)
-                                  : sum_up<float>(*ear, maps);
+                u += left >= WIDE ? sum_up<Wide>(*out, maps)
+                     : left >= 4  ? sum_up<Four>(*out, maps)
+                                  : sum_up<float>(*out, maps);
             }
 }
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from unitscope.recording.interface import ARRAYS, FUNCTIONS, check_arrays
-from unitscope.recording.readout import called, insert, library, shrink, tint
+from unitscope.recording.fast.kernels import insert_located, look_up_levels, shrink
+from unitscope.recording.fast.library import call, library
+from unitscope.recording.fast.signatures import ARRAYS, FUNCTIONS, check_arrays
 from unitscope.recording.statistics import LabelSums
 from unitscope.vocabulary import Box
 
@@ -26,7 +27,7 @@ def fitting(name: str) -> tuple[list[int], list[np.ndarray]]:
 
 
 def test_all_functions_that_take_arrays_alone_are_known():
-    assert set(FUNCTIONS) - set(ARRAYS) == {"hear", "pool", "tint", "shrink"}
+    assert set(FUNCTIONS) - set(ARRAYS) == {"read_maps", "pool", "tint", "shrink"}
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -50,18 +51,19 @@ def test_what_fits_passes_and_nothing_else(name):
 @needs_library
 def test_wrappers_refuse_what_would_be_written_elsewhere():
     with pytest.raises(ValueError, match="moments was given float64"):
-        called("moments", 2, 2, reads=(np.zeros((2, 2)), np.ones((2, 2), bool)),
-               writes=(np.zeros(2, np.int64), np.zeros(2), np.zeros(2)))  # fmt: skip
-    held = [np.zeros((2, 0), kind) for kind in (np.float32, np.int64, np.int32, np.int32)]
+        call("moments", 2, 2, reads=(np.zeros((2, 2)), np.ones((2, 2), bool)),
+             writes=(np.zeros(2, np.int64), np.zeros(2), np.zeros(2)))  # fmt: skip
+    kinds = {"value": np.float32, "image": np.int64, "row": np.int32, "col": np.int32}
+    held = {name: np.zeros((2, 0), kind) for name, kind in kinds.items()}
     with pytest.raises(ValueError, match="0 ranks"):
-        insert(1, *held, np.zeros((1, 2), np.float32), np.zeros((1, 2), np.int32), first=0, cols=1)
+        insert_located(1, np.zeros((1, 2), np.float32), np.zeros((1, 2), np.int32), first=0, cols=1, **held)
     pictures = np.zeros((1, 4, 5, 3), np.uint8)
     for box, shape in ((Box(0, 0, 5, 5), (1, 1)), (Box(-1, 0, 4, 5), (1, 1)), (Box(2, 0, 2, 5), (1, 1)),
                        (Box(0, 0, 4, 5), (0, 1))):  # fmt: skip
         with pytest.raises(ValueError, match="cannot be made"):
             shrink(pictures, box, shape)
     with pytest.raises(ValueError, match="tint was given"):
-        tint(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(255, 3), reverse=False)
+        look_up_levels(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(255, 3), reverse=False)
 
 
 @needs_library

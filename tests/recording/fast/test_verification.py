@@ -8,15 +8,16 @@ import logging
 import numpy as np
 import pytest
 
-from unitscope.recording import readout
-from unitscope.recording.interface import FUNCTIONS, declared
-from unitscope.recording.readout import library
-from unitscope.recording.verification import CHECKS, find_fault
+from unitscope.recording.fast import library as library_module
+from unitscope.recording.fast.library import library
+from unitscope.recording.fast.signatures import FUNCTIONS, declare_functions
+from unitscope.recording.fast.verification import CHECKS, find_fault
+from unitscope.recording.field_windows import average_areas
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler, or UNITSCOPE_COMPILE=0")
 
 WRITTEN = {
-    "hear": 6, "normalize": 5, "pool": 11, "tint": 5, "insert": 3, "moments": 5, "histogram": 4, "labels": 6,
+    "read_maps": 6, "normalize": 5, "pool": 11, "tint": 5, "insert": 3, "moments": 5, "histogram": 4, "labels": 6,
     "counts": 7, "add_map": 4, "add_pixels": 4, "shrink": 11,
 }  # fmt: skip
 """The number of an argument that each function writes to."""
@@ -26,7 +27,7 @@ def altered(name: str) -> ctypes.CDLL:
     """The readout, of which one function writes one wrong byte."""
     known = library()
     assert known is not None
-    changed = declared(ctypes.CDLL(known._name))
+    changed = declare_functions(ctypes.CDLL(known._name))
     right = getattr(changed, name)
 
     def wrong(*arguments):
@@ -50,10 +51,10 @@ def test_one_wrong_bit_is_found(name):
 
 def test_a_readout_that_gives_wrong_numbers_is_told_and_done_without(monkeypatch, caplog):
     wrong = altered("moments")
-    monkeypatch.setattr(readout, "declared", lambda _: wrong)
+    monkeypatch.setattr(library_module, "declare_functions", lambda _: wrong)
     library.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert library() is None
     library.cache_clear()
     assert "The compiled readout gives wrong numbers (moments), and is not used" in caplog.text
-    assert np.array_equal(readout.shrunk(np.zeros((1, 4, 4, 3), np.uint8), (2, 2)), np.zeros((1, 3, 2, 2)))
+    assert np.array_equal(average_areas(np.zeros((1, 4, 4, 3), np.uint8), (2, 2)), np.zeros((1, 3, 2, 2)))

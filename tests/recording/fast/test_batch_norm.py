@@ -1,4 +1,4 @@
-"""Batch normalization by the readout: PyTorch's bits, or nothing."""
+"""Batch normalization by the compiled library: PyTorch's bits, or nothing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.networks import Network
-from unitscope.recording.normal import Normal
-from unitscope.recording.quick import QuickHearing
-from unitscope.recording.readout import library
-from unitscope.recording.showing import given_to
+from unitscope.recording.batches import prepare_pictures
+from unitscope.recording.fast.batch_norm import ScaleAndShift
+from unitscope.recording.fast.fused_ops import Rectifier
+from unitscope.recording.fast.library import library
+from unitscope.recording.fast.reader import FastAccumulator
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C++ compiler, or UNITSCOPE_COMPILE=0")
 
@@ -41,24 +41,24 @@ def test_it_is_done_to_the_bit_while_reading(units, affine, inplace):
     readable = torch.tensor([True, True, False, True, True])
     floors = {sign: np.full((units, 3), -np.inf, dtype=np.float32) for sign in (1, -1)}
     with torch.no_grad():
-        plain, quick = (QuickHearing(units, (19, 17), (9, 8), size=5, positions=[]) for _ in range(2))
-        for ear in (plain, quick):
-            ear.begin(floors)
+        plain, fused = (FastAccumulator(units, (19, 17), (9, 8), size=5) for _ in range(2))
+        for accumulator in (plain, fused):
+            accumulator.begin(floors)
         expected = norm(given)
-        plain.hear(expected, torch.arange(5), readable)
+        plain.add(expected, torch.arange(5), readable)
         kept = given.clone()
-        gives = quick.rectify(given, torch.arange(5), readable, Rectifier(0, 6, inplace, norm))
-    if Normal.of(norm) is None:
+        gives = fused.add_fused(given, torch.arange(5), readable, Rectifier(0, 6, inplace, norm))
+    if ScaleAndShift.of(norm) is None:
         pytest.skip("this build of PyTorch does not normalize with one rounding")
     assert gives is not None
     assert (gives is given) is inplace
     assert inplace or torch.equal(given, kept)
     assert torch.equal(gives, nn.functional.relu6(expected))
-    blocks = [ear.close(0, readable.numpy(), np.full(5, -1), {}) for ear in (plain, quick)]
+    blocks = [one.finish(0, readable.numpy(), np.full(5, -1), {}) for one in (plain, fused)]
     for name in ("peak", "trough", "mean", "positive_positions", "center", "counted", "response_sum"):
         np.testing.assert_array_equal(*(getattr(block, name) for block in blocks), err_msg=name)
     for sign in (1, -1):
-        np.testing.assert_array_equal(*(block.places[sign] for block in blocks if block.places is not None))
+        np.testing.assert_array_equal(*(block.positions[sign] for block in blocks if block.positions is not None))
 
 
 def test_what_normalizes_otherwise_is_left_to_the_module(monkeypatch: pytest.MonkeyPatch):
@@ -69,14 +69,14 @@ def test_what_normalizes_otherwise_is_left_to_the_module(monkeypatch: pytest.Mon
         return own(self, x) * (1 + 2**-23)
 
     monkeypatch.setattr(nn.BatchNorm2d, "forward", a_little_more)
-    assert Normal.of(norm) is None
+    assert ScaleAndShift.of(norm) is None
     given = torch.randn(2, 7, 5, 5).contiguous(memory_format=torch.channels_last)
-    ear = QuickHearing(7, (5, 5), (2, 2), size=2, positions=[])
-    ear.begin({sign: np.zeros((7, 1), dtype=np.float32) for sign in (1, -1)})
+    accumulator = FastAccumulator(7, (5, 5), (2, 2), size=2)
+    accumulator.begin({sign: np.zeros((7, 1), dtype=np.float32) for sign in (1, -1)})
     kind = Rectifier(0, 6, inplace=True, norm=norm)
-    assert ear.rectify(given, torch.arange(2), torch.ones(2, dtype=torch.bool), kind) is None
-    assert ear.heard == 0
-    assert Normal.of(norm_of(3).double()) is None
+    assert accumulator.add_fused(given, torch.arange(2), torch.ones(2, dtype=torch.bool), kind) is None
+    assert accumulator.count == 0
+    assert ScaleAndShift.of(norm_of(3).double()) is None
 
 
 @pytest.mark.parametrize(("order", "colors"), [("RGB", 3), ("BGR", 3), ("", 3), ("", 1)])
@@ -88,6 +88,6 @@ def test_pictures_are_given_to_the_network_as_by_preparing_each_pixel(order, col
     chance = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (4, 9, 7, colors), dtype=torch.uint8, generator=chance).permute(0, 3, 1, 2)
     expected = network.prepare(pictures.float().div(255)).contiguous(memory_format=torch.channels_last)
-    given = given_to(network, pictures)
+    given = prepare_pictures(network, pictures, memory_format=torch.channels_last)
     assert torch.equal(given, expected)
     assert given.is_contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from unitscope.recording.interface import Ear, address
+from unitscope.recording.fast.signatures import SiteRows, address
 
 UNITS, STIMULI, ROWS, COLS = 37, 5, 15, 20
 """More units than the widest register has lanes, with some left over, and more positions than are summed together."""
@@ -26,12 +26,12 @@ def find_fault(found: ctypes.CDLL) -> str:
     return next((check.__name__.removeprefix("check_") for check in CHECKS if not check(found)), "")
 
 
-def check_hear(found: ctypes.CDLL) -> bool:
+def check_read_maps(found: ctypes.CDLL) -> bool:
     maps, readable = integers((STIMULI, UNITS, ROWS * COLS), 1), np.array([1, 1, 0, 1, 1], np.uint8)
     scale, shift = (integers((UNITS,), seed).astype(np.float32) for seed in (2, 3))
     normalized = maps * scale[:, None] + shift[:, None]
     return all(
-        hears(found, *case, readable, last)
+        reads_maps(found, *case, readable, last)
         for case, last in [
             ((maps, None, None), False),
             ((maps, None, None), True),
@@ -40,7 +40,7 @@ def check_hear(found: ctypes.CDLL) -> bool:
     )
 
 
-def hears(
+def reads_maps(
     found: ctypes.CDLL,
     maps: np.ndarray,
     given: np.ndarray | None,
@@ -63,15 +63,15 @@ def hears(
     sums = np.zeros((2, *x.shape[1:]), np.float32)
     best = [np.full((UNITS, 1), -np.inf, np.float32) for _ in range(4)]
     scratch = np.empty(6 * STIMULI * UNITS * 2, np.float32)
-    ear = Ear(units=UNITS, positions=ROWS * COLS, center=7, k=1, renewed=1)
+    out = SiteRows(units=UNITS, positions=ROWS * COLS, center=7, k=1, renewed=1)
     for name, line in (lines | {"map": sums, "scratch": scratch}).items():
-        setattr(ear, name, address(line))
+        setattr(out, name, address(line))
     for pole in range(2):
-        ear.floors[pole], ear.bars[pole] = address(best[pole]), address(best[2 + pole])
+        out.floors[pole], out.bars[pole] = address(best[pole]), address(best[2 + pole])
     rectified = np.empty_like(x)
     normal = (None, None) if norm is None else (address(norm[0]), address(norm[1]))
-    place = ctypes.addressof(ear)
-    found.hear(place, address(x), 0, STIMULI, last, address(readable), address(rectified), 0.0, 6.0, *normal)
+    place = ctypes.addressof(out)
+    found.read_maps(place, address(x), 0, STIMULI, last, address(readable), address(rectified), 0.0, 6.0, *normal)
     seen = readable.astype(bool)
     expected = {
         "peak": maps.max(2), "trough": maps.min(2), "mean": maps.sum(2) / np.float32(ROWS * COLS),
@@ -220,8 +220,8 @@ def check_shrink(found: ctypes.CDLL) -> bool:
 
 
 CHECKS: tuple[Callable[[ctypes.CDLL], bool], ...] = (
-    check_hear, check_normalize, check_pool, check_tint, check_insert, check_moments, check_histogram, check_labels,
-    check_counts, check_add_map, check_add_pixels, check_shrink,
+    check_read_maps, check_normalize, check_pool, check_tint, check_insert, check_moments, check_histogram,
+    check_labels, check_counts, check_add_map, check_add_pixels, check_shrink,
 )  # fmt: skip
 """In the order of interface.FUNCTIONS."""
 

@@ -1,4 +1,4 @@
-"""The compiled readout gives the bits of what stands in for it where there is no compiler."""
+"""The fast path gives the bits of the plain path."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from torch import nn
 
 from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
-from unitscope.anatomy.rectifiers import Rectifier
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.networks import Network, load
-from unitscope.recording.quick import QuickHearing
-from unitscope.recording.readout import library, shrink
-from unitscope.recording.session import Session, Settings
-from unitscope.recording.showing import Shown
+from unitscope.recording.batches import ImageStatus
+from unitscope.recording.fast.fused_ops import Rectifier
+from unitscope.recording.fast.library import library
+from unitscope.recording.fast.reader import FastAccumulator
+from unitscope.recording.field_windows import shrink
+from unitscope.recording.session import Session
+from unitscope.recording.site_state import Settings
 from unitscope.recording.survey import survey
 from unitscope.vocabulary import Box
 
@@ -57,15 +59,15 @@ def session_over(responses: np.ndarray, kept: Settings, *, last: bool) -> Sessio
     maps = torch.from_numpy(responses).contiguous(
         memory_format=torch.channels_last if last else torch.contiguous_format
     )
-    heard = None
+    accumulators = None
     for block in np.array_split(np.arange(len(responses)), 3):
-        heard = session.hearings(torch.device("cpu"), heard)
-        assert isinstance(heard[name], QuickHearing) is (library() is not None)
+        accumulators = session.begin_block(torch.device("cpu"), accumulators)
+        assert isinstance(accumulators[name], FastAccumulator) is (library() is not None)
         for part in np.array_split(block, 2):
             if len(part):
-                heard[name].hear(maps[part], torch.from_numpy(part), readable[part], pictures[part])
-        facts = [Shown("", 0, "")] * len(block)
-        session.take(heard, [session.cut(pictures[block])], readable[block].numpy(), labels[block], facts)
+                accumulators[name].add(maps[part], torch.from_numpy(part), readable[part], pictures[part])
+        statuses = [ImageStatus("", 0, "")] * len(block)
+        session.take(accumulators, [session.cut(pictures[block])], readable[block].numpy(), labels[block], statuses)
     return session
 
 
@@ -120,13 +122,13 @@ def test_a_rectifiers_work_is_done_to_the_bit_while_reading(seed, units, lattice
     blocks = []
     for rectifier in (None, Rectifier.of(module(inplace=inplace))):
         own = maps.clone(memory_format=torch.preserve_format)
-        ear = QuickHearing(units, lattice, (0, 0), size=5, positions=[])
-        ear.begin(floors)
+        accumulator = FastAccumulator(units, lattice, (0, 0), size=5)
+        accumulator.begin(floors)
         if rectifier is None:
-            ear.hear(own, torch.arange(5), readable)
+            accumulator.add(own, torch.arange(5), readable)
         else:
-            gives = ear.rectify(own, torch.arange(5), readable, rectifier)
-        blocks.append(ear.close(0, readable.numpy(), np.full(5, -1), {}))
+            gives = accumulator.add_fused(own, torch.arange(5), readable, rectifier)
+        blocks.append(accumulator.finish(0, readable.numpy(), np.full(5, -1), {}))
         if rectifier is None:
             continue
         assert gives is not None
@@ -139,7 +141,7 @@ def test_a_rectifiers_work_is_done_to_the_bit_while_reading(seed, units, lattice
     for name in ("peak", "trough", "mean", "positive_positions", "center", "counted", "response_sum"):
         np.testing.assert_array_equal(*(getattr(block, name) for block in blocks))
     for sign in (1, -1):
-        np.testing.assert_array_equal(*(block.places[sign] for block in blocks))
+        np.testing.assert_array_equal(*(block.positions[sign] for block in blocks))
 
 
 @needs_library
@@ -205,9 +207,9 @@ def test_a_compiler_that_fails_is_told_and_done_without(tmp_path, caplog):
 @needs_library
 def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
     code = (
-        "from unitscope.recording import compilation, readout;"
+        "from unitscope.recording.fast import compilation, library;"
         "compilation.FLAGS = ('-O0', '-std=c++17', '-fPIC', '-Wno-psabi');"
-        "assert readout.library() is not None"
+        "assert library.library() is not None"
     )
     environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": "src"}
     several = [subprocess.Popen([sys.executable, "-c", code], env=environ) for _ in range(2)]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from unitscope.recording import compilation
-from unitscope.recording.compilation import cache_folder, compiled, distrust, find_compiler, is_whole
-from unitscope.recording.readout import library
+from unitscope.recording.fast import compilation
+from unitscope.recording.fast.compilation import cache_folder, compile_library, distrust, find_compiler, is_whole
+from unitscope.recording.fast.library import library
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="is compiled on Linux only")
 
@@ -54,11 +54,11 @@ def calls(compiler: str) -> int:
 
 
 def test_a_library_is_compiled_once_and_taken_from_the_cache(home, compiler):
-    path = compiled(compiler)
+    path = compile_library(compiler)
     assert path.parent == home / "unitscope"
     assert path.read_text() == "a library\n"
     assert (path.parent.stat().st_mode & 0o777, path.stat().st_mode & 0o022) == (0o700, 0)
-    assert compiled(compiler) == path
+    assert compile_library(compiler) == path
     assert calls(compiler) == 1
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -79,10 +79,10 @@ def test_a_library_is_compiled_once_and_taken_from_the_cache(home, compiler):
     ids=["cut off", "zeros", "another", "for all to write", "for the group to write", "link", "pipe", "another's"],
 )
 def test_a_library_that_is_not_as_it_was_compiled_is_compiled_anew(damage, compiler):
-    path = compiled(compiler)
+    path = compile_library(compiler)
     damage(path)
     assert not is_whole(path)
-    again = compiled(compiler)
+    again = compile_library(compiler)
     assert calls(compiler) == 2
     assert is_whole(again)
 
@@ -103,10 +103,10 @@ def test_a_library_that_is_not_as_it_was_compiled_is_compiled_anew(damage, compi
     ids=["for all", "sticky", "for the group", "above for all", "link", "another's", "above another's"],
 )
 def test_nothing_is_loaded_from_a_folder_that_others_may_write_to(change, story, home, compiler, caplog):
-    poisoned = compiled(compiler)
+    poisoned = compile_library(compiler)
     change(home)
     with caplog.at_level(logging.WARNING):
-        path = compiled(compiler)
+        path = compile_library(compiler)
     assert story in caplog.text
     assert not path.is_relative_to(home)
     assert not os.path.samefile(path, poisoned)
@@ -115,19 +115,19 @@ def test_nothing_is_loaded_from_a_folder_that_others_may_write_to(change, story,
 
 
 def test_a_sticky_folder_above_keeps_what_is_the_user_s(home, compiler):
-    compiled(compiler)
+    compile_library(compiler)
     home.chmod(0o1777)
-    assert compiled(compiler).parent == home / "unitscope"
+    assert compile_library(compiler).parent == home / "unitscope"
     assert calls(compiler) == 1
 
 
 def test_a_link_above_is_followed_to_where_it_leads(tmp_path, home, compiler, monkeypatch):
-    path = compiled(compiler)
+    path = compile_library(compiler)
     (tmp_path / "linked").symlink_to(home)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "linked"))
-    assert compiled(compiler) == path
+    assert compile_library(compiler) == path
     home.chmod(0o777)
-    assert not compiled(compiler).is_relative_to(home)
+    assert not compile_library(compiler).is_relative_to(home)
 
 
 def test_folders_are_made_for_the_user_alone_whatever_the_umask_is(home, monkeypatch):
@@ -162,7 +162,7 @@ def test_where_no_folder_is_the_user_s_alone_nothing_is_compiled(home, monkeypat
     open_to_all.chmod(0o777)
     monkeypatch.setattr("tempfile.tempdir", str(open_to_all))
     with pytest.raises(OSError, match=r"no folder to compile in: .*open may be written to by others"):
-        compiled(compiler)
+        compile_library(compiler)
     assert calls(compiler) == 0
 
 
@@ -191,7 +191,7 @@ def test_a_compiler_runs_in_an_empty_folder_and_finds_its_parts_by_absolute_path
     home, compiler, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("PATH", f".:/usr/bin:/bin:{tmp_path.name}:")
-    compiled(compiler)
+    compile_library(compiler)
     for call in Path(compiler).with_name("calls").read_text().splitlines():
         where, path, _ = call.split("|")
         assert Path(where).parent == home / "unitscope"
@@ -204,11 +204,11 @@ def test_a_compiler_runs_in_an_empty_folder_and_finds_its_parts_by_absolute_path
 def load_with(flags: tuple[str, ...], home: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in another process, with the readout compiled with other flags."""
     begin = (
-        "import logging; logging.basicConfig(); from unitscope.recording import compilation, readout;"
+        "import logging; logging.basicConfig(); from unitscope.recording.fast import compilation, library;"
         f"compilation.FLAGS = {('-std=c++17', '-ffp-contract=off', '-fPIC', '-Wno-psabi', *flags)!r};"
     )
     environ = os.environ | {"XDG_CACHE_HOME": str(home), "UNITSCOPE_COMPILE": "1"}
-    environ["PYTHONPATH"] = str(Path(compilation.__file__).parents[2])
+    environ["PYTHONPATH"] = str(Path(compilation.__file__).parents[3])
     return subprocess.run(
         [sys.executable, "-c", begin + code], env=environ, capture_output=True, text=True, timeout=300
     )
@@ -220,7 +220,7 @@ def test_what_a_stranger_left_in_the_cache_does_not_run(home, tmp_path):
     source.write_text(
         f'#include <cstdio>\n__attribute__((constructor)) void f() {{ std::fclose(std::fopen("{sign}", "w")); }}\n'
     )
-    assert load_with(("-O0",), home, "assert readout.library()").returncode == 0
+    assert load_with(("-O0",), home, "assert library.library()").returncode == 0
     [kept] = (home / "unitscope").iterdir()
     evil = tmp_path / "evil.so"
     subprocess.run([find_compiler() or "", "-shared", "-fPIC", source, "-o", evil], check=True)
@@ -228,25 +228,25 @@ def test_what_a_stranger_left_in_the_cache_does_not_run(home, tmp_path):
     assert sign.exists()
     sign.unlink()
     shutil.copy(evil, kept)
-    assert load_with(("-O0",), home, "assert readout.library()").returncode == 0
+    assert load_with(("-O0",), home, "assert library.library()").returncode == 0
     assert not sign.exists()
 
 
 UNDEFINED = """
 import numpy as np
-from unitscope.recording.verification import find_fault
-found = readout.library()
+from unitscope.recording.fast.verification import find_fault
+found = library.library()
 assert found is not None and find_fault(found) == ""
 huge = np.array([[3e38, -3e38, 1e13, -1e13]] * 3, np.float32)
 whole, label = np.ones(huge.shape, np.uint8), np.array([0, 0, 0])
 sums, positive = [np.full((1, 4), -2**63, np.int64) for _ in range(3)], np.zeros((1, 4), np.int32)
 for _ in range(2):
-    readout.called("labels", 4, 3, reads=(huge, huge, whole, label), writes=(*sums, positive))
+    library.call("labels", 4, 3, reads=(huge, huge, whole, label), writes=(*sums, positive))
 total = np.full((3, 4), 2**63 - 1)
 for last in (0, 1):
-    readout.called("add_map", 3, 4, last, reads=(np.ascontiguousarray(huge.T) if last else huge,), writes=(total,))
+    library.call("add_map", 3, 4, last, reads=(np.ascontiguousarray(huge.T) if last else huge,), writes=(total,))
 count = np.zeros((4, 131), np.int64)
-readout.called("histogram", 4, 3, reads=(huge, whole), writes=(count,))
+library.call("histogram", 4, 3, reads=(huge, whole), writes=(count,))
 """
 
 

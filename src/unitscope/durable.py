@@ -224,10 +224,10 @@ def lock_folder(folder: Path, *, wait: float = 60.0, what: str = "run") -> Itera
     key, held = folder.resolve(), _own.__dict__.setdefault("held", set())
     if key in held:
         if not wait:
-            raise _held(folder, what)
+            raise _lock_failure(folder, what)
         yield
         return
-    handle = _locked(folder, wait, what)
+    handle = _acquire_lock(folder, wait, what)
     held.add(key)
     try:
         _remove_leftovers(folder)
@@ -237,16 +237,16 @@ def lock_folder(folder: Path, *, wait: float = 60.0, what: str = "run") -> Itera
         os.close(handle)  # and with it the lock goes
 
 
-def _locked(folder: Path, wait: float, what: str) -> int:
+def _acquire_lock(folder: Path, wait: float, what: str) -> int:
     until = time.monotonic() + wait
     while (handle := _try_lock(folder)) is None:
         if time.monotonic() >= until:
-            raise _held(folder, what)
+            raise _lock_failure(folder, what)
         time.sleep(0.02)
     return handle
 
 
-def _held(folder: Path, what: str) -> Failure:
+def _lock_failure(folder: Path, what: str) -> Failure:
     return Failure(f"another {what} is writing to {folder}. Wait for it, or choose another folder.")
 
 

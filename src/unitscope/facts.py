@@ -181,7 +181,7 @@ def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
 
 def describe_files(folder: Path, names: list[str]) -> dict[str, Any]:
     """Size and digest of files and folders, by name."""
-    return {name: _described(folder / name) for name in names}
+    return {name: _describe_path(folder / name) for name in names}
 
 
 def find_fault(folder: Path, facts: Mapping[str, Any], *, thorough: bool = False) -> str:
@@ -197,10 +197,10 @@ def find_fault(folder: Path, facts: Mapping[str, Any], *, thorough: bool = False
     return ""
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _describe_path(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         return {"bytes": path.stat().st_size, "sha256": _digest(path)}
-    files = _inside(path)
+    files = _list_files(path)
     whole = hashlib.sha256()
     for name, file in files.items():
         whole.update(f"{name}\0{file.stat().st_size}\0{_digest(file)}\n".encode())
@@ -217,19 +217,19 @@ def _fault_of_file(path: Path, entry: Any, thorough: bool) -> str:
         return "is not described in record.json as it should be"
     if not path.exists() or path.is_dir() != ("files" in entry):
         return "is missing"
-    files = list(_inside(path).values()) if path.is_dir() else [path]
+    files = list(_list_files(path).values()) if path.is_dir() else [path]
     sizes = [file.stat().st_size for file in files]
     if len(files) != entry.get("files", 1) or sum(sizes) != entry["bytes"]:
         there, once = (f"{n:,} bytes in {m:,} files" if path.is_dir() else f"{n:,} bytes"
                        for n, m in ((sum(sizes), len(files)), (entry["bytes"], entry.get("files"))))  # fmt: skip
         return f"has {there} and was written with {once}"
     if thorough or entry["bytes"] <= DIGESTED:
-        return "" if _described(path)["sha256"] == entry["sha256"] else "has other contents than were written"
+        return "" if _describe_path(path)["sha256"] == entry["sha256"] else "has other contents than were written"
     lost = next(filter(_begins_with_zeros, files), None)
     return "" if lost is None else f"has only zeros at the beginning of {lost.name}"
 
 
-def _inside(folder: Path) -> dict[str, Path]:
+def _list_files(folder: Path) -> dict[str, Path]:
     """All files of a folder, by their names in it, sorted."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return dict(sorted(files.items()))

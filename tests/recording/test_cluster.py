@@ -14,7 +14,7 @@ from tests.recording.pictures import write_many
 from tests.recording.test_survey import contents
 from unitscope.errors import Failure
 from unitscope.networks import load
-from unitscope.recording.cluster import alone, cluster, part_of, spans_kept
+from unitscope.recording.cluster import connect_cluster, detach_network, find_spans, part_of
 from unitscope.recording.plan import Plan
 from unitscope.recording.survey import survey
 from unitscope.stimuli.images import open_images
@@ -70,17 +70,17 @@ def test_the_plan_goes_without_the_network(folder):
     plan = Plan.of(network, open_images(folder), sites=["bn1", "layer2.0.bn2"], **settings)
     weights = sum(value.nbytes for value in network.module.state_dict().values())
     assert len(pickle.dumps(plan)) > weights
-    assert len(pickle.dumps(alone(plan))) < weights / 10
-    assert alone(plan).sites["bn1"].field() == plan.sites["bn1"].field()
+    assert len(pickle.dumps(detach_network(plan))) < weights / 10
+    assert detach_network(plan).sites["bn1"].field() == plan.sites["bn1"].field()
 
 
 def test_parts_inside_a_larger_one_are_left_over_and_go(tmp_path):
     for span in ((0, 4), (0, 2), (2, 4), (4, 6)):
         part_of(tmp_path, span).touch()
-    assert spans_kept(tmp_path) == [(0, 4), (4, 6)]
+    assert find_spans(tmp_path) == [(0, 4), (4, 6)]
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_without_a_cluster_the_story_says_how_to_start_one():
     with pytest.raises(Failure, match=r"no Ray cluster was found\. Start one"):
-        cluster()
+        connect_cluster()

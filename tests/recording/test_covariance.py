@@ -12,12 +12,14 @@ from torch import nn
 from tests.wiring import write_folder
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
-from unitscope.recording.covariance import Joint, joint_moments
+from unitscope.recording.covariance import JointMoments, joint_moments
 from unitscope.recording.reading import read
 
 
-def taken(*responses: np.ndarray, sites: tuple[str, ...] = ("a", "b"), channels: tuple[int, ...] = (3, 3)) -> Joint:
-    joint = Joint(sites, channels)
+def moments_of(
+    *responses: np.ndarray, sites: tuple[str, ...] = ("a", "b"), channels: tuple[int, ...] = (3, 3)
+) -> JointMoments:
+    joint = JointMoments(sites, channels)
     for one in responses:
         joint.take(torch.from_numpy(one))
     return joint
@@ -26,7 +28,7 @@ def taken(*responses: np.ndarray, sites: tuple[str, ...] = ("a", "b"), channels:
 def test_moments_are_those_of_all_images_together() -> None:
     generator = np.random.default_rng(0)
     images = [1e4 + generator.standard_normal((6, 7)) for _ in range(5)]
-    joint, whole = taken(*images), np.concatenate(images, axis=1)
+    joint, whole = moments_of(*images), np.concatenate(images, axis=1)
     np.testing.assert_allclose(joint.cross / joint.count, np.cov(whole, bias=True), atol=1e-10)
     np.testing.assert_allclose(joint.correlation("a", "b"), np.corrcoef(whole)[:3, 3:], atol=1e-10)
     np.testing.assert_allclose(joint.deviation("b"), whole[3:].std(1))
@@ -38,15 +40,15 @@ def test_alignment_forgives_rotation_and_the_diagonal_does_not() -> None:
     x = generator.standard_normal((4, 500))
     x -= x.mean(1, keepdims=True)
     rotation = np.linalg.qr(generator.standard_normal((4, 4)))[0]
-    rotated = taken(np.concatenate([x, rotation @ x]), channels=(4, 4))
-    permuted = taken(np.concatenate([x, x[[1, 2, 3, 0]]]), channels=(4, 4))
+    rotated = moments_of(np.concatenate([x, rotation @ x]), channels=(4, 4))
+    permuted = moments_of(np.concatenate([x, x[[1, 2, 3, 0]]]), channels=(4, 4))
     assert rotated.alignment("a", "b") == pytest.approx(1)
     assert permuted.alignment("a", "b") == pytest.approx(1)
     assert np.diag(permuted.correlation("a", "b")).max() < 0.2
     assert np.diag(rotated.correlation("a", "b")).min() < 0.9
     y = generator.standard_normal((4, 500))
     y -= y.mean(1, keepdims=True)
-    apart = taken(np.concatenate([x, y]), channels=(4, 4)).alignment("a", "b")
+    apart = moments_of(np.concatenate([x, y]), channels=(4, 4)).alignment("a", "b")
     slow = np.linalg.norm(y @ x.T) ** 2 / (np.linalg.norm(x @ x.T) * np.linalg.norm(y @ y.T))
     assert apart == pytest.approx(slow)
 
@@ -55,7 +57,7 @@ def test_a_unit_that_never_varies_has_no_correlation() -> None:
     generator = np.random.default_rng(2)
     values = generator.standard_normal((6, 9))
     values[1] = 3.0
-    found = taken(values).correlation("a", "b")
+    found = moments_of(values).correlation("a", "b")
     assert np.isnan(found[1]).all()
     assert np.isfinite(found[[0, 2]]).all()
 

@@ -16,7 +16,7 @@ from unitscope.analysis.natural_indices import index_of
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.record import Record
-from unitscope.recording.natural_variants import CHANGES, changed
+from unitscope.recording.natural_variants import CHANGES, make_variants
 from unitscope.recording.survey import survey
 from unitscope.stimuli.color import XYZ_OF_LINEAR, decoded
 from unitscope.vocabulary import Box
@@ -61,7 +61,7 @@ def test_changes_are_what_they_say() -> None:
     photo = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0))
     box = Box(4, 5, 11, 12)
     patch = photo[:, 4:11, 5:12]
-    found = dict(zip(CHANGES, changed(photo, box), strict=True))
+    found = dict(zip(CHANGES, make_variants(photo, box), strict=True))
     assert torch.equal(found["none"], patch)
     assert torch.allclose(found["rotated:90"], torch.rot90(patch, 1, (1, 2)), atol=1e-5)
     assert torch.allclose(found["rotated:180"], patch.flip(1, 2), atol=1e-5)
@@ -75,7 +75,7 @@ def test_changes_are_what_they_say() -> None:
 
 def test_corners_of_a_turned_patch_are_of_the_photograph() -> None:
     photo = torch.arange(400.0).reshape(1, 20, 20).expand(3, 20, 20) / 400
-    turned = changed(photo, Box(6, 6, 13, 13))[CHANGES.index("rotated:45")]
+    turned = make_variants(photo, Box(6, 6, 13, 13))[CHANGES.index("rotated:45")]
     above = (20 * (9 - 3 * math.sqrt(2)) + 9) / 400  # what stands straight above comes to the upper left corner
     assert float(turned[0, 0, 0]) == pytest.approx(above, abs=1e-4)
 

@@ -12,10 +12,10 @@ from unitscope.recording.position_means import (
     Lens,
     PositionSums,
     best_positions,
-    correlated,
+    correlate_patches,
     fast_length,
-    gathered,
-    multiplied,
+    gather_patches,
+    multiply_patches,
 )
 from unitscope.vocabulary import ReceptiveField
 
@@ -67,7 +67,7 @@ def test_sums_are_exact(seed, size, stride, start, lattice, where):
     np.testing.assert_array_equal(sums.n, n)
     np.testing.assert_array_equal(sums.patches, mask.sum((0, 2, 3)))
     framed = torch.cat([pictures, torch.ones_like(pictures[:, :1])], dim=1)
-    for way in (gathered, multiplied, correlated):
+    for way in (gather_patches, multiply_patches, correlate_patches):
         found = way(mask, framed, lens, lattice)
         np.testing.assert_array_equal(found[:, :-1], total, err_msg=way.__name__)
         np.testing.assert_array_equal(found[:, -1], n, err_msg=way.__name__)

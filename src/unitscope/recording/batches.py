@@ -77,7 +77,7 @@ def batches(
             while True:
                 while len(queue) < AHEAD and (start := next(starts, None)) is not None:
                     numbers = range(start, min(start + batch, last))
-                    queue.append((start, [pool.submit(_show, images, presentation, i) for i in numbers]))
+                    queue.append((start, [pool.submit(_decode, images, presentation, i) for i in numbers]))
                 if not queue:
                     return
                 start, futures = queue.popleft()
@@ -104,7 +104,7 @@ def default_workers() -> int:
     return min(16, os.cpu_count() or 1)
 
 
-def _show(images: Images, presentation: Presentation, image: int) -> tuple[np.ndarray, ImageStatus]:
+def _decode(images: Images, presentation: Presentation, image: int) -> tuple[np.ndarray, ImageStatus]:
     data = b""
     try:
         data = images.bytes(image)
@@ -114,8 +114,8 @@ def _show(images: Images, presentation: Presentation, image: int) -> tuple[np.nd
         return black, ImageStatus(digest(data) if data else "", len(data), error.reason)
 
 
-def _collate(start: int, shown: list[tuple[np.ndarray, ImageStatus]]) -> Batch:
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in shown])).permute(0, 3, 1, 2)
-    facts = tuple(fact for _, fact in shown)
-    readable = torch.tensor([not fact.error for fact in facts])
-    return Batch(torch.arange(start, start + len(shown)), pictures, readable, facts)
+def _collate(start: int, decoded: list[tuple[np.ndarray, ImageStatus]]) -> Batch:
+    pictures = torch.from_numpy(np.stack([picture for picture, _ in decoded])).permute(0, 3, 1, 2)
+    statuses = tuple(status for _, status in decoded)
+    readable = torch.tensor([not status.error for status in statuses])
+    return Batch(torch.arange(start, start + len(decoded)), pictures, readable, statuses)

@@ -198,8 +198,8 @@ def reliability(whole: CenterSums, even: CenterSums, ensemble: EnsembleSums) -> 
     for half, (n, total) in enumerate([(even.n, even.total), (whole.n - even.n, whole.total - even.total)]):
         mean = ensemble.total[half] / max(int(ensemble.n[half]), 1)
         pixels = (total / np.maximum(n, 1)[:, None, None, None] - mean)[:, :, shown].reshape(len(n), -1)
-        told = (n > 0) & (n < ensemble.n[half])
-        halves.append(np.where(told[:, None], pixels - pixels.mean(1, keepdims=True), np.nan))
+        known = (n > 0) & (n < ensemble.n[half])
+        halves.append(np.where(known[:, None], pixels - pixels.mean(1, keepdims=True), np.nan))
     a, b = halves
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))

@@ -16,7 +16,7 @@ from unitscope.durable import lock_folder, write_arrays, write_json, write_table
 from unitscope.errors import BadInput
 from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
-from unitscope.recording.covariance import Joint, joint_moments
+from unitscope.recording.covariance import JointMoments, joint_moments
 from unitscope.recording.filter_tables import refuse_other_weights
 from unitscope.recording.source_images import originals_of, presentation_of
 from unitscope.stimuli.images import Images, Source
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unitscope.networks import Network
 
 Progress = Callable[[int, int], None]
-"""Told the number of images shown so far, to all networks together, and of all."""
+"""Called with the number of images shown so far, to all networks together, and of all."""
 
 
 def sharing(
@@ -82,9 +82,9 @@ def sharing(
     total = len(shown) * (1 + baselines)
     for turn, seed in enumerate((None, *range(baselines))):
         one = network if seed is None else untrained(network, seed=seed)
-        tell = None if progress is None else partial(_tell, progress, turn * len(shown), total)
+        report = None if progress is None else partial(_report_progress, progress, turn * len(shown), total)
         groups = [group for stage in stages for group in _groups(stage)]
-        joints = iter(joint_moments(one, shown, groups, resize=resize, batch=batch, workers=workers, progress=tell))
+        joints = iter(joint_moments(one, shown, groups, resize=resize, batch=batch, workers=workers, progress=report))
         for stage in stages:
             along, *skips = (next(joints) for _ in _groups(stage))
             _note_pairs(stage, along, skips, seed, pairs, arrays)
@@ -96,7 +96,7 @@ def sharing(
         return _measures(opened, [unit for unit in units if unit["seed"] is None])
 
 
-def _tell(progress: Progress, before: int, total: int, done: int, _all: int) -> None:
+def _report_progress(progress: Progress, before: int, total: int, done: int, _all: int) -> None:
     progress(before + done, total)
 
 
@@ -135,8 +135,8 @@ def _images(record: Record, images: Source | None) -> Images:
 
 def _note_pairs(
     stage: Stream,
-    along: Joint,
-    skips: list[Joint],
+    along: JointMoments,
+    skips: list[JointMoments],
     seed: int | None,
     pairs: list[dict[str, Any]],
     arrays: dict[str, tuple[np.ndarray, tuple[str, ...]]],
@@ -150,7 +150,7 @@ def _note_pairs(
         pairs.append({**about, "cka": cka if np.isfinite(cka) else None})
 
 
-def _units(stage: Stream, along: Joint, skips: list[Joint], seed: int | None) -> list[dict[str, Any]]:
+def _units(stage: Stream, along: JointMoments, skips: list[JointMoments], seed: int | None) -> list[dict[str, Any]]:
     """For each skip what its channels say, [unit] each: skip fraction, and similarity of sum and branch to the skip."""
     found = []
     for skip, joint in zip(stage.skips, skips, strict=True):
@@ -163,11 +163,11 @@ def _units(stage: Stream, along: Joint, skips: list[Joint], seed: int | None) ->
         if after is not None:
             through = np.diag(along.correlation(skip.identity, after))
         values = {"skip_fraction": fraction, "through": through, "branch": branch}
-        found.append({"site": skip.site, "seed": seed} | {name: _listed(value) for name, value in values.items()})
+        found.append({"site": skip.site, "seed": seed} | {name: _to_list(value) for name, value in values.items()})
     return found
 
 
-def _listed(values: np.ndarray) -> list[float | None]:
+def _to_list(values: np.ndarray) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
 

@@ -48,14 +48,14 @@ def show_on_cluster(
     Each task has one GPU where the cluster has any, else `workers` processors. Raises Failure where there is no
     cluster.
     """
-    ray = cluster()
+    ray = connect_cluster()
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     task = ray.remote(num_cpus=workers, num_gpus=gpus, max_retries=-1)
-    seen = (ray.put(network.to("cpu")), ray.put(images), ray.put(alone(plan)), str(parts.resolve()))
-    kept = spans_kept(parts)
+    seen = (ray.put(network.to("cpu")), ray.put(images), ray.put(detach_network(plan)), str(parts.resolve()))
+    kept = find_spans(parts)
     running = {
         task(show_span).remote(*seen, wanted, workers, strict): wanted
-        for wanted in spans(plan, span)
+        for wanted in cut_spans(plan, span)
         if not any(first <= wanted[0] and wanted[1] <= last for first, last in kept)
     }
     total = min(plan.last * BLOCK, len(images)) - plan.first * BLOCK
@@ -67,13 +67,13 @@ def show_on_cluster(
         shown = min(shown + (last - first) * BLOCK, total)
         if progress is not None:
             progress(shown, total)
-    return merged_as_a_tree(ray, seen[2], parts, plan)
+    return merge_as_tree(ray, seen[2], parts, plan)
 
 
-def merged_as_a_tree(ray: Any, plan_there: Any, parts: Path, plan: Plan) -> Session:
+def merge_as_tree(ray: Any, plan_there: Any, parts: Path, plan: Plan) -> Session:
     """Merge neighbors until one part is left."""
     join = ray.remote(num_cpus=1, max_retries=-1)(merge_spans)
-    while len(kept := spans_kept(parts)) > 1:
+    while len(kept := find_spans(parts)) > 1:
         pairs = zip(kept[::2], kept[1::2], strict=False)
         ray.get([join.remote(plan_there, str(parts.resolve()), left, right) for left, right in pairs])
     session = Session.begin(plan.sites, plan.settings)
@@ -106,12 +106,12 @@ def merge_spans(plan: Plan, parts: str, left: Span, right: Span) -> None:
         part_of(Path(parts), span).unlink(missing_ok=True)
 
 
-def alone(plan: Plan) -> Plan:
+def detach_network(plan: Plan) -> Plan:
     """The plan without the network, which its sites can ask what they see from elsewhere."""
     return replace(plan, sites={name: replace(site, views=None) for name, site in plan.sites.items()})
 
 
-def cluster() -> Any:
+def connect_cluster() -> Any:
     """Ray, connected to the cluster that is there. Raises Failure where Ray or a cluster is missing."""
     try:
         import ray
@@ -128,7 +128,7 @@ def cluster() -> Any:
     return ray
 
 
-def spans(plan: Plan, span: int) -> list[Span]:
+def cut_spans(plan: Plan, span: int) -> list[Span]:
     """The plan's blocks in tasks of `span`, at multiples of it."""
     return [(first, min(first + span, plan.last)) for first in range(plan.first, plan.last, span)]
 
@@ -138,7 +138,7 @@ def part_of(parts: Path, span: Span) -> Path:
     return parts / f"blocks-{span[0]:09d}-{span[1]:09d}.safetensors"
 
 
-def spans_kept(parts: Path) -> list[Span]:
+def find_spans(parts: Path) -> list[Span]:
     """The spans whose parts are there, in order; a part inside a larger one is what a merge left over, and goes."""
     found = [re.fullmatch(r"blocks-(\d+)-(\d+)\.safetensors", path.name) for path in parts.iterdir()]
     kept: list[Span] = []

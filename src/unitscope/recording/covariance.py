@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from unitscope.vocabulary import Site
 
 Progress = Callable[[int, int], None]
-"""Told the number of images shown so far, and of all."""
+"""Called with the number of images shown so far, and of all."""
 
 
 @dataclass
-class Joint:
+class JointMoments:
     """Moments of the units of some sites, stacked in the order of `sites`, over `count` (image, position) pairs.
 
     `mean` [unit], `cross` [unit unit] the sums of products of deviations, `magnitude` [unit] the sum of |response|;
@@ -99,7 +99,7 @@ def joint_moments(
     batch: int = 32,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> list[Joint]:
+) -> list[JointMoments]:
     """Show every image once and gather the joint moments of each group of sites; those of a group share a lattice.
 
     Raises UnknownName for a site that is not there, BadInput for sites of different lattices, Failure where no image
@@ -117,10 +117,10 @@ def joint_moments(
             check_steadiness(network, chosen, network.prepare(tried.to(network.device).float().div_(255)))
     for part in batches(opened, presentation, **settings):
         part = convert_to_gray(part) if network.inputs == 1 else part
-        heard = _heard(network, part.pictures[part.readable], chosen) if part.readable.any() else {}
-        for joint in joints if heard else ():
+        responses = _read_responses(network, part.pictures[part.readable], chosen) if part.readable.any() else {}
+        for joint in joints if responses else ():
             for stimulus in range(int(part.readable.sum())):
-                joint.take(torch.cat([heard[name][stimulus].flatten(1) for name in joint.sites]))
+                joint.take(torch.cat([responses[name][stimulus].flatten(1) for name in joint.sites]))
         if progress is not None:
             progress(int(part.images[-1]) + 1, len(opened))
     if joints and not joints[0].count:
@@ -128,15 +128,15 @@ def joint_moments(
     return joints
 
 
-def _heard(network: Network, pictures: Tensor, sites: Mapping[str, Site]) -> dict[str, Tensor]:
-    heard: dict[str, Tensor] = {}
+def _read_responses(network: Network, pictures: Tensor, sites: Mapping[str, Site]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
     with torch.no_grad():
         x = network.prepare(pictures.to(network.device).float().div_(255))
-        show(network, x, sites, lambda site, responses: heard.update({site.name: responses.clone()}))
-    return heard
+        show(network, x, sites, lambda site, value: found.update({site.name: value.clone()}))
+    return found
 
 
-def _empty(sites: Mapping[str, Site], group: Sequence[str]) -> Joint:
+def _empty(sites: Mapping[str, Site], group: Sequence[str]) -> JointMoments:
     for name in group:
         if name not in sites:
             raise unknown_name("site", name, sites, where="the network")
@@ -145,4 +145,4 @@ def _empty(sites: Mapping[str, Site], group: Sequence[str]) -> Joint:
         raise BadInput(
             f"the sites {', '.join(group)} have different lattices; only sites of one lattice vary together."
         )
-    return Joint(tuple(group), tuple(sites[name].channels for name in group))
+    return JointMoments(tuple(group), tuple(sites[name].channels for name in group))

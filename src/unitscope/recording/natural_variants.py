@@ -60,19 +60,19 @@ def show_natural(
     Raises BadInput where the record's images are gone.
     """
     originals = originals or originals_of(record)
-    wanted = list(_wanted(record, group, count))
+    wanted = list(_find_patches(record, group, count))
     columns: dict[str, list[Any]] = {"unit": [], "rank": [], "change": [], "value": []}
     together = max(1, PIXELS // (len(CHANGES) * crop.size[0] * crop.size[1]))
     for start in range(0, len(wanted), together):
         batch = [(one, picture) for one in wanted[start : start + together]
                  if (picture := _photograph(originals, one["image"])) is not None]  # fmt: skip
         if batch:
-            pictures = torch.cat([_placed(changed(photo, one["box"]), group, crop) for one, photo in batch])
+            pictures = torch.cat([_paste(make_variants(photo, one["box"]), group, crop) for one, photo in batch])
             named = {name: sites[name] for name in group.channels}
             answers = center_responses(network, pictures.to(network.device), named, crop)
             for number, (one, _) in enumerate(batch):
                 rows = slice(number * len(CHANGES), (number + 1) * len(CHANGES))
-                _note(columns, one, answers[one["site"]][rows, one["channel"]].cpu().numpy())
+                _append_rows(columns, one, answers[one["site"]][rows, one["channel"]].cpu().numpy())
         if progress is not None:
             progress(min(start + together, len(wanted)), len(wanted))
     return {"unit": np.array(columns["unit"], np.int64), "rank": np.array(columns["rank"], np.int64),
@@ -99,7 +99,7 @@ def asked_of(path: Path) -> Any:
         return None
 
 
-def _wanted(record: Record, group: Group, count: int) -> Iterator[dict[str, Any]]:
+def _find_patches(record: Record, group: Group, count: int) -> Iterator[dict[str, Any]]:
     """The preferred patches that lie wholly on the picture, by image, so that each is read once."""
     table = record.stimuli(pole="preferred")
     height, width = group.picture
@@ -123,14 +123,14 @@ def _photograph(originals: Originals, image: int) -> Float[Tensor, "3 height wid
     return torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1))).float() / 255
 
 
-def changed(photograph: Float[Tensor, "3 height width"], box: Box) -> Float[Tensor, "change 3 h w"]:
+def make_variants(photograph: Float[Tensor, "3 height width"], box: Box) -> Float[Tensor, "change 3 h w"]:
     """A patch of a photograph in all CHANGES, in their order. Gray has the luminance of the color."""
     patch = photograph[:, box.top : box.bottom, box.left : box.right]
     turns = [_turn(degrees) for degrees in ROTATIONS] + [_mirror(axis) for axis in AXES]
-    return torch.cat([torch.stack([patch, _gray(patch)]), _sampled(photograph, box, np.stack(turns))])
+    return torch.cat([torch.stack([patch, _to_gray(patch)]), _sample(photograph, box, np.stack(turns))])
 
 
-def _gray(patch: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
+def _to_gray(patch: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
     luminance = np.tensordot(XYZ_OF_LINEAR[1], decoded(patch.numpy()), (0, 0))
     return torch.from_numpy(encoded(luminance / XYZ_OF_LINEAR[1].sum())).float().expand(3, -1, -1)
 
@@ -146,7 +146,7 @@ def _mirror(axis: float) -> Float[np.ndarray, "2 2"]:
     return np.array([[cos, -sin], [-sin, -cos]])
 
 
-def _sampled(
+def _sample(
     photograph: Float[Tensor, "3 height width"], box: Box, turns: Float[np.ndarray, "turn 2 2"]
 ) -> Float[Tensor, "turn 3 h w"]:
     """The photograph around the box's center, turned: bilinear, mirrored beyond its edges."""
@@ -162,14 +162,14 @@ def _sampled(
     return found.reshape(3, len(turns), box.height, box.width).transpose(0, 1)
 
 
-def _placed(patches: Float[Tensor, "change 3 h w"], group: Group, crop: Crop) -> Float[Tensor, "change 3 height width"]:
+def _paste(patches: Float[Tensor, "change 3 h w"], group: Group, crop: Crop) -> Float[Tensor, "change 3 height width"]:
     pictures = patches.new_full((len(patches), 3, *crop.size), 0.5)
     top, left = group.seen.top - crop.top, group.seen.left - crop.left
     pictures[:, :, top : top + patches.shape[2], left : left + patches.shape[3]] = patches
     return pictures
 
 
-def _note(columns: dict[str, list[Any]], one: Mapping[str, Any], values: np.ndarray) -> None:
+def _append_rows(columns: dict[str, list[Any]], one: Mapping[str, Any], values: np.ndarray) -> None:
     if abs(values[0] - one["value"]) > SAME * abs(one["value"]):
         return
     columns["unit"] += [one["unit"]] * len(CHANGES)

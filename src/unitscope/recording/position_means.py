@@ -33,7 +33,7 @@ EXACT_SUMS = 65_793
 SPECTRA = 1 << 22
 """How many numbers the spectra of some units may take at a time."""
 
-DEAR = 30
+TRANSFORM_COST = 30
 """So much dearer than a product is a transform, for each pixel that it covers (measured)."""
 
 WHERE = ("best", "all")
@@ -115,7 +115,7 @@ class PositionSums:
             return
         seen = self.lens.reduce(pictures)
         framed = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
-        add_up = gathered if self.where == "best" else all_patches
+        add_up = gather_patches if self.where == "best" else sum_patches
         sums = add_up(mask, framed, self.lens, self.lattice)
         self.total += sums[:, :-1].numpy()
         self.n += sums[:, -1].numpy()
@@ -148,7 +148,7 @@ def best_positions(responses: Float32[Tensor, "stimulus unit row col"]) -> Bool[
     return mask.view_as(responses)
 
 
-def gathered(
+def gather_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
     lens: Lens,
@@ -158,8 +158,8 @@ def gathered(
 
     Patches reach over the edge, where pictures are zero.
     """
-    rows, cols, extent = _reach(lens, lattice, pictures)
-    framed = _framed(pictures, lens, lattice, extent)
+    rows, cols, extent = _patch_starts(lens, lattice, pictures)
+    framed = _pad_pictures(pictures, lens, lattice, extent)
     windows = framed.unfold(2, lens.shape[0], 1).unfold(3, lens.shape[1], 1)
     unit, stimulus, row, col = mask.transpose(0, 1).nonzero(as_tuple=True)
     top, left = torch.from_numpy(rows)[row], torch.from_numpy(cols)[col]
@@ -171,7 +171,7 @@ def gathered(
     return sums.long()
 
 
-def multiplied(
+def multiply_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
     lens: Lens,
@@ -183,8 +183,8 @@ def multiplied(
     Done in float32, which holds integers up to 2^24 exactly: that is 65,793 pixels of 255. Patches reach over the
     edge, where pictures are zero.
     """
-    rows, cols, extent = _reach(lens, lattice, pictures)
-    framed = _framed(pictures, lens, lattice, extent)
+    rows, cols, extent = _patch_starts(lens, lattice, pictures)
+    framed = _pad_pictures(pictures, lens, lattice, extent)
     windows = framed.unfold(2, lens.shape[0], 1).unfold(3, lens.shape[1], 1)
     sums = torch.zeros((mask.shape[1], pictures.shape[1] * lens.shape[0] * lens.shape[1]), dtype=torch.int64)
     left = torch.from_numpy(cols)
@@ -196,7 +196,7 @@ def multiplied(
     return sums.view(mask.shape[1], pictures.shape[1], *lens.shape)
 
 
-def _reach(lens: Lens, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def _patch_starts(lens: Lens, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Where the patches of the lattice's rows and columns begin in pictures with a frame, and how large these are."""
     starts = lens.starts(lattice)
     low = [int(min(places.min(), 0)) for places in starts]
@@ -207,14 +207,14 @@ def _reach(lens: Lens, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.
     return starts[0] - low[0], starts[1] - low[1], extent
 
 
-def _framed(pictures: Tensor, lens: Lens, lattice: Size, size: Sequence[int]) -> Tensor:
+def _pad_pictures(pictures: Tensor, lens: Lens, lattice: Size, size: Sequence[int]) -> Tensor:
     """The pictures in a frame of zeros, so that no patch reaches out of it."""
     top, left = (-int(min(places.min(), 0)) for places in lens.starts(lattice))
     height, width = pictures.shape[2:]
     return torch.nn.functional.pad(pictures, (left, size[1] - left - width, top, size[0] - top - height))
 
 
-def correlated(
+def correlate_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
     lens: Lens,
@@ -225,10 +225,10 @@ def correlated(
     The pictures are taken apart into as many as there are pixels in a step of the lattice, so that all transforms are
     of the lattice's size. Patches reach over the edge, where pictures are zero.
     """
-    steps = _steps(lens, lattice)
+    steps = _lattice_steps(lens, lattice)
     counts = tuple(-(-side // step) for side, step in zip(lens.shape, steps, strict=True))
     size = tuple(fast_length(k + count - 1) for k, count in zip(lattice, counts, strict=True))
-    seen = torch.fft.rfft2(_taken_apart(pictures, lens, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
+    seen = torch.fft.rfft2(_split_into_phases(pictures, lens, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
     units, apart = mask.shape[1], seen.shape[3]
     sums = torch.empty((units, pictures.shape[1], *lens.shape), dtype=torch.int64)
     chunk = max(1, SPECTRA // (seen.shape[0] * seen.shape[1] * max(apart, len(mask))))
@@ -242,11 +242,11 @@ def correlated(
     return sums
 
 
-def _taken_apart(
+def _split_into_phases(
     pictures: UInt8[Tensor, "stimulus color height width"], lens: Lens, lattice: Size, size: Sequence[int]
 ) -> UInt8[Tensor, "stimulus part down across"]:
     """For each pixel of a step of the lattice, and each color: the pictures' pixels at that place of every step."""
-    steps = _steps(lens, lattice)
+    steps = _lattice_steps(lens, lattice)
     first = [int(places[0]) for places in lens.starts(lattice)]
     whole = pictures.new_zeros((*pictures.shape[:2], *(count * step for count, step in zip(size, steps, strict=True))))
     here, there = [], []
@@ -259,7 +259,7 @@ def _taken_apart(
     return apart.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-def _steps(lens: Lens, lattice: Size) -> Size:
+def _lattice_steps(lens: Lens, lattice: Size) -> Size:
     """Pixels between neighbors on the lattice; 0 where these are not even."""
     found = []
     for places in lens.starts(lattice):
@@ -268,17 +268,18 @@ def _steps(lens: Lens, lattice: Size) -> Size:
     return found[0], found[1]
 
 
-def all_patches(
+def sum_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
     lens: Lens,
     lattice: Size,
 ) -> Int[Tensor, "unit color down across"]:
     """Sum of the patches of `pictures` at the positions of `mask`, by the cheaper of the two ways."""
-    steps = _steps(lens, lattice)
+    steps = _lattice_steps(lens, lattice)
     direct = lattice[0] * lattice[1] * lens.shape[0] * lens.shape[1]
     transformed = (lattice[0] * steps[0] + lens.shape[0]) * (lattice[1] * steps[1] + lens.shape[1])
-    return (correlated if min(steps) > 0 and direct > DEAR * transformed else multiplied)(mask, pictures, lens, lattice)
+    transform = min(steps) > 0 and direct > TRANSFORM_COST * transformed
+    return (correlate_patches if transform else multiply_patches)(mask, pictures, lens, lattice)
 
 
 def fast_length(n: int) -> int:

@@ -8,7 +8,7 @@ Idea: show a few pictures in several ways, before anything is measured, and comp
 
     twice                    [a, b] [a, b]     finds chance, and state that is carried from picture to picture
     alone                    [a]               finds statistics of the batch, pictures that are joined or cut
-    in other company         [b, c]            finds what depends on the place within a batch, or on its largest value
+    with another             [b, c]            finds what depends on the place within a batch, or on its largest value
     in another memory order  channels last     finds networks that must not be shown pictures that way
 
 In floating point these are not equal bit for bit: libraries choose other algorithms for other sizes of a batch. A
@@ -137,9 +137,9 @@ class Check:
                 plain = self.show(self.x[:2])
                 if largest_difference(rows(plain, 0), alone).share <= self.tolerance:
                     first, last = plain, False
-            found.append(self.refuse_company(rows(first, 0), alone, changed, "alone"))
+            found.append(self.refuse_dependence(rows(first, 0), alone, changed, "alone"))
             others = self.show(self.x[1:])
-            found.append(self.refuse_company(rows(first, 1), rows(others, 0), changed, "with another"))
+            found.append(self.refuse_dependence(rows(first, 1), rows(others, 0), changed, "with another"))
         worst = max(difference.share for difference in found)
         return Steadiness(len(self.x), last, worst, self.tolerance, tuple(changed), chance, first)
 
@@ -207,7 +207,7 @@ class Check:
             "Reset or freeze that state in the module's forward."
         )
 
-    def refuse_company(self, here: Responses, there: Responses, changed: list[str], how: str) -> Difference:
+    def refuse_dependence(self, here: Responses, there: Responses, changed: list[str], how: str) -> Difference:
         """Raises BadInput where the same picture gives another response when it is shown with others."""
         found = largest_difference(here, there)
         if found.share <= self.tolerance:

@@ -79,17 +79,18 @@ def write_results(folder: Path, session: Session) -> None:
 def images_table(session: Session, images: Images) -> pa.Table:
     """A row per image that was shown, or should have been."""
     first = session.first * BLOCK
-    items, shown = images.items[first : first + len(session.statuses)], session.statuses
+    statuses = session.statuses
+    items = images.items[first : first + len(statuses)]
     return pa.table(
         {
             "image": pa.array(np.arange(first, first + len(items)), pa.int64()),
             "uri": pa.array([item.uri for item in items], pa.string()),
             "label": pa.array([item.label for item in items], pa.string()),
             "photograph": pa.array([item.photograph for item in items], pa.string()),
-            "status": pa.array(["unreadable" if fact.error else "ok" for fact in shown], pa.string()),
-            "error": pa.array([fact.error or None for fact in shown], pa.string()),
-            "digest": pa.array([fact.digest or None for fact in shown], pa.string()),
-            "bytes": pa.array([fact.bytes for fact in shown], pa.int64()),
+            "status": pa.array(["unreadable" if each.error else "ok" for each in statuses], pa.string()),
+            "error": pa.array([each.error or None for each in statuses], pa.string()),
+            "digest": pa.array([each.digest or None for each in statuses], pa.string()),
+            "bytes": pa.array([each.bytes for each in statuses], pa.int64()),
         }
     )
 

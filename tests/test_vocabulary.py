@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitscope.errors import BadInput, UnknownName
-from unitscope.vocabulary import Bounds, Box, Neuron, ReceptiveField, Site, Unit, matching, resolve_sites
+from unitscope.vocabulary import Bounds, Box, Neuron, ReceptiveField, Site, Unit, match_names, resolve_sites
 
 whole = st.integers(-50, 300)
 boxes = st.tuples(whole, whole, st.integers(1, 80), st.integers(1, 80)).map(
@@ -128,7 +128,7 @@ def test_the_name_itself_goes_before_a_glob(pattern: str, names: list[str]) -> N
         "x:3",
         "x@2,3",
     ]
-    assert matching(pattern, known) == names
+    assert match_names(pattern, known) == names
 
 
 def site(name: str, module: str) -> Site:

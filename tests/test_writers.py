@@ -12,7 +12,7 @@ import pandas
 import pytest
 
 from tests.recording.pictures import write_many
-from unitscope.analysis.couplings import couplings, filter_array, kept_filters
+from unitscope.analysis.couplings import couplings, filter_array, read_filters
 from unitscope.analysis.measures import measure, write_measures
 from unitscope.networks import Network, load
 from unitscope.optima import Light, Optimum, begin_set, contents, files_of, read_optima, read_scores, write_part
@@ -115,12 +115,12 @@ def test_a_reader_beside_filters_sees_those_of_one_run(record, network):
 
     def read() -> None:
         while not ends.is_set():
-            (mode,) = {one["mode"] for one in kept_filters(record)}
+            (mode,) = {one["mode"] for one in read_filters(record)}
             seen.add(mode)
             couplings(record, permutations=1)
 
     together(write, write, read)
-    wanted: list[Filtered] = {"max_tap": plain, "full": full}[kept_filters(record)[0]["mode"]]
+    wanted: list[Filtered] = {"max_tap": plain, "full": full}[read_filters(record)[0]["mode"]]
     for number, one in enumerate(wanted):
         np.testing.assert_allclose(filter_array(record, number, "pictures"), one.filters.pictures, rtol=1e-6)
     assert seen <= {"max_tap", "full"}

@@ -51,13 +51,13 @@ Progress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def leaving_warning_filters() -> Iterator[None]:
+def keep_warning_filters() -> Iterator[None]:
     """What is imported on the way changes the filters of warnings, which are the caller's."""
     with warnings.catch_warnings():
         yield
 
 
-@leaving_warning_filters()
+@keep_warning_filters()
 def tuning(
     network: Network,
     record: Record | str | Path,

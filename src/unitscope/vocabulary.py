@@ -144,7 +144,7 @@ class Unit:
     @classmethod
     def parse(cls, text: str) -> Unit:
         """Understand "SITE:CHANNEL"; the last colon counts. Raises BadInput for anything else."""
-        site, channels, place = spelled(text) or ("", "", None)
+        site, channels, place = split_unit_text(text) or ("", "", None)
         if place is not None or not channels.isdecimal():
             raise BadInput(f"{text!r} does not name a unit; write it as SITE:CHANNEL, for instance layer1.0.relu:18.")
         return cls(site, int(channels))
@@ -169,7 +169,7 @@ class Neuron:
     @classmethod
     def parse(cls, text: str) -> Neuron:
         """Understand "SITE:CHANNEL@ROW,COL"; the last colon and the last @ count. Raises BadInput for anything else."""
-        site, channels, place = spelled(text) or ("", "", None)
+        site, channels, place = split_unit_text(text) or ("", "", None)
         if place is None or not channels.isdecimal():
             raise BadInput(
                 f"{text!r} does not name a neuron; write it as SITE:CHANNEL@ROW,COL, "
@@ -181,7 +181,7 @@ class Neuron:
         return f"{self.unit}@{self.row},{self.col}"
 
 
-def spelled(text: str) -> tuple[str, str, Size | None] | None:
+def split_unit_text(text: str) -> tuple[str, str, Size | None] | None:
     """The parts of "SITE:CHANNELS" or "SITE:CHANNELS@ROW,COL", where CHANNELS is "18", "3-7" or "*"; None for anything
     else.
 
@@ -193,7 +193,7 @@ def spelled(text: str) -> tuple[str, str, Size | None] | None:
     return match[1], match[2], None if match[3] is None else (int(match[3]), int(match[4]))
 
 
-def matching(pattern: str, names: Iterable[str]) -> list[str]:
+def match_names(pattern: str, names: Iterable[str]) -> list[str]:
     """The names that a pattern stands for, in their order: this very name, else all that match it as a glob.
 
     Square brackets stand for themselves where names have them, else for a set of characters.
@@ -303,7 +303,7 @@ class Site:
         if channel is not None:
             self._check(channel)
             return site.fields[site.groups[channel] if site.groups else 0]
-        return site.fields[0] if len(site.fields) == 1 else hull_of(site.fields)
+        return site.fields[0] if len(site.fields) == 1 else hull_of_fields(site.fields)
 
     def box(self, row: int, col: int, channel: int = 0, *, at: str | None = None, gating: bool = True) -> Box:
         """The exact box of one neuron. It hangs over the picture's edge where the field does.
@@ -413,7 +413,7 @@ def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> d
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     found: set[str] = set()
     for pattern in patterns:
-        names = matching(pattern, sites)
+        names = match_names(pattern, sites)
         elsewhere = [site.name for site in sites.values() if site.module == pattern != site.name]
         if not names:
             advice = "`unitscope sites MODEL` lists all of them; globs such as 'layer1.*' work, too."
@@ -433,7 +433,7 @@ def resolve_sites(sites: Mapping[str, Site], patterns: str | Iterable[str]) -> d
     return {name: site for name, site in sites.items() if name in found and not site.unreadable}
 
 
-def hull_of(fields: Sequence[ReceptiveField]) -> ReceptiveField:
+def hull_of_fields(fields: Sequence[ReceptiveField]) -> ReceptiveField:
     """The smallest field that contains all given ones; exact where they all are and move alike."""
     rank = ("exact", "whole image", "upper bound", "unknown")
     worst = max(fields, key=lambda one: rank.index(one.status))

@@ -16,11 +16,11 @@ from unitscope.analysis.couplings import (
     orientation_concentration,
     orientations,
     pair_similarity,
+    remove_strengths,
     sign_agreement,
     signed_similarity,
     similarity,
     strongest_pairs,
-    without_strengths,
 )
 
 ANGLES = np.repeat([0.0, 45.0, 90.0, 135.0], 5)
@@ -85,9 +85,9 @@ def test_couplings_of_zero_are_left_out() -> None:
     generator = np.random.default_rng(7)
     coupling = generator.standard_normal((8, 6))
     coupling[:4, 3:] = coupling[4:, :3] = 0
-    z = without_strengths(coupling)
+    z = remove_strengths(coupling)
     np.testing.assert_array_equal(np.isnan(z), coupling == 0)
-    np.testing.assert_allclose(z[:4, :3], without_strengths(coupling[:4, :3]), atol=1e-9)
+    np.testing.assert_allclose(z[:4, :3], remove_strengths(coupling[:4, :3]), atol=1e-9)
 
 
 def slow(pairs: Coupling, order: tuple[int, ...]) -> list[list[float]]:

@@ -8,7 +8,7 @@ import torch
 
 from tests.wiring import gabor
 from unitscope.analysis.fits import difference_fit, gabor_fit
-from unitscope.analysis.profiles import chromatic_energy, colors_of, fourier_peak, profile_numbers, separated
+from unitscope.analysis.profiles import chromatic_energy, colors_of, fourier_peak, profile_numbers, separate_color
 from unitscope.stimuli.color import CONES_OF_LINEAR, direction
 
 RED_CYAN = (1.0, -0.5, -0.5)
@@ -89,7 +89,7 @@ def test_chromatic_energy_is_nothing_for_gray_and_all_for_red_against_cyan() -> 
 
 def test_a_kernel_of_one_color_is_separable_and_one_of_two_profiles_is_not() -> None:
     both = gabor(20.0, color=RED_CYAN) + gabor(110.0)
-    parts = separated(kernels(gabor(20.0, color=RED_CYAN), both))
+    parts = separate_color(kernels(gabor(20.0, color=RED_CYAN), both))
     assert float(parts.separability[0]) == pytest.approx(1, abs=1e-6)
     assert float(parts.separability[1]) < 0.8
     assert parts.color[0] == pytest.approx(np.array(RED_CYAN) / np.sqrt(1.5), abs=1e-6)

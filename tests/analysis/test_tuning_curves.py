@@ -49,7 +49,7 @@ def test_a_von_mises_curve_has_the_variance_and_width_of_its_closed_forms(concen
     curve = von_mises(concentration, 33.0)
     mean = tuning_curves.resultant(curve, np.arange(24) * 7.5)
     assert float(np.abs(mean)[0]) == pytest.approx(iv(1, concentration) / iv(0, concentration), abs=1e-6)
-    assert float(tuning_curves.preferred(mean)[0]) == pytest.approx(33.0, abs=1e-6)
+    assert float(tuning_curves.preferred_orientation(mean)[0]) == pytest.approx(33.0, abs=1e-6)
     width = np.degrees(np.arccos(1 + np.log(tuning_curves.LEVEL) / concentration)) / 2
     assert float(tuning_curves.half_width(curve, smooth=False)[0]) == pytest.approx(width, abs=0.2)
 
@@ -75,7 +75,7 @@ def test_a_curve_that_rises_to_the_end_has_no_upper_cut_off() -> None:
 
 def test_redrawn_phases_find_the_same_sine() -> None:
     rates = (3 + 2 * np.cos(np.radians(PHASES - 40)))[None, :, None]
-    drawn = tuning_curves.resampled(rates, np.array([3.0]), np.array([True]), times=50, seed=0)
+    drawn = tuning_curves.resample_component(rates, np.array([3.0]), np.array([True]), times=50, seed=0)
     assert drawn == pytest.approx(2.0, abs=1e-9)
 
 
@@ -112,6 +112,6 @@ def test_an_interval_is_told_only_where_half_of_the_draws_are_defined() -> None:
 
 def test_redrawn_phases_keep_the_phase() -> None:
     rates = (3 + 2 * np.cos(np.radians(PHASES - 40)))[:, None]
-    found = tuning_curves.redrawn(rates, times=20, seed=0)
+    found = tuning_curves.redraw_phases(rates, times=20, seed=0)
     assert found.phase == pytest.approx(40, abs=1e-6)
     assert found.f1 == pytest.approx(2, abs=1e-9)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tests.recording.pictures import write_many
-from unitscope.analysis.couplings import couplings, filter_array, kept_filters
+from unitscope.analysis.couplings import couplings, filter_array, read_filters
 from unitscope.anatomy.filters import strongest_taps
 from unitscope.anatomy.graph import graph_of
 from unitscope.cli.app import main
@@ -44,7 +44,7 @@ def record(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
 def test_the_record_keeps_what_was_found_and_that_of_untrained_copies(record: Record) -> None:
     found = filters(small(), record=record, baselines=2)
     assert list(found) == ["layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1", SECOND]
-    kept = kept_filters(record)
+    kept = read_filters(record)
     assert [(one["site"], one["seed"]) for one in kept if one["site"] == SECOND] == [
         (SECOND, None), (SECOND, 0), (SECOND, 1),
     ]  # fmt: skip

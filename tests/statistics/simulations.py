@@ -67,7 +67,7 @@ def strongly_read(chance: Chance) -> np.ndarray:
 
 def coupling_p(test: str, chance: Chance) -> float:
     own = strongly_read(chance)
-    pairs = replace(filters(), coupling=own, relative=couplings.without_strengths(own))
+    pairs = replace(filters(), coupling=own, relative=couplings.remove_strengths(own))
     orders = couplings.orders_of(len(ANGLES), 199, chance)
     value, under = couplings._under_chance(couplings.STATISTICS[test], pairs, orders)
     return float(couplings._against(value.mean()[None], under.mean(0)[None])[0][0])

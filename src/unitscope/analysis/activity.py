@@ -1,4 +1,10 @@
-"""Which units never answer, hardly answer, or only with rounding noise (methods 5)."""
+"""Which units never answer, hardly answer, or only with rounding noise (methods 5).
+
+L0  never_positive     no response above zero in the images shown
+L1  numerically_dead   responses that are rounding noise beside those of the site
+L2  rarely_active      above zero at fewer than 1 in 10,000 positions
+L3  certified_dead     no picture at all can activate the unit: proven from the weights, for any image
+"""
 
 from __future__ import annotations
 

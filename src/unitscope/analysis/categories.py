@@ -69,7 +69,7 @@ def categories_of(record: Record, asked: Asked | Iterable[Asked]) -> tuple[Categ
     """
     asked = [asked] if isinstance(asked, str | PathLike | Category) else list(asked)
     labels = tuple(record.facts["settings"]["labels"])
-    found = [category for one in asked for category in _understood(one, labels, record)]
+    found = [category for one in asked for category in _parse_category(one, labels, record)]
     if not found:
         raise BadInput("no category came; selectivity is for some images and against others.")
     names = [category.name for category in found]
@@ -122,7 +122,7 @@ def _refuse_empty_or_full(category: Category, inside: int, known: int, labels: S
         )
 
 
-def _understood(asked: Asked, labels: Sequence[str], record: Record) -> Iterator[Category]:
+def _parse_category(asked: Asked, labels: Sequence[str], record: Record) -> Iterator[Category]:
     if isinstance(asked, Category):
         yield asked
     elif isinstance(asked, PathLike) or _is_path(asked, labels):

@@ -1,7 +1,11 @@
 """Does the same channel prefer the same thing in the layers of a stage? (kobayashi2020, section 3.3; methods 8)
 
-Of the mean preferred stimuli every record tells by itself; what the responses themselves say is in records that
-`unitscope sharing` has added it to.
+In a residual network a channel is passed on along the skips of a stage, so that channel 7 of one block may still be
+channel 7 of the next. Two sites of a stage are compared channel by channel, [unit other]; the diagonal says whether
+channels stay themselves (`channel_identity.py`). The similarity is one of two:
+
+    mean preferred stimuli    every record holds them
+    responses                 `unitscope sharing` adds them to a record
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unitscope.analysis.channel_identity import PERMUTATIONS, best_matching, identity, rank_of_same
-from unitscope.analysis.site_alignment import aligned
+from unitscope.analysis.site_alignment import align_sites
 from unitscope.durable import (
     TEMPORARY,
     lock_folder,
@@ -29,7 +33,7 @@ from unitscope.durable import (
 )
 from unitscope.errors import BadInput, Failure, UnknownName, unknown_name
 from unitscope.record import Record, SiteFacts, open_record
-from unitscope.vocabulary import Box, matching
+from unitscope.vocabulary import Box, match_names
 
 if TYPE_CHECKING:
     import pandas
@@ -174,12 +178,12 @@ def stages(records: Sequence[Record], sites: Iterable[str] | None = None) -> lis
 
     Raises UnknownName for a glob that matches nothing, BadInput where there is nothing to compare.
     """
-    rows = aligned([list(record.sites.values()) for record in records])
+    rows = align_sites([list(record.sites.values()) for record in records])
     if sites is not None:
         there = list(dict.fromkeys(site.name for row in rows for site in row if site is not None))
         named: set[str] = set()
         for pattern in sites:
-            matched = matching(pattern, there)
+            matched = match_names(pattern, there)
             if not matched:
                 raise unknown_name("site", pattern, {n for r in records for n in r.sites}, where="any of the records")
             named.update(matched)
@@ -306,7 +310,7 @@ def response_similarity(record: Record, first: str, second: str) -> Float[np.nda
     wanted = ("response", first, second, None)
 
     def read() -> Float[np.ndarray, "unit other"] | None:
-        for about in _listed_pairs(record):
+        for about in _pairs_along_sites(record):
             if (about["what"], about["first"], about["second"], about["seed"]) == wanted:
                 return _kept(record, about)
         return None
@@ -318,14 +322,14 @@ def response_pairs(record: Record, title: str) -> Iterator[Pair]:
     """What `unitscope sharing` has added to a record: correlations of responses, of untrained copies too."""
 
     def read() -> list[tuple[dict[str, Any], np.ndarray]]:
-        return [(about, _kept(record, about)) for about in _listed_pairs(record)]
+        return [(about, _kept(record, about)) for about in _pairs_along_sites(record)]
 
     for about, similarity in read_whole(record.path / "sharing.zarr", read):
         cka = float("nan") if about["cka"] is None else about["cka"]
         yield Pair(title, about["what"], about["first"], about["second"], similarity, about["seed"], cka)
 
 
-def _listed_pairs(record: Record) -> list[dict[str, Any]]:
+def _pairs_along_sites(record: Record) -> list[dict[str, Any]]:
     """They stand beside the arrays, so that both are of one run; older records have them in `sharing.json` alone."""
     said = read_attributes(record.path / "sharing.zarr") or {}
     found = said if "pairs" in said else read_json(record.path / "sharing.json") or {}

@@ -31,7 +31,7 @@ from unitscope.analysis.opponency import (
     rates_of,
     reading_of,
 )
-from unitscope.analysis.tuning_curves import Session, responsive, resultant, sessions, split_half, table_of
+from unitscope.analysis.tuning_curves import Session, responsive, resultant, sessions, split_half, unit_table
 from unitscope.record import Record
 from unitscope.resampling import percentile_interval
 
@@ -68,7 +68,7 @@ def _rows(session: Session, population: float, thresholds: Thresholds) -> pandas
     numbers |= {**_of_curves(session, colors, readings[0].weights), **_of_hues(session)}
     numbers |= _of_discs(session, colors, numbers["opponency"] != "none")
     numbers["opponency_harris"] = harris(session)
-    return table_of(session, responsive(colors.strength, population=population), numbers)
+    return unit_table(session, responsive(colors.strength, population=population), numbers)
 
 
 def _of_cones(cones: Reading, thresholds: Thresholds) -> dict[str, np.ndarray]:

@@ -77,10 +77,10 @@ def coupling_of(
     filters = basis[kept]
     own = coupling[:, kept]
     alike = similarity(filters), signed_similarity(filters), orientations(filters)
-    return Coupling(own, without_strengths(own), *alike, kept)
+    return Coupling(own, remove_strengths(own), *alike, kept)
 
 
-def without_strengths(coupling: Float[np.ndarray, "unit mid"]) -> Float[np.ndarray, "unit mid"]:
+def remove_strengths(coupling: Float[np.ndarray, "unit mid"]) -> Float[np.ndarray, "unit mid"]:
     """z: log |a| less what unit and channel have in common with all others, over the channel's standard deviation.
 
     A coupling of 0 is left out: NaN. A channel whose couplings differ by their units' strengths only has 0.
@@ -323,7 +323,7 @@ def couplings(
 
     record = open_record(record) if not isinstance(record, Record) else record
     whole, units = [], []
-    for about, basis, coupling in read_whole(record.path / "filters.zarr", lambda: _kept_couplings(record)):
+    for about, basis, coupling in read_whole(record.path / "filters.zarr", lambda: _read_couplings(record)):
         generator = np.random.default_rng(seed)
         tests, each = coupling_tests(basis, coupling, generator=generator, permutations=permutations)
         named = {"site": about["site"], "seed": about["seed"]}
@@ -338,14 +338,14 @@ def couplings(
     return tables
 
 
-def _kept_couplings(record: Record) -> list[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+def _read_couplings(record: Record) -> list[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
     return [
         (about, filter_array(record, number, "basis"), filter_array(record, number, "coupling"))
-        for number, about in enumerate(kept_filters(record))
+        for number, about in enumerate(read_filters(record))
     ]
 
 
-def kept_filters(record: Record) -> list[dict[str, Any]]:
+def read_filters(record: Record) -> list[dict[str, Any]]:
     """What a record says of the filters that it keeps, by number. Raises BadInput where it keeps none.
 
     It stands beside the arrays, so that both are of one run; `filters.json` is a copy of it, and all that older records
@@ -363,11 +363,11 @@ def kept_filters(record: Record) -> list[dict[str, Any]]:
 def filter_array(record: Record, number: int, name: str, *, of: Mapping[str, Any] | None = None) -> np.ndarray:
     """One array of kept filters in float64: "pictures", "basis", "coupling", "cosine" or "error".
 
-    `of` is what `kept_filters` said of them. Raises Failure where that does not hold any more.
+    `of` is what `read_filters` said of them. Raises Failure where that does not hold any more.
     """
 
     def read() -> np.ndarray:
-        if of is not None and kept_filters(record)[number : number + 1] != [of]:
+        if of is not None and read_filters(record)[number : number + 1] != [of]:
             raise Failure(f"the filters of {record.path} were written anew while they were read. Read them again.")
         return read_array(record.path / "filters.zarr", f"{number}/{name}").astype(np.float64)
 

@@ -1,6 +1,11 @@
 """What stands at the two ends of a unit's responses: shares of a category, and whether chance gives as much.
 
 An end is the set of images with the highest, or the lowest, responses; [unit image], true for those in it.
+
+    responses of a unit    low  o o x o o o o x o x o x x  high       x: images of the category
+                           |lower end|         |upper end|            share at the upper end: 3 of 4
+
+Chance may exchange only what belongs together (a class, a photograph), never single images: see `Lottery`.
 """
 
 from __future__ import annotations
@@ -101,7 +106,7 @@ def lottery(
         return Lottery(block, sizes, inside, nothing, False, "the category has some crops of a photograph, not all")
     of_block = np.zeros(len(sizes), dtype=np.int64)
     of_block[block] = classes
-    return Lottery(block, sizes, inside, _shuffled(inside, of_block, seed), False)
+    return Lottery(block, sizes, inside, _permute_labels(inside, of_block, seed), False)
 
 
 @lru_cache(maxsize=32)
@@ -169,7 +174,7 @@ def _whole(member: np.ndarray, block: np.ndarray) -> bool:
     return bool(((inside == 0) | (inside == sizes)).all())
 
 
-def _shuffled(inside: np.ndarray, stratum: np.ndarray, seed: int) -> Bool[np.ndarray, "draw block"]:
+def _permute_labels(inside: np.ndarray, stratum: np.ndarray, seed: int) -> Bool[np.ndarray, "draw block"]:
     """The blocks' memberships in random order, within each stratum."""
     draws, generator = np.zeros((DRAWS, len(inside)), dtype=bool), np.random.default_rng(seed)
     for number in np.unique(stratum):

@@ -1,8 +1,17 @@
-"""Gabor functions and differences of Gaussians fitted to spatial profiles, as to the fields of simple cells
-(jones1987).
+"""Gabor functions and differences of Gaussians, fitted to spatial profiles (jones1987).
 
-Coordinates are those of the laboratory, in pixels from a picture's center: x to the right, y up; orientation is that of
-the bars, in degrees counterclockwise from horizontal.
+Problem: every unit of a record has a profile to fit, with up to six nonlinear parameters, and a fit may end in a local
+minimum. Idea: both models are a weighted sum of two functions that share their nonlinear parameters (orientation,
+frequency, center, widths):
+
+    Gabor                    a hill cos(wave)  +  b hill sin(wave)         amplitude and phase are (a, b)
+    difference of Gaussians  a narrow hill     +  b wide hill              center and surround are a and b
+
+So the weights (a, b) begin at their least-squares solution, slopes are known in closed form, and a start near the
+Fourier peak of the profile is enough.
+
+Coordinates are those of the laboratory, in pixels from the center of the picture: x to the right, y up; orientation is
+that of the bars, in degrees counterclockwise from horizontal.
 """
 
 from __future__ import annotations
@@ -133,14 +142,14 @@ def _best(
     scale = float(np.abs(profile).max())
     x, y = _axes(profile)
     data = profile.ravel() / scale
-    found = [_descended(data, model, start, x, y) for start in starts]
+    found = [_minimize(data, model, start, x, y) for start in starts]
     values, weights, left = min(found, key=lambda one: one[2])
     count, free = data.size, len(values) + 2
     bic = count * np.log(max(left, 1e-30) / count) + free * np.log(count)
     return values, weights * scale, (1 - left * scale**2 / total, float(bic))
 
 
-def _descended(
+def _minimize(
     data: np.ndarray, model: Model, start: Values, x: np.ndarray, y: np.ndarray
 ) -> tuple[Values, np.ndarray, float]:
     """Least squares from one start over all parameters (Levenberg and Marquardt)."""
@@ -149,26 +158,28 @@ def _descended(
     count = len(start)
     largest = 2 * float(np.abs(x).max() + np.abs(y).max()) + 2
 
-    def tamed(values: np.ndarray) -> np.ndarray:
+    # The last two parameters are logarithms of widths. They are clipped inside the model, not bounded in the search:
+    # the method of Levenberg and Marquardt knows no bounds, and widths of 0 or infinity have no slopes.
+    def clip_widths(values: np.ndarray) -> np.ndarray:
         kept: np.ndarray = values.copy()
         last = kept[-2:]
         np.clip(last, np.log(NARROWEST), np.log(largest), out=last)
         return kept
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        pair, _ = model(tamed(values[:count]), x, y)
+        pair, _ = model(clip_widths(values[:count]), x, y)
         return np.asarray(values[count:] @ pair - data)
 
     def slopes(values: np.ndarray) -> np.ndarray:
-        pair, by = model(tamed(values[:count]), x, y)
+        pair, by = model(clip_widths(values[:count]), x, y)
         return np.concatenate([np.einsum("kwp,w->kp", by, values[count:]), pair]).T
 
-    pair, _ = model(tamed(start), x, y)
+    pair, _ = model(clip_widths(start), x, y)
     weights = np.linalg.lstsq(pair.T, data, rcond=None)[0]
     found = least_squares(
         residuals, np.concatenate([start, weights]), slopes, method="lm", max_nfev=EVALUATIONS, xtol=1e-6, ftol=1e-8
     )
-    return tamed(found.x[:count]), found.x[count:], float(2 * found.cost)
+    return clip_widths(found.x[:count]), found.x[count:], float(2 * found.cost)
 
 
 def _axes(profile: Profile) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ def _verdicts(row: dict[str, float], *, silent: bool) -> list[str]:
     known = {name: row[name] for name in SELECTIVE if np.isfinite(row[name])}
     yes, no = ([name for name in known if (known[name] >= SELECTIVE[name]) == verdict] for verdict in (True, False))
     if yes and no:
-        said.append(f"{_told(yes, known)} would call it selective, {_told(no, known)} would not.")
+        said.append(f"{_values_text(yes, known)} would call it selective, {_values_text(no, known)} would not.")
     if row["selectivity"] >= SELECTIVE["selectivity"] and row["proportion"] < 0.5:
         said.append(f"Yet the category has only {100 * row['proportion']:.0f} % of all its response.")
     if row["antipreferred_images"] == 0:
@@ -52,5 +52,5 @@ def _verdicts(row: dict[str, float], *, silent: bool) -> list[str]:
     return said
 
 
-def _told(names: list[str], values: dict[str, float]) -> str:
+def _values_text(names: list[str], values: dict[str, float]) -> str:
     return " and ".join(f"{CALLED[name]} ({values[name]:.2f})" for name in names)

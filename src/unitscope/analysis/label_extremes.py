@@ -1,6 +1,10 @@
 """Responses label by label, at both ends: what any group of labels has of them, known at once for each of many groups.
 
-This makes the stricter control of a category possible: groups of as many labels drawn at random.
+Problem: whether dogs stand together at an end of a unit's responses is asked of thousands of random groups of labels,
+too, as a control. Idea: each end is counted once by label, [unit label]; a group's count is then a sum over its labels,
+and all groups are one product:
+
+    ends [unit label]  @  groups [label draw]  =  images of each group at the end [unit draw]
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from unitscope.analysis.tuning_curves import (
     Session,
     component,
     harmonics,
-    redrawn,
+    redraw_phases,
     rise,
 )
 
@@ -102,7 +102,7 @@ class Colors:
     @classmethod
     def drawn(cls, session: Session, space: Space = CONES, *, times: int, seed: int) -> list[Colors]:
         """The same with phases drawn with replacement, so many times."""
-        gratings, uniform = (redrawn(rates, times=times, seed=seed) for rates in rates_of(session, space))
+        gratings, uniform = (redraw_phases(rates, times=times, seed=seed) for rates in rates_of(session, space))
         return [
             cls.made(space, Harmonics(*(part[time] for part in gratings)), Harmonics(*(part[time] for part in uniform)),
                      session.rest)

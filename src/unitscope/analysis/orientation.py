@@ -1,4 +1,11 @@
-"""Orientation, spatial frequency, size and contrast: what gratings say of each unit (methods of ringach2002)."""
+"""Orientation, spatial frequency, size and contrast: what gratings say of each unit (methods of ringach2002).
+
+    gratings [orientation frequency phase]  ->  best grating  ->  curve over orientation at the best frequency
+                                                                  curve over frequency at the best orientation
+    patches, contrasts, plaids at the best grating            ->  size, suppression, contrast response, plaids
+
+Each number that has an interval is computed again with phases drawn anew (`redraw_phases`).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +23,14 @@ from unitscope.analysis.tuning_curves import (
     component,
     half_width,
     harmonics,
-    preferred,
-    redrawn,
-    resampled,
+    preferred_orientation,
+    redraw_phases,
+    resample_component,
     responsive,
     resultant,
     sessions,
     split_half,
-    table_of,
+    unit_table,
 )
 from unitscope.record import Record
 from unitscope.resampling import percentile_interval
@@ -61,7 +68,7 @@ def orientation_table(found: list[Session]) -> pandas.DataFrame:
 
 def _rows(session: Session, population: float) -> pandas.DataFrame:
     numbers = {**_of_gratings(session), **_of_size(session), **_of_contrast(session), **_of_plaids(session)}
-    return table_of(session, responsive(session.best.strength, population=population), numbers)
+    return unit_table(session, responsive(session.best.strength, population=population), numbers)
 
 
 def _of_gratings(session: Session) -> dict[str, np.ndarray]:
@@ -74,7 +81,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     across = frequency_curves(session)
     spread = band(across, frequencies)
     rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
-    redone = redrawn(rates, times=TIMES, seed=0)
+    redone = redraw_phases(rates, times=TIMES, seed=0)
     curves = component(redone, rest, best.simple)
     drawn = resultant(np.moveaxis(curves, 1, 0), degrees)
     f0, f1 = at(found.f0, *best.places), at(found.f1, *best.places)
@@ -87,7 +94,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
         above = redone.f0[:, best.places[0], units] - rest
     simple = redone.f1[:, best.places[0], units] >= above
     return {
-        "preferred_orientation": preferred(mean),
+        "preferred_orientation": preferred_orientation(mean),
         "orientation_error": np.percentile(np.nan_to_num(np.abs(away), nan=90.0), 95, axis=0),
         "orientation_selectivity": np.abs(mean),
         **_ends("orientation_selectivity", np.abs(drawn)),
@@ -127,7 +134,7 @@ def _drawn_frequencies(session: Session) -> Float[np.ndarray, "time unit"]:
     """The preferred frequency with phases drawn anew."""
     grid, best = session.gratings, session.best
     rates = at(grid.rates, best.places[0])
-    curves = resampled(rates, session.rest, best.simple, times=FEWER, seed=0)
+    curves = resample_component(rates, session.rest, best.simple, times=FEWER, seed=0)
     return _of_draws(lambda curve: band(curve, grid.values["frequency"]).peak, curves)
 
 
@@ -160,7 +167,7 @@ def _of_size(session: Session) -> dict[str, np.ndarray]:
     peak = curve.max(0)
     reached = (curve >= PLATEAU * peak).argmax(0)
     own = at(session.grid("size", "pair", "diameter", "phase").rates, pair_of(session, "size"))
-    drawn = resampled(own, session.rest, session.best.simple, times=TIMES, seed=0)
+    drawn = resample_component(own, session.rest, session.best.simple, times=TIMES, seed=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "preferred_size": diameters[reached],
@@ -209,7 +216,7 @@ def naka_rushton(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"
     scale = shape @ curve / (shape**2).sum(1)[:, None]
     left = (curve**2).sum(0) - scale**2 * (shape**2).sum(1)[:, None]
     place = left.argmin(0)
-    return halves[place], exponents[place], _explained(left[place, np.arange(curve.shape[1])], curve)
+    return halves[place], exponents[place], _variance_explained(left[place, np.arange(curve.shape[1])], curve)
 
 
 def hinge(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"]) -> np.ndarray:
@@ -227,10 +234,10 @@ def _best_of(shapes: Float[np.ndarray, "shape contrast"], curve: Float[np.ndarra
     size = (shapes**2).sum(1)[:, None]
     scale = shapes @ curve / np.where(size > 0, size, 1)  # a threshold above all contrasts explains nothing
     left = (curve**2).sum(0) - scale**2 * size
-    return _explained(left.min(0), curve)
+    return _variance_explained(left.min(0), curve)
 
 
-def _explained(left: np.ndarray, curve: np.ndarray) -> np.ndarray:
+def _variance_explained(left: np.ndarray, curve: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return 1 - left / ((curve - curve.mean(0)) ** 2).sum(0)
 

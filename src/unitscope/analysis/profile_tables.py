@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from unitscope.analysis.couplings import filter_array, kept_filters
+from unitscope.analysis.couplings import filter_array, read_filters
 from unitscope.analysis.measure_declarations import Measure, Table
 from unitscope.analysis.profiles import Kind, profile_numbers
 from unitscope.errors import BadInput, UnknownName
@@ -98,7 +98,7 @@ def _kernels(record: Record) -> Iterator[Some]:
 
 def _virtual(record: Record) -> Iterator[Some]:
     try:
-        listed = kept_filters(record)
+        listed = read_filters(record)
     except BadInput:
         return
     seen: set[str] = set()

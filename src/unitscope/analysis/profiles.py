@@ -1,6 +1,10 @@
 """A picture that stands for a unit, read as the field of a linear cell: its axis of color, its spatial profile, and
 what these say of orientation, frequency and opponency without a single stimulus (methods 7.3).
 
+A picture [color height width] is first separated, by its singular value decomposition, into one axis of color and one
+spatial profile; the profile is read by its Fourier peak and by fits of a Gabor function and of a difference of
+Gaussians (`fits.py`).
+
 Such pictures are of two kinds. First-layer kernels and virtual filters are weights, to be multiplied with pixel values;
 mean preferred stimuli and optimal stimuli are colors, added to the background.
 """
@@ -42,7 +46,7 @@ class Separation:
     separability: Float[np.ndarray, " unit"]
 
 
-def separated(pictures: Pictures) -> Separation:
+def separate_color(pictures: Pictures) -> Separation:
     """Color and space taken apart by a singular value decomposition of each picture, pixels by colors.
 
     `separability` is s1^2 / sum s^2: 1 where all pixels have one color, its complement included; NaN for a blank
@@ -97,14 +101,14 @@ def _peak_of(profile: Float[np.ndarray, "height width"]) -> tuple[float, float, 
     energy[0, 0] = 0.0
     selectivity = abs((energy * np.exp(2j * angle)).sum()) / energy.sum()
     row, col = np.unravel_index(amplitude.argmax(), amplitude.shape)
-    wave_y, wave_x = _refined(centered, float(y[row, 0]), float(x[0, col]))
+    wave_y, wave_x = _refine_peak(centered, float(y[row, 0]), float(x[0, col]))
     frequency = float(np.hypot(wave_x, wave_y))
     orientation = float((np.degrees(np.arctan2(wave_y, wave_x)) + 90) % 180)
     octaves = _octaves(centered, wave_x / frequency, wave_y / frequency, frequency)
     return orientation, frequency, octaves, float(selectivity)
 
 
-def _refined(profile: np.ndarray, wave_y: float, wave_x: float) -> tuple[float, float]:
+def _refine_peak(profile: np.ndarray, wave_y: float, wave_x: float) -> tuple[float, float]:
     """The peak of the transform between the points of the padded one, by three ever finer grids."""
     rows, cols = (np.arange(side) for side in profile.shape)
     step = 1 / PADDED
@@ -156,7 +160,7 @@ def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAUL
     On gray, changes of pixel values go with those of linear light. Weights tell each cone what it would have to be
     multiplied with; colors are what each cone would see.
     """
-    axis = separated(pictures).color
+    axis = separate_color(pictures).color
     to_cones = np.linalg.inv(CONES_OF_LINEAR).T if kind == "weights" else CONES_OF_LINEAR
     axes = _axes(kind)
     cones = to_cones @ axis.T
@@ -192,14 +196,14 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def profile_numbers(pictures: Pictures, kind: Kind) -> dict[str, np.ndarray]:
     """All that pictures say, by name, [unit] each; NaN (or None) for blank pictures."""
-    parts = separated(pictures)
+    parts = separate_color(pictures)
     peak = fourier_peak(parts.profile)
     colors = colors_of(pictures, kind)
     blank = ~(np.abs(pictures).reshape(len(pictures), -1).max(1) > 0)
     numbers: dict[str, np.ndarray] = {
         "orientation": peak.orientation, "orientation_selectivity": peak.selectivity,
         "frequency": peak.frequency, "octaves": peak.octaves,
-        **_fitted(parts.profile, peak),
+        **_fit_profile(parts.profile, peak),
         "separability": parts.separability, "chromatic_energy": chromatic_energy(pictures),
         "hue_axis": colors.hue, "cone_l": colors.cones[0], "cone_m": colors.cones[1], "cone_s": colors.cones[2],
         "cone_correlation": colors.cone_correlation, "balance": colors.balance,
@@ -212,7 +216,7 @@ FITTED = 16
 """Pixels of the longer side to which large profiles are averaged before fits, where their frequency allows it."""
 
 
-def _smaller(profile: Float[np.ndarray, "height width"], frequency: float) -> tuple[np.ndarray, int]:
+def _shrink(profile: Float[np.ndarray, "height width"], frequency: float) -> tuple[np.ndarray, int]:
     """A profile averaged over blocks, and how many pixels these have on a side; a wave keeps three of them at least."""
     times = max(1, min(-(-max(profile.shape) // FITTED), int(1 / (3 * frequency))))
     height, width = (side // times for side in profile.shape)
@@ -221,7 +225,7 @@ def _smaller(profile: Float[np.ndarray, "height width"], frequency: float) -> tu
     return cut.reshape(height, times, width, times).mean((1, 3)), times
 
 
-def _fitted(profiles: Float[np.ndarray, "unit height width"], peak: Peak) -> dict[str, np.ndarray]:
+def _fit_profile(profiles: Float[np.ndarray, "unit height width"], peak: Peak) -> dict[str, np.ndarray]:
     """Gabor and difference of Gaussians: how much each explains, which is nearer by BIC, and the Gabor's values."""
     names = ("orientation", "frequency", "phase", "across", "along", "x", "y")
     found = {f"gabor_{name}": np.full(len(profiles), np.nan) for name in names}
@@ -230,7 +234,7 @@ def _fitted(profiles: Float[np.ndarray, "unit height width"], peak: Peak) -> dic
     for unit, profile in enumerate(profiles):
         if np.isnan(peak.frequency[unit]):
             continue
-        small, times = _smaller(profile, peak.frequency[unit])
+        small, times = _shrink(profile, peak.frequency[unit])
         gabor = gabor_fit(small, orientation=peak.orientation[unit], frequency=times * peak.frequency[unit])
         other = difference_fit(small)
         explained[:, unit] = gabor.explained, other.explained

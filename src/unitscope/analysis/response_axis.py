@@ -1,4 +1,10 @@
-"""Images along a unit's response axis: what leaves it at zero, between what drives it and what suppresses it."""
+"""Images that leave a unit at zero: on its response axis they lie between its preferred and antipreferred images.
+
+    antipreferred ... trough < 0 ........ quiet: nearest to 0 at all positions ........ peak > 0 ... preferred
+
+An image is quiet for a unit where no position of the lattice answers, neither above nor below zero. So the response
+farthest from zero is taken of each image, and the images are sorted by its magnitude.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,11 @@
 """Category selectivity at both poles: does what a unit prefers belong together, and does what it shuns (methods 6)?
 
-All from a record: label means give the index of the dog study, lists of extremes its two-sided comparison; d', AUROC
-and other poolings need each image's response, which `unitscope survey --responses` keeps.
+Everything comes from a record. What the record holds decides what can be said:
+
+    means of labels, lists of extremes (every record)          selectivity, shares at both ends
+    each image's response (`unitscope survey --responses`)     the same of all images, d', AUROC, other poolings
+
+Both are turned into the same `Evidence` first, from which the columns of the table are made.
 """
 
 from __future__ import annotations
@@ -131,10 +135,15 @@ def evidence(record: Record, members: Membership, *, pool: Pool = "max") -> Iter
         raise BadInput(f"the record {record.path} keeps peaks only; `unitscope survey --responses` keeps the {pool}.")
     lists = None if heard else record.stimuli()
     for site in record.sites.values():
-        yield site, _heard(record, site, members, pool) if heard else _summed(record, site, members, lists)
+        yield (
+            site,
+            _evidence_of_responses(record, site, members, pool)
+            if heard
+            else _evidence_of_summaries(record, site, members, lists),
+        )
 
 
-def _heard(record: Record, site: SiteFacts, members: Membership, pool: Pool) -> Evidence:
+def _evidence_of_responses(record: Record, site: SiteFacts, members: Membership, pool: Pool) -> Evidence:
     """Evidence from each image's response."""
     from scipy.stats import rankdata
 
@@ -164,7 +173,7 @@ def _heard(record: Record, site: SiteFacts, members: Membership, pool: Pool) -> 
     )
 
 
-def _summed(record: Record, site: SiteFacts, members: Membership, stimuli: Any) -> Evidence:
+def _evidence_of_summaries(record: Record, site: SiteFacts, members: Membership, stimuli: Any) -> Evidence:
     """Evidence from means per label and from the lists of extremes."""
     units, images = slice(site.first_unit, site.first_unit + site.channels), int(members.known.sum())
     nothing = np.full((site.channels, len(members.labels)), np.nan)
@@ -177,7 +186,7 @@ def _summed(record: Record, site: SiteFacts, members: Membership, stimuli: Any) 
     unknown = np.full(inside.shape, np.nan)
     of_site = stimuli[stimuli["site"] == site.name]
     preferred, antipreferred = (
-        _listed(of_site[of_site["pole"] == pole], site, members, enrichment.size_of_end(images))
+        _images_at_end(of_site[of_site["pole"] == pole], site, members, enrichment.size_of_end(images))
         for pole in ("preferred", "antipreferred")
     )
     low = of_site.loc[of_site["pole"] == "antipreferred", "value"]
@@ -201,7 +210,7 @@ def _means_of_categories(
     return found[0], found[1]
 
 
-def _listed(stimuli: Any, site: SiteFacts, members: Membership, count: int) -> Bool[np.ndarray, "unit image"]:
+def _images_at_end(stimuli: Any, site: SiteFacts, members: Membership, count: int) -> Bool[np.ndarray, "unit image"]:
     """The end that the record's list gives: its first `count` images that are known, an image once.
 
     None of those that are equal at the border, where the list goes on behind it (see `enrichment.end`).

@@ -1,4 +1,12 @@
-"""Which sites of several networks stand beside each other: those of one name, and those that hold the same place."""
+"""Which sites of several networks stand beside each other: those of one name, and those that hold the same place.
+
+Problem: what enters the last nonlinearity of a block is `layer1.0.add` in a residual network, and `layer1.0.bn2` in its
+plain twin. Idea: sites of one name are anchors; what lies between two anchors is paired where it can be.
+
+    residual     conv1    layer1.0.add    layer1.0.relu_1
+                   |           :               |            | same name     : same place
+    plain        conv1    layer1.0.bn2    layer1.0.relu_1
+"""
 
 from __future__ import annotations
 
@@ -13,7 +21,7 @@ Row = list["SiteFacts | None"]
 """One place in the order of execution: a site of each network, None where a network has none there."""
 
 
-def aligned(networks: Sequence[Sequence[SiteFacts]]) -> list[Row]:
+def align_sites(networks: Sequence[Sequence[SiteFacts]]) -> list[Row]:
     """The sites of all networks in one order, side by side.
 
     Sites of one name stand in one row. So do sites of different names that hold the same place: between the same
@@ -22,11 +30,11 @@ def aligned(networks: Sequence[Sequence[SiteFacts]]) -> list[Row]:
     """
     rows: list[Row] = [[site] for site in networks[0]] if networks else []
     for number, sites in enumerate(networks[1:], 1):
-        rows = _joined(rows, sites, number)
+        rows = _add_network(rows, sites, number)
     return rows
 
 
-def _joined(rows: list[Row], sites: Sequence[SiteFacts], number: int) -> list[Row]:
+def _add_network(rows: list[Row], sites: Sequence[SiteFacts], number: int) -> list[Row]:
     """The rows with one more network's sites."""
     joined: list[Row] = []
     for (row, site), (next_row, next_site) in pairwise([(-1, -1), *_anchors(rows, sites), (len(rows), len(sites))]):

@@ -1,9 +1,22 @@
-"""Tuning curves from the responses of a session, and what physiologists read off them. Knows no network.
+r"""Tuning curves from the responses of a session, and what physiologists read off them. Knows no network.
 
-Responses are rates: where a site is a pre-activation they are rectified, since an axon knows no negative rate; what
-comes behind a nonlinearity is taken as it is. A unit is described by the stronger of two components of its response to
+A session is one table of stimuli and the responses of some units to them. A block of stimuli that holds all
+combinations of some parameters becomes a grid:
+
+    responses [stimulus unit]  ->  rates [orientation frequency phase unit]      rectified at a pre-activation
+                               ->  F0, F1 [orientation frequency unit]           mean, and first harmonic over phases
+                               ->  best grating, curves, widths [unit]
+
+Responses are rates: where a site is a pre-activation they are rectified, since an axon knows no negative rate; the
+output of a nonlinearity is taken as it is. A unit is described by the stronger of two components of its response to
 the phases of a grating: the first harmonic (F1), or the rise of the mean above rest (F0 - R0). The first makes a
 simple cell, the second a complex one.
+
+             simple (F1)           complex (F0 - R0)
+    rate     .-.       .-.         ------------------
+            /   \     /            rest  - - - - - -
+           -     '---'
+            phase of the grating
 """
 
 from __future__ import annotations
@@ -161,7 +174,7 @@ def harmonics(rates: Float[np.ndarray, "*condition phase unit"]) -> Harmonics:
     """
     spectrum = np.fft.rfft(rates, axis=-2)
     count = rates.shape[-2]
-    first = 2 * spectrum[..., 1, :] / count
+    first = 2 * spectrum[..., 1, :] / count  # twice, since half of the amplitude is at the negative frequency
     return Harmonics(spectrum[..., 0, :].real / count, np.abs(first), np.degrees(-np.angle(first)) % 360)
 
 
@@ -210,7 +223,7 @@ def responsive(strength: Float[np.ndarray, " unit"], *, population: float | None
     return strength > RESPONSIVE * highest if highest > 0 else np.zeros(len(strength), dtype=bool)
 
 
-def table_of(session: Session, answers: np.ndarray, numbers: Mapping[str, np.ndarray]) -> pandas.DataFrame:
+def unit_table(session: Session, answers: np.ndarray, numbers: Mapping[str, np.ndarray]) -> pandas.DataFrame:
     """A row per unit of a session; null where the unit does not answer."""
     import pandas
 
@@ -239,7 +252,7 @@ def resultant(
         return np.where(total > 0, np.tensordot(turns, curve, (0, 0)) / total, np.nan)
 
 
-def preferred(mean: np.ndarray) -> np.ndarray:
+def preferred_orientation(mean: np.ndarray) -> np.ndarray:
     """The preferred orientation in degrees, 0..180, of a resultant."""
     return np.degrees(np.angle(mean)) / 2 % 180
 
@@ -316,7 +329,7 @@ def split_half(rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarr
         return 2 * r / (1 + np.abs(r))
 
 
-def redrawn(rates: Float[np.ndarray, "*condition phase unit"], *, times: int, seed: int) -> Harmonics:
+def redraw_phases(rates: Float[np.ndarray, "*condition phase unit"], *, times: int, seed: int) -> Harmonics:
     """F0, F1 and phase with phases drawn with replacement, [time *condition unit] each: a sine is fitted to the phases
     drawn, since these are no longer evenly spaced.
     """
@@ -331,11 +344,11 @@ def redrawn(rates: Float[np.ndarray, "*condition phase unit"], *, times: int, se
     return Harmonics(f0, np.hypot(cos, sin), np.degrees(np.arctan2(sin, cos)) % 360)
 
 
-def resampled(
+def resample_component(
     rates: Float[np.ndarray, "*condition phase unit"], rest: np.ndarray, simple: np.ndarray, *, times: int, seed: int
 ) -> np.ndarray:
     """The component that describes the unit, with phases drawn with replacement, [time *condition unit]."""
-    return component(redrawn(rates, times=times, seed=seed), rest, simple)
+    return component(redraw_phases(rates, times=times, seed=seed), rest, simple)
 
 
 def _in_order(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitscope.analysis.site_alignment import aligned
+from unitscope.analysis.site_alignment import align_sites
 from unitscope.atlas_pages.data_scripts import write_script
 from unitscope.atlas_pages.panel_registry import overviews, panel_scripts, panel_styles
 from unitscope.atlas_pages.sprites import PER_FILE
@@ -56,7 +56,7 @@ def _write(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 
 def _rows(views: Sequence[RecordView]) -> list[Row]:
-    return aligned([list(view.record.sites.values()) for view in views])
+    return align_sites([list(view.record.sites.values()) for view in views])
 
 
 def _beside(view: RecordView, views: Sequence[RecordView]) -> dict[str, dict[str, str]]:

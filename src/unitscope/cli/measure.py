@@ -62,11 +62,11 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]
     rows = []
     for site, units in table.groupby("site", sort=False):
-        rows.append((str(site), str(len(units)), *(_in_short(units[column], said[column]) for column in shown)))
+        rows.append((str(site), str(len(units)), *(_summarize(units[column], said[column]) for column in shown)))
     if len(rows) > 1:
-        rows.append(("all", str(len(table)), *(_in_short(table[column], said[column]) for column in shown)))
+        rows.append(("all", str(len(table)), *(_summarize(table[column], said[column]) for column in shown)))
     legend = [
-        f"{column.replace('_', ' ')}: {said[column].says} ({_condensed(table[column], said[column])})."
+        f"{column.replace('_', ' ')}: {said[column].says} ({_summary_kind(table[column], said[column])})."
         for column in shown
     ]
     further = [column for column in known if column not in shown]
@@ -124,12 +124,12 @@ def selectivity_table(name: str, measures: pandas.DataFrame, *, width: int = 80)
     """
     parts = []
     for category, units in measures.groupby("category", sort=False):
-        rows = [_two_sided(str(site), of_site) for site, of_site in units.groupby("site", sort=False)]
+        rows = [_selectivity_row(str(site), of_site) for site, of_site in units.groupby("site", sort=False)]
         first = units.iloc[0]
         share = f"{100 * first['category_images'] / first['images']:.1f} %"
         head = f"{category}: {first['category_images']:,} of {first['images']:,} labeled images, {share}."
-        head += _exchanged(units)
-        text = table(TWO_SIDED, [*rows, _two_sided("all", units)], width=width)
+        head += _permutation_note(units)
+        text = table(TWO_SIDED, [*rows, _selectivity_row("all", units)], width=width)
         parts.append("\n".join([paragraph(head, width=width), "", text]))
     told = (
         "selective: selectivity of 0.65 or more (1: answers to the category only, 0.5: no difference). median: of "
@@ -140,7 +140,7 @@ def selectivity_table(name: str, measures: pandas.DataFrame, *, width: int = 80)
     return "\n\n".join([*parts, paragraph(told, width=width)])
 
 
-def _exchanged(units: pandas.DataFrame) -> str:
+def _permutation_note(units: pandas.DataFrame) -> str:
     """What chance may exchange, and whether it can be told from the category at all."""
     blocks, chosen = int(units["blocks"].iloc[0]), int(units["category_blocks"].iloc[0])
     ways = math.comb(blocks, chosen)
@@ -154,7 +154,7 @@ def _exchanged(units: pandas.DataFrame) -> str:
     return ""
 
 
-def _two_sided(site: str, units: pandas.DataFrame) -> tuple[str, ...]:
+def _selectivity_row(site: str, units: pandas.DataFrame) -> tuple[str, ...]:
     from unitscope.analysis.index_conflicts import SELECTIVE
 
     selective = units["selectivity"] >= SELECTIVE["selectivity"]
@@ -164,7 +164,7 @@ def _two_sided(site: str, units: pandas.DataFrame) -> tuple[str, ...]:
     return (site, str(len(units)), *map(str, counts), *(str(n.sum()) if ends else "" for n in (low, high & low)))
 
 
-def _in_short(values: pandas.Series, measure: Measure) -> str:
+def _summarize(values: pandas.Series, measure: Measure) -> str:
     """How many flags are set, the most frequent of some words, or the median of numbers, of circular ones their mean
     and how far they agree on it; "–" where none is known.
     """
@@ -177,7 +177,7 @@ def _in_short(values: pandas.Series, measure: Measure) -> str:
         mean, length = circular_mean(known, measure.period)
         direction = "–" if math.isnan(mean) else f"{round(mean) % measure.period:.0f}"
         return f"{direction} ({length:.2f})"
-    how = _condensed(values, measure)
+    how = _summary_kind(values, measure)
     return (
         str(int(known.sum()))
         if how == "units"
@@ -187,8 +187,8 @@ def _in_short(values: pandas.Series, measure: Measure) -> str:
     )
 
 
-def _condensed(values: pandas.Series, measure: Measure) -> str:
-    """What `_in_short` makes of a column, in words."""
+def _summary_kind(values: pandas.Series, measure: Measure) -> str:
+    """What `_summarize` makes of a column, in words."""
     known = values.dropna()
     if measure.period is not None:
         return "circular mean; in parentheses 1 where all are alike, 0 where they are spread evenly"

@@ -105,7 +105,7 @@ def perturbation_table(results: pandas.DataFrame, *, width: int = 80) -> str:
     lines = []
     for target, rows in results.groupby("target", sort=False):
         title = "the chosen units" if target == "chosen" else "as many active units, drawn anew for each seed"
-        lines += ["", title, _perturbed(rows, width)]
+        lines += ["", title, _condition_rows(rows, width)]
     foot = (
         "Changes are means over images of paired differences (float64), averaged over seeds; intervals are "
         f"over {', '.join(results['ci_over'].unique())}. A change whose interval holds 0 is none that could be seen."
@@ -113,7 +113,7 @@ def perturbation_table(results: pandas.DataFrame, *, width: int = 80) -> str:
     return "\n".join([paragraph(head, width=width), *lines, "", paragraph(foot, width=width)])
 
 
-def _perturbed(rows: pandas.DataFrame, width: int) -> str:
+def _condition_rows(rows: pandas.DataFrame, width: int) -> str:
     cells = [
         (
             f"noise x {row.dose:g}" if row.what == "noise" else row.what,

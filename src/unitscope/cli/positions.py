@@ -57,7 +57,7 @@ def positions(
     from unitscope.synthesis.position_study import positions
 
     require_package("matplotlib", extra="analysis")
-    spread, places = size_of(grid), None if at is None else [place_of(text) for text in at]
+    spread, places = parse_grid(grid), None if at is None else [parse_position(text) for text in at]
     network = open_network(model, options).to(choose_device(device))
     asked = [one.terms[0].unit for group in group_by_site(network, units).values() for one in group]
     found = []
@@ -82,7 +82,7 @@ def positions(
         print(paragraph("An index needs at least two positions and two seeds.", width=terminal_width()))
 
 
-def size_of(text: str) -> Size:
+def parse_grid(text: str) -> Size:
     """Understand "3x4"; "3" is 3x3. Raises BadInput."""
     found = re.fullmatch(r"\s*(\d+)\s*(?:[xX]\s*(\d+))?\s*", text)
     if found is None:
@@ -90,7 +90,7 @@ def size_of(text: str) -> Size:
     return int(found[1]), int(found[2] or found[1])
 
 
-def place_of(text: str) -> Size:
+def parse_position(text: str) -> Size:
     """Understand "28,28". Raises BadInput."""
     found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
     if found is None:

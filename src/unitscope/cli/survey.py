@@ -79,7 +79,7 @@ SURVEYED: tuple[Column, ...] = (
 
 def survey_table(record: Record, *, width: int = 80) -> str:
     """What a survey found, a line per site, and in all."""
-    units = _columns(record, "units.parquet", ("site", "inactive", "peak_max"))
+    units = _read_columns(record, "units.parquet", ("site", "inactive", "peak_max"))
     rows = []
     for site in record.sites.values():
         here = slice(site.first_unit, site.first_unit + site.channels)
@@ -99,23 +99,23 @@ def survey_table(record: Record, *, width: int = 80) -> str:
 
 def survey_facts(record: Record, *, width: int = 80) -> str:
     """What a survey found, in a sentence."""
-    inactive = _columns(record, "units.parquet", ("inactive",))["inactive"]
+    inactive = _read_columns(record, "units.parquet", ("inactive",))["inactive"]
     share = f"{100 * sum(inactive) / max(len(inactive), 1):.1f} %"
     facts = f"{record.facts['network']['name']}: {count_text(len(inactive), 'unit')} at "
     facts += (
         f"{count_text(len(record.sites), 'site')}; {sum(inactive):,} ({share}) never had a response above 0 to any of "
     )
-    return paragraph(facts + _shown(record) + _way(record), width=width)
+    return paragraph(facts + _images_text(record) + _plain_reading_note(record), width=width)
 
 
-def _way(record: Record) -> str:
+def _plain_reading_note(record: Record) -> str:
     """Why the network was read in the plain way; nothing where it was not."""
     calibration = record.facts.get("calibration")
     reason = calibration.get("reason") if isinstance(calibration, dict) else None
     return f" The network was read in the plain way, which takes longer: {reason}." if reason else ""
 
 
-def _shown(record: Record) -> str:
+def _images_text(record: Record) -> str:
     stimuli = record.facts["stimuli"]
     unreadable = stimuli.get("unreadable", 0)
     text = count_text(stimuli["count"] - unreadable, "image")
@@ -124,7 +124,7 @@ def _shown(record: Record) -> str:
     return text + (f" ({stimuli['note']})." if stimuli.get("note") else ".")
 
 
-def _columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+def _read_columns(record: Record, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(record.path / name, columns=list(columns)).to_pydict()

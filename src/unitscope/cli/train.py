@@ -59,7 +59,7 @@ def train(
     made = load(network, classes=labels, width=width, size=recipe.size, seed=recipe.seed)
     with (
         resumable(f"The last checkpoint is kept in {to}; the same command resumes from it."),
-        epochs_shown() as progress,
+        epoch_progress() as progress,
     ):
         weights = train_network(
             made, images, to=to, recipe=recipe, validation=open_images(validation) if validation else None,
@@ -69,7 +69,7 @@ def train(
 
 
 @contextmanager
-def epochs_shown() -> Iterator[Callable[[dict[str, Any]], None]]:
+def epoch_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar for the steps of each epoch, and a line for each epoch that is finished."""
     from tqdm import tqdm
 

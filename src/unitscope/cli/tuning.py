@@ -89,11 +89,11 @@ def tuning_table(found: dict[str, pandas.DataFrame], *, width: int = 80) -> str:
     rows = []
     for site, units in orientation.groupby("site", sort=False):
         row = [str(site), str(len(units)), str(int(units["responsive"].sum())),
-               _median(units["orientation_selectivity"]), _median(units["preferred_frequency"]),
-               _median(units["f1_f0"]), _share(units["simple"])]  # fmt: skip
+               _median_text(units["orientation_selectivity"]), _median_text(units["preferred_frequency"]),
+               _median_text(units["f1_f0"]), _share_text(units["simple"])]  # fmt: skip
         if color is not None:
             here = color[color["site"] == site]
-            row += [_both(here, kind) for kind in ("single", "double")]
+            row += [_opponency_shares(here, kind) for kind in ("single", "double")]
         rows.append(row)
     names = [
         "units",
@@ -118,16 +118,16 @@ def tuning_table(found: dict[str, pandas.DataFrame], *, width: int = 80) -> str:
     return "\n".join([table(headings, rows, width=width), "", paragraph(legend, width=width)])
 
 
-def _both(colors: pandas.DataFrame, kind: str) -> str:
+def _opponency_shares(colors: pandas.DataFrame, kind: str) -> str:
     """The share of units of a kind of opponency by cones and channels, and by cones alone."""
-    strict, cones = (_share(colors[name].dropna() == kind) for name in ("opponency", "cone_opponency"))
+    strict, cones = (_share_text(colors[name].dropna() == kind) for name in ("opponency", "cone_opponency"))
     return strict if strict == "–" else f"{strict.removesuffix(' %')} ({cones.removesuffix(' %')}) %"
 
 
-def _median(values: pandas.Series) -> str:
+def _median_text(values: pandas.Series) -> str:
     return f"{values.median():.2f}" if values.notna().any() else "–"
 
 
-def _share(values: pandas.Series) -> str:
+def _share_text(values: pandas.Series) -> str:
     known = values.dropna()
     return f"{100 * known.mean():.0f} %" if len(known) else "–"

@@ -99,11 +99,11 @@ def class_p(
         return np.full(len(sizes), np.nan)
     own = _away(values[None], sizes)[0]
     count = min(MOST, max(PERMUTATIONS, 100 * len(sizes)))
-    under = np.concatenate(list(_permuted(values, sizes, count, generator)))
+    under = np.concatenate(list(_permute_differences(values, sizes, count, generator)))
     return np.where(defined, permutation_p(np.abs(own), np.abs(under).T), np.nan)
 
 
-def _permuted(
+def _permute_differences(
     values: np.ndarray, sizes: np.ndarray, count: int, generator: np.random.Generator
 ) -> Iterator[Float64[np.ndarray, "draw label"]]:
     step = max(1, AT_ONCE // len(values))

@@ -12,7 +12,7 @@ from unitscope.anatomy.names import NONLINEARITIES
 from unitscope.errors import BadInput, Failure, few, unknown_name
 from unitscope.network_facts import difference
 from unitscope.record import Record
-from unitscope.vocabulary import resolve_sites, spelled
+from unitscope.vocabulary import resolve_sites, split_unit_text
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -35,7 +35,7 @@ def parse_units(texts: Iterable[str], sites: Mapping[str, Site]) -> dict[str, li
     """The channels by site of "SITE:CHANNEL", "SITE:3-7" and "SITE:*". Raises UnknownName, BadInput."""
     found: dict[str, list[int]] = {}
     for text in texts:
-        parts = spelled(text)
+        parts = split_unit_text(text)
         if parts is None:
             raise BadInput(f"{text!r} names no units; write SITE:CHANNEL, SITE:3-7 or SITE:*, such as maxpool:18.")
         pattern, numbers, place = parts

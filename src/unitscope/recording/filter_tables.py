@@ -30,7 +30,7 @@ from unitscope.record import Record, open_record
 from unitscope.recording.covariance import joint_moments
 from unitscope.recording.manifest import CHANNEL_BY_CHANNEL
 from unitscope.stimuli.images import Source
-from unitscope.vocabulary import matching
+from unitscope.vocabulary import match_names
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -124,7 +124,7 @@ def choose(way: Way, sites: str | Iterable[str] | None) -> list[str]:
     reach = convolutions_in_reach(way, mixing=None)
     chosen: list[str] = []
     for pattern in [sites] if isinstance(sites, str) else sites:
-        names = matching(pattern, reach)
+        names = match_names(pattern, reach)
         if not names:
             if pattern in way.graph:
                 virtual_filters(way, pattern)  # tells why there are none

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unitscope.errors import BadInput, unknown_name
-from unitscope.vocabulary import Neuron, Site, Size, Unit, resolve_sites, spelled
+from unitscope.vocabulary import Neuron, Site, Size, Unit, resolve_sites, split_unit_text
 
 At = str | Size | Sequence[Size]
 """Where on the lattice: "center", "all", one (row, col), or several, whose mean counts."""
@@ -100,7 +100,7 @@ def unit(name: str | Unit) -> Objective:
 
 def _parse_single(named: str | Unit | Neuron, at: At) -> Objective:
     if isinstance(named, str):
-        parts = spelled(named)
+        parts = split_unit_text(named)
         named = Unit.parse(named) if parts is None or parts[2] is None else Neuron.parse(named)
     if isinstance(named, Neuron):
         return Objective((Term(named.unit, ((named.row, named.col),)),))
@@ -158,7 +158,7 @@ def parse_objectives(
 
 
 def _parse_text(text: str, sites: Mapping[str, Site], at: At) -> list[Objective]:
-    parts = spelled(text)
+    parts = split_unit_text(text)
     if parts is None:
         raise BadInput(
             f"{text!r} names no units; write SITE:CHANNEL, SITE:* or SITE:3-7, with @ROW,COL for a neuron, for "

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from unitscope.analysis.couplings import TESTS, filter_array, kept_filters
+from unitscope.analysis.couplings import TESTS, filter_array, read_filters
 from unitscope.atlas_pages import figures, sprites
 from unitscope.atlas_pages.data_scripts import rounded
 from unitscope.atlas_pages.filter_figures import MOST
@@ -57,7 +57,7 @@ def overview(view: RecordView, _home: Path) -> list[Overview] | None:
 def own_filters(record: Record) -> list[tuple[int, dict[str, Any]]]:
     """What the record keeps of its own network's filters, by number; none of untrained copies."""
     try:
-        kept = kept_filters(record)
+        kept = read_filters(record)
     except BadInput:
         return []
     return [(number, about) for number, about in enumerate(kept) if about["seed"] is None]

@@ -24,8 +24,8 @@ import torch
 import unitscope
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.networks import Network
-from unitscope.physiology import show_group
 from unitscope.recording.tuning_responses import crop_of, groups_of
+from unitscope.tuning_session import show_group
 
 
 def main() -> None:

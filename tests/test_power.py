@@ -14,7 +14,7 @@ import pytest
 
 from tests.power import Disk, Tree, bare, restored, tree_of, watched
 from tests.recording.pictures import write_many
-from unitscope import physiology
+from unitscope import tuning_session
 from unitscope.analysis.couplings import couplings
 from unitscope.analysis.measures import measure
 from unitscope.errors import BadInput
@@ -142,12 +142,12 @@ def test_shards_and_their_merge(network, pictures, tmp_path, monkeypatch, resume
 
 
 def tune(network: Network, path: Path, _pictures: Path, *, second: bool) -> None:
-    physiology.LARGEST, kept = 8, physiology.LARGEST
+    tuning_session.LARGEST, kept = 8, tuning_session.LARGEST
     try:
         contrast = 0.5 if second else 1.0
-        physiology.tuning(network, path, sites=["bn1"], contrast=contrast, null=1 + second, patches=2 + second)
+        tuning_session.tuning(network, path, sites=["bn1"], contrast=contrast, null=1 + second, patches=2 + second)
     finally:
-        physiology.LARGEST = kept
+        tuning_session.LARGEST = kept
 
 
 def listen(network: Network, path: Path, pictures: Path, *, second: bool) -> None:

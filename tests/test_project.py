@@ -20,7 +20,7 @@ SOURCE = PROJECT / "src" / "unitscope"
 LAYERS = (
     "cli",
     "reproductions",
-    "demo physiology",
+    "demo tuning_session",
     "report",
     "atlas_pages",
     "analysis perturbation synthesis training",

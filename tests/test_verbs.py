@@ -83,7 +83,7 @@ VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, dict[str, Any
         "--seeds 4": {"seeds": 4}, "--count 9": {"count": 9}, "--batch 6": {"batch": 6}, "--seed 5": {"seed": 5},
         "--to new": {"to": Path("new")}, "--resize 50": {"resize": 50}, "--workers 3": {"workers": 3},
     }),
-    "tuning": (("unitscope.physiology.tuning",), (TINY, "--record", "record"), {
+    "tuning": (("unitscope.tuning_session.tuning",), (TINY, "--record", "record"), {
         "--sites 1": {"sites": ["1"]}, "--contrast 0.5": {"contrast": 0.5}, "--color-contrast 0.1":
         {"color_contrast": 0.1}, "--null 2": {"null": 2}, "--patches 3": {"patches": 3},
     }),

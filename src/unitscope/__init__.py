@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from unitscope.networks import Network, load, save
     from unitscope.optima import Optima
     from unitscope.perturbation.experiment import perturb
-    from unitscope.physiology import tuning
     from unitscope.record import Record
     from unitscope.record import open_record as open
     from unitscope.recording.channel_correlations import sharing
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from unitscope.synthesis.maximize import maximize
     from unitscope.synthesis.position_study import positions
     from unitscope.training import train
+    from unitscope.tuning_session import tuning
     from unitscope.vocabulary import Box, Neuron, ReceptiveField, Site, Unit
 
 __version__ = "0.1.0"
@@ -72,7 +72,7 @@ _HOMES = {
     "sites": "anatomy.sites.sites",
     "survey": "recording.survey.survey",
     "train": "training.train",
-    "tuning": "physiology.tuning",
+    "tuning": "tuning_session.tuning",
 }
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from unitscope.analysis.tuning_curves import Session
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
-from unitscope.physiology import in_memory, show_group
 from unitscope.recording.tuning_responses import groups_of
 from unitscope.stimuli.color import CONTRAST
+from unitscope.tuning_session import sessions_in_memory, show_group
 
 
 def session_of(
@@ -17,5 +17,5 @@ def session_of(
     chosen = {site: sites(network)[site]}
     (group,), _ = groups_of(chosen)
     stimuli, responses = show_group(network, chosen, group, color=color, color_contrast=color_contrast)
-    (session,) = in_memory(stimuli, responses, chosen, group)
+    (session,) = sessions_in_memory(stimuli, responses, chosen, group)
     return session

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from tests.recording.pictures import write_many
-from tests.test_physiology import little
-from unitscope import physiology
+from tests.test_tuning_session import little
+from unitscope import tuning_session
 from unitscope.analysis.population_shares import DEFINITIONS, shares, shares_text, wilson
 from unitscope.errors import BadInput
 from unitscope.recording.survey import survey
@@ -28,7 +28,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pandas.DataFrame:
     record = survey(little([10.0, 100.0]), write_many(folder, 2), to=folder / "record", sites=["relu"])
     with pytest.raises(BadInput, match="holds no tuning"):
         shares(record)
-    physiology.tuning(little([10.0, 100.0]), record, null=1)
+    tuning_session.tuning(little([10.0, 100.0]), record, null=1)
     return shares(record)
 
 
@@ -51,7 +51,7 @@ def test_untrained_networks_stand_beside_it(table: pandas.DataFrame) -> None:
 
 def test_without_an_untrained_network_nothing_is_said_of_it(tmp_path: Path) -> None:
     record = survey(little([10.0]), write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
-    physiology.tuning(little([10.0]), record)
+    tuning_session.tuning(little([10.0]), record)
     found = shares(record)
     assert found["untrained"].isna().all()
     beyond = found[found["definition"] == "1 - CV beyond 95 % of untrained"]
@@ -61,7 +61,7 @@ def test_without_an_untrained_network_nothing_is_said_of_it(tmp_path: Path) -> N
 
 def test_measures_of_an_earlier_version_are_a_story(tmp_path: Path) -> None:
     record = survey(little([10.0]), write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
-    physiology.tuning(little([10.0]), record)
+    tuning_session.tuning(little([10.0]), record)
     path = record.path / "measures" / "color.parquet"
     pandas.read_parquet(path).drop(columns="cone_opponency").to_parquet(path)
     with pytest.raises(BadInput, match="by an earlier version, which called gray units opponent; repeat the command"):

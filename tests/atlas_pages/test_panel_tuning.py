@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.recording.pictures import write_many
-from tests.test_physiology import little
+from tests.test_tuning_session import little
 from tests.wiring import dead_network
 
-from unitscope import physiology
+from unitscope import tuning_session
 from unitscope.atlas_pages.panels import tuning
 from unitscope.atlas_pages.record_view import RecordView, view_records
 from unitscope.atlas_pages.site import build_atlas
@@ -23,7 +23,7 @@ from unitscope.recording.survey import survey
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("panel")
     record = survey(little([30.0, 120.0]), write_many(folder, 3), to=folder / "record", sites=["conv1"])
-    physiology.tuning(little([30.0, 120.0]), record, null=1)
+    tuning_session.tuning(little([30.0, 120.0]), record, null=1)
     return record
 
 

@@ -11,7 +11,7 @@ import torch
 
 from tests.recording.pictures import write_many
 from tests.wiring import gabor
-from unitscope import physiology
+from unitscope import tuning_session
 from unitscope.analysis.natural_indices import index_of
 from unitscope.errors import BadInput
 from unitscope.networks import Network
@@ -41,7 +41,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("natural")
     (folder / "pictures").mkdir()
     made = survey(network(), write_many(folder / "pictures", 40), to=folder / "record", sites=["0"], top=40)
-    physiology.tuning(network(), made, patches=40)
+    tuning_session.tuning(network(), made, patches=40)
     return made
 
 
@@ -104,4 +104,4 @@ def test_photographs_that_are_gone_are_a_story(tmp_path: Path) -> None:
     made = survey(network(), write_many(tmp_path / "pictures", 4), to=tmp_path / "record", sites=["0"])
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")
     with pytest.raises(BadInput, match="are no longer where they were"):
-        physiology.tuning(network(), made, patches=2)
+        tuning_session.tuning(network(), made, patches=2)

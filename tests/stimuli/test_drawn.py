@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_physiology import little
-from unitscope import physiology
+from tests.test_tuning_session import little
+from unitscope import tuning_session
 from unitscope.errors import BadInput
 from unitscope.record import open_record
 from unitscope.recording.patches import patches
@@ -65,10 +65,10 @@ def test_a_session_of_gratings_is_a_survey_like_another(tmp_path: Path) -> None:
 
 
 def test_without_a_record_tuning_makes_one(tmp_path: Path) -> None:
-    found = physiology.tuning(little([20.0]), tmp_path / "new", sites=["relu"])
+    found = tuning_session.tuning(little([20.0]), tmp_path / "new", sites=["relu"])
     assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx([20.0], abs=0.5)
     assert len(open_record(tmp_path / "new").images()) == len(full_pictures((16, 16)))
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("not a record")
     with pytest.raises(BadInput, match="record"):
-        physiology.tuning(little([20.0]), tmp_path / "notes")
+        tuning_session.tuning(little([20.0]), tmp_path / "notes")

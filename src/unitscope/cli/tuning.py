@@ -62,7 +62,7 @@ def tuning(
         patches: Show so many of each unit's preferred patches of photographs again: in gray, turned, mirrored.
         device: auto, cpu, cuda or cuda:1.
     """
-    from unitscope.physiology import tuning as show_and_measure
+    from unitscope.tuning_session import tuning as show_and_measure
 
     network = open_network(model, options).to(choose_device(device))
     with (

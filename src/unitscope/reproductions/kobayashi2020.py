@@ -21,7 +21,6 @@ from unitscope.atlas_pages.data_scripts import slugs
 from unitscope.errors import BadInput
 from unitscope.facts import read_facts
 from unitscope.network_facts import difference
-from unitscope.physiology import tuning
 from unitscope.record import Record
 from unitscope.recording.filter_tables import Filtered, filters
 from unitscope.recording.survey import survey
@@ -42,6 +41,7 @@ from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.synthesis.canvases import Noise
 from unitscope.synthesis.maximize import maximize
+from unitscope.tuning_session import tuning
 
 if TYPE_CHECKING:
     import pandas

@@ -1,4 +1,16 @@
-"""The deed behind `unitscope tuning`: gratings and colors before every unit, and what they tell."""
+"""The work behind `unitscope tuning`: gratings and colors are shown to every unit, and measures are made of them.
+
+As in the laboratory, each unit sees its stimuli in its own receptive field. Problem: a record may have thousands of
+units at a hundred sites, and a session has thousands of stimuli. Idea: the center neurons of many units see the same
+box of the picture; these units are a group, and one session serves all of them, on a crop around the box.
+
+    groups of units that see one box
+      show_group     first part, the same for all units (gratings, colors)  ->  best grating of each unit
+                     second part, around the best gratings (size, contrast, plaids)
+      keep_session   tuning/box-.../session.json, stimuli.parquet, responses-N.parquet
+    measure_tuning   measures/orientation.parquet, color.parquet, natural.parquet
+    show_untrained   the same sessions with untrained networks: tuning/null-orientation.parquet, null-color.parquet
+"""
 
 from __future__ import annotations
 
@@ -47,12 +59,12 @@ DEFINITIONS = 2
 """Raised with each change of what measures of tuning mean: of untrained networks measures are kept, not responses."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what is done, how many stimuli were shown so far, and of all."""
+"""Called with a label, how many stimuli were shown so far, and how many there are."""
 
 
 @contextmanager
 def keep_warning_filters() -> Iterator[None]:
-    """What is imported on the way changes the filters of warnings, which are the caller's."""
+    """Leave the filters of warnings as they were: modules that are imported on the way change them."""
     with warnings.catch_warnings():
         yield
 
@@ -104,7 +116,7 @@ def tuning(
     """
     record = record if isinstance(record, Record) else record_at(network, Path(record), sites)
     identity = identity_of(network)
-    refuse_other(network, record, identity)
+    refuse_other_network(network, record, identity)
     chosen, left = sites_to_tune(network, record, sites)
     groups, refused = groups_of(chosen)
     if (sites is not None and refused) or not groups:
@@ -113,17 +125,17 @@ def tuning(
         )
     settings = {"contrast": contrast, "color_contrast": color_contrast, "network": identity}
     for number, group in enumerate(groups):
-        said = f"{few(group.channels, most=1)} ({number + 1} of {len(groups)})"
-        folder = record.path / "tuning" / name_of(group)
-        if not kept(folder, group, settings):
+        label = f"{few(group.channels, most=1)} ({number + 1} of {len(groups)})"
+        folder = record.path / "tuning" / folder_name(group)
+        if not is_kept(folder, group, settings):
             stimuli, responses = show_group(
-                network, chosen, group, contrast=contrast, color_contrast=color_contrast, progress=progress, said=said
+                network, chosen, group, contrast=contrast, color_contrast=color_contrast, progress=progress, label=label
             )
             facts = {"channels": {name: c.tolist() for name, c in group.channels.items()},
                      "field": list(group.field), "box": list(group.box), **settings}  # fmt: skip
             keep_session(folder, stimuli, responses, facts)
         if patches and network.inputs == 3:
-            show_patches(network, record, chosen, group, patches, said=f"patches: {said}", progress=progress)
+            show_patches(network, record, chosen, group, patches, label=f"patches: {label}", progress=progress)
     if null:
         show_untrained(network, record, chosen, groups, null, settings, progress=progress)
     return measure_tuning(record)
@@ -144,15 +156,15 @@ def show_patches(
     group: Group,
     count: int,
     *,
-    said: str,
+    label: str,
     progress: Progress | None = None,
 ) -> None:
     """Show the preferred patches of a group's units again, changed; not where so many were shown already."""
-    path = record.path / "tuning" / name_of(group) / "natural.parquet"
+    path = record.path / "tuning" / folder_name(group) / "natural.parquet"
     asked = {"count": count, "channels": {name: c.tolist() for name, c in group.channels.items()}}
     if asked_of(path) == asked:
         return
-    tell = None if progress is None else (lambda done, total: progress(said, done, total))
+    tell = None if progress is None else (lambda done, total: progress(label, done, total))
     crop = crop_of(network, sites, group)
     answers = show_natural(network, record, sites, group, crop, count=count, progress=tell)
     with lock_folder(record.path):
@@ -176,14 +188,14 @@ def show_untrained(
     names = [name for name in MAKERS if name != "color" or network.inputs == 3]
     nulls = [Null(record, name, {**settings, "sites": sorted(sites), "definitions": DEFINITIONS}) for name in names]
     for seed in sorted(set(range(count)) - set[int].intersection(*(null.seeds() for null in nulls))):
-        said = f"untrained {seed + 1} of {count}"
-        made = of_untrained(network, sites, groups, settings, seed=seed, progress=progress, said=said)
+        label = f"untrained {seed + 1} of {count}"
+        made = measure_untrained(network, sites, groups, settings, seed=seed, progress=progress, label=label)
         with lock_folder(record.path):
             for null in nulls:
                 null.add(made[null.name])
     with lock_folder(record.path):
         for null in nulls:
-            null.put_in_place()
+            null.replace_old_table()
 
 
 @dataclass(frozen=True)
@@ -227,7 +239,7 @@ class Null:
         told = {**(made.schema.metadata or {}), b"asked": json.dumps(self.asked).encode()}
         write_table(self.place, made.replace_schema_metadata(told))
 
-    def put_in_place(self) -> None:
+    def replace_old_table(self) -> None:
         """Let the new table take the name of the old one."""
         if self.place != self.path and self.holds(self.place):
             replace_file(self.place, self.path)
@@ -236,7 +248,7 @@ class Null:
 MAKERS = {"orientation": orientation_table, "color": color_table}
 
 
-def of_untrained(
+def measure_untrained(
     network: Network,
     sites: dict[str, Site],
     groups: list[Group],
@@ -244,14 +256,16 @@ def of_untrained(
     *,
     seed: int,
     progress: Progress | None = None,
-    said: str = "",
+    label: str = "",
 ) -> dict[str, pandas.DataFrame]:
     """The measures of one untrained network."""
     blank = untrained(network, seed=seed)
     contrasts = {name: settings[name] for name in ("contrast", "color_contrast")}
     found: list[Session] = []
     for group in groups:
-        found += in_memory(*show_group(blank, sites, group, progress=progress, said=said, **contrasts), sites, group)
+        found += sessions_in_memory(
+            *show_group(blank, sites, group, progress=progress, label=label, **contrasts), sites, group
+        )
     made = {"orientation": orientation_table(found)}
     if network.inputs == 3:
         made["color"] = color_table(found)
@@ -281,7 +295,8 @@ def sites_to_tune(
     return {name: site for name, site in known.items() if name not in left}, left
 
 
-def refuse_other(network: Network, record: Record, identity: dict[str, str]) -> None:
+def refuse_other_network(network: Network, record: Record, identity: dict[str, str]) -> None:
+    """Raise Failure where the record is of another network, or of other weights."""
     there = record.facts["network"]
     other = difference(there, identity)
     if other:
@@ -301,7 +316,7 @@ def show_group(
     color_contrast: float = CONTRAST,
     color: bool = True,
     progress: Progress | None = None,
-    said: str = "",
+    label: str = "",
 ) -> tuple[StimulusSet, Responses]:
     """Both parts of a session: what is the same for all units, and the series around their best gratings."""
     crop = crop_of(network, sites, group)
@@ -314,28 +329,30 @@ def show_group(
         nonlocal shown
         shown += count
         if progress is not None:
-            progress(said, shown, total)
+            progress(label, shown, total)
 
     total = len(first)
     responses = present(network, first, sites, group, crop, progress=tell)
-    pairs = pairs_of(first, responses, sites, group)
+    pairs = best_gratings(first, responses, sites, group)
     second = second_part(group.field, [o for o, _ in pairs], [f for _, f in pairs], contrast=contrast)
     total += len(second)
     more = present(network, second, sites, group, crop, progress=tell)
     return first + second, {name: np.concatenate([responses[name], more[name]]) for name in responses}
 
 
-def pairs_of(
+def best_gratings(
     stimuli: StimulusSet, responses: Responses, sites: dict[str, Site], group: Group
 ) -> list[tuple[float, float]]:
     """The orientations and frequencies that are the best of any unit."""
     pairs: set[tuple[float, float]] = set()
-    for session in in_memory(stimuli, responses, sites, group):
+    for session in sessions_in_memory(stimuli, responses, sites, group):
         pairs |= {(float(o), float(f)) for o, f in zip(*session.best_pairs, strict=True)}
     return sorted(pairs)
 
 
-def in_memory(stimuli: StimulusSet, responses: Responses, sites: dict[str, Site], group: Group) -> list[Session]:
+def sessions_in_memory(
+    stimuli: StimulusSet, responses: Responses, sites: dict[str, Site], group: Group
+) -> list[Session]:
     """Sessions as a record would give them, but for the units' numbers, which are those of the channels."""
     return [
         Session(
@@ -346,12 +363,12 @@ def in_memory(stimuli: StimulusSet, responses: Responses, sites: dict[str, Site]
     ]  # fmt: skip
 
 
-def name_of(group: Group) -> str:
+def folder_name(group: Group) -> str:
     """A folder's name for a group: its box."""
     return "box-" + "_".join(str(side) for side in group.box)
 
 
-def kept(folder: Path, group: Group, settings: dict[str, Any]) -> bool:
+def is_kept(folder: Path, group: Group, settings: dict[str, Any]) -> bool:
     """Whether a session of this group, with these settings, is there already."""
     try:
         facts = read_json(folder / "session.json")

@@ -15,7 +15,7 @@ from torch import nn
 import unitscope
 from tests.recording.pictures import write_many
 from tests.wiring import gabor, wired
-from unitscope import physiology
+from unitscope import tuning_session
 from unitscope.analysis.measures import measure
 from unitscope.analysis.tuning_curves import sessions
 from unitscope.atlas_pages.site import build_atlas
@@ -39,7 +39,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("tuning")
     pictures = write_many(folder, 4)
     record = survey(little(ANGLES), pictures, to=folder / "record", sites=["conv1", "relu"])
-    physiology.tuning(little(ANGLES), record)
+    tuning_session.tuning(little(ANGLES), record)
     return record
 
 
@@ -78,33 +78,33 @@ def test_measures_are_made_again_without_the_network(record: Record, tmp_path: P
 
 
 def test_a_session_is_not_repeated(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(physiology, "show_group", lambda *_, **__: pytest.fail("shown again"))
-    physiology.tuning(little(ANGLES), record)
+    monkeypatch.setattr(tuning_session, "show_group", lambda *_, **__: pytest.fail("shown again"))
+    tuning_session.tuning(little(ANGLES), record)
     with pytest.raises(pytest.fail.Exception, match="shown again"):
-        physiology.tuning(little(ANGLES), record, contrast=0.5)
+        tuning_session.tuning(little(ANGLES), record, contrast=0.5)
 
 
 def test_another_network_is_refused(record: Record) -> None:
     with pytest.raises(Failure, match=r"is a record of little .* Use the network that was surveyed"):
-        physiology.tuning(little([20.0, 30.0]), record)
+        tuning_session.tuning(little([20.0, 30.0]), record)
 
 
 def test_sites_that_the_record_lacks_are_named(record: Record) -> None:
     with pytest.raises(BadInput, match="no site 'avgpool'"):
-        physiology.tuning(little(ANGLES), record, sites="avgpool")
+        tuning_session.tuning(little(ANGLES), record, sites="avgpool")
 
 
 def test_a_contrast_out_of_gamut_is_named(record: Record, tmp_path: Path) -> None:
     copy = shutil.copytree(record.path, tmp_path / "copy")
     with pytest.raises(BadInput, match="out of gamut"):
-        physiology.tuning(little(ANGLES), copy, color_contrast=0.3)
+        tuning_session.tuning(little(ANGLES), copy, color_contrast=0.3)
 
 
 def test_a_grayscale_network_has_no_color_measures(tmp_path: Path) -> None:
     """Photographs are shown to it in gray, and so it has a record, orientation, and an atlas that says so."""
     network = wired(gabor(30.0, frequency=0.2, sigma=1.6, side=7)[:1][None], name="gray", size=16)
     record = survey(network, write_many(tmp_path, 4), to=tmp_path / "record", sites=["conv1", "relu"])
-    found = physiology.tuning(network, record, patches=2)
+    found = tuning_session.tuning(network, record, patches=2)
     assert set(found) == {"orientation"}
     assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx([30.0] * 2, abs=0.5)
     said = tuning_table(found)
@@ -116,13 +116,13 @@ def test_a_grayscale_network_has_no_color_measures(tmp_path: Path) -> None:
 
 def test_without_a_record_a_grayscale_network_sees_gratings(tmp_path: Path) -> None:
     network = wired(gabor(30.0, frequency=0.2, sigma=1.6, side=7)[:1][None], name="gray", size=16)
-    assert set(physiology.tuning(network, tmp_path / "record", sites=["relu"])) == {"orientation"}
+    assert set(tuning_session.tuning(network, tmp_path / "record", sites=["relu"])) == {"orientation"}
 
 
 def test_a_network_of_other_channels_is_a_story(tmp_path: Path) -> None:
     network = wired(torch.rand(1, 4, 5, 5), name="four", size=16)
     with pytest.raises(BadInput, match=r"photographs have 3 colors, .*; four takes 4 input channels"):
-        physiology.tuning(network, tmp_path / "record")
+        tuning_session.tuning(network, tmp_path / "record")
 
 
 def test_fields_smaller_than_a_cycle_are_named(tmp_path: Path) -> None:
@@ -131,29 +131,29 @@ def test_fields_smaller_than_a_cycle_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"0 cannot be shown gratings: its field of 1 x 1 pixels holds less than a cycle"
     ):
-        physiology.tuning(network, record)
+        tuning_session.tuning(network, record)
 
 
 def test_a_site_without_positions_sees_the_whole_picture(tmp_path: Path) -> None:
     network = little(ANGLES, size=12)
     record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["conv1", "fc"])
-    found = physiology.tuning(network, record, sites=["fc"])
+    found = tuning_session.tuning(network, record, sites=["fc"])
     assert found["orientation"]["responsive"].all()
     assert found["orientation"]["preferred_orientation"].tolist() == pytest.approx(ANGLES, abs=5)
 
 
 def test_the_name_at_the_top_is_the_deed() -> None:
-    assert unitscope.tuning is physiology.tuning
+    assert unitscope.tuning is tuning_session.tuning
 
 
 def test_untrained_networks_are_measured_alike(tmp_path: Path) -> None:
     network = little(ANGLES)
     record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
-    physiology.tuning(network, record, null=1)
+    tuning_session.tuning(network, record, null=1)
     path = record.path / "tuning" / "null-orientation.parquet"
     first = pandas.read_parquet(path)
     assert first["seed"].tolist() == [0, 0]
-    physiology.tuning(network, record, null=2)
+    tuning_session.tuning(network, record, null=2)
     both = pandas.read_parquet(path)
     assert both["seed"].tolist() == [0, 0, 1, 1]
     pandas.testing.assert_frame_equal(both[both["seed"] == 0].reset_index(drop=True), first)
@@ -164,7 +164,7 @@ def test_untrained_networks_are_measured_alike(tmp_path: Path) -> None:
 def test_untrained_measures_of_an_earlier_definition_are_made_anew(tmp_path: Path) -> None:
     network = little(ANGLES)
     record = survey(network, write_many(tmp_path, 2), to=tmp_path / "record", sites=["relu"])
-    physiology.tuning(network, record, null=1)
+    tuning_session.tuning(network, record, null=1)
     path = record.path / "tuning" / "null-color.parquet"
     first = pandas.read_parquet(path)
     table = pyarrow.parquet.read_table(path)
@@ -172,5 +172,5 @@ def test_untrained_measures_of_an_earlier_definition_are_made_anew(tmp_path: Pat
     earlier = table.drop_columns(["cone_opponency"])
     earlier = earlier.replace_schema_metadata({**earlier.schema.metadata, b"asked": json.dumps(asked).encode()})
     pyarrow.parquet.write_table(earlier, path)
-    physiology.tuning(network, record, null=1)
+    tuning_session.tuning(network, record, null=1)
     pandas.testing.assert_frame_equal(pandas.read_parquet(path), first)

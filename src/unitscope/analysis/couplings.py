@@ -156,12 +156,19 @@ def coupling_tests(
     generator: np.random.Generator,
     permutations: int = PERMUTATIONS,
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """T1 to T4 of one convolution: a table of all units together, and a table with a row per unit and test.
+    """The tests T1 to T4 of one convolution.
 
-    Columns `test`, `value`, `chance` (mean under permutation), `z` and `p` (two-sided: the share of permutations as
-    far from their mean); per unit also `q`, Benjamini and Hochberg's, over the units of a test. Together: the mean over
-    units, `units`, and `significant`, the share of units with q < 0.05. A unit that reads fewer than three of the
-    filters is undefined: null. Filters of less than a thousandth of the median norm are left out.
+    Args:
+        basis: The filters of the first layer. Filters of less than a thousandth of the median norm are left out.
+        coupling: How strongly each unit reads each filter: the strongest tap, with its sign.
+        generator: Draws the permutations.
+        permutations: How many.
+
+    Returns:
+        A table of all units together, and a table with a row per unit and test. Columns `test`, `value`, `chance` (mean
+        under permutation), `z` and `p` (two-sided: the share of permutations as far from their mean). Per unit also
+        `q`, Benjamini and Hochberg's over the units of a test; together the mean over units, `units`, and
+        `significant`, the share of units with q < 0.05. A unit that reads fewer than three filters is null.
     """
     import pandas
 
@@ -298,7 +305,7 @@ def _against(value: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def couplings(
     record: Record | str | Path, *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """The coupling tests of all filters that a record keeps, those of untrained networks too.
+    """Test whether similar filters are coupled, for all filters that a record keeps, those of untrained networks too.
 
     Args:
         record: a record with filters (see `filters`), or its folder.

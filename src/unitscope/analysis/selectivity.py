@@ -60,19 +60,19 @@ def selectivity(record: Record, categories: Asked | Iterable[Asked], *, pool: Po
     """A row per unit and category: indices of selectivity side by side, and the category's share at both ends.
 
     Args:
-        record: what `unitscope survey` left, of labeled images.
-        categories: what `categories_of` understands.
-        pool: which response of a map counts. With "max" the lower end is that of the lowest troughs, so that the ends
+        record: A record of labeled images.
+        categories: Categories in any form that `categories_of` takes.
+        pool: Which response of a map counts. With "max" the lower end is that of the lowest troughs, so that the ends
             are those of record's preferred and antipreferred stimuli; else both are of the pooled response.
 
     Returns:
-        The columns that `MEASURES` tells of, with `unit`, `site`, `channel`, `category`, `images` (labeled ones),
+        The columns that `SELECTIVITY` declares, with `unit`, `site`, `channel`, `category`, `images` (labeled ones),
         `category_images`, `blocks` (whole labels, or photographs, that chance may exchange: see `enrichment.lottery`)
         and `category_blocks`, `preferred_images` and `antipreferred_images` (at each end), and `note`: where the
         indices disagree about a unit, or why one of them is null.
 
     Raises:
-        BadInput: a name that is no category here, fewer than two kinds of images, or no labels.
+        BadInput: For a name that is no category here, fewer than two kinds of images, or no labels.
     """
     import pandas
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from tests import wiring
 from tests.conftest import needs
 from tests.recording.test_replay import network_of
-from unitscope.anatomy.bounds import RULES
-from unitscope.anatomy.certificates import Bounding, certify
+from unitscope.anatomy.bounds import RULES, Operation
+from unitscope.anatomy.certificates import certify, proven_values
 from unitscope.anatomy.sites import sites
+from unitscope.anatomy.trace import record
 from unitscope.networks import Network, load
 from unitscope.recording.reading import read
 
@@ -159,12 +160,12 @@ ROUNDED = {
 @pytest.mark.parametrize("kind", ROUNDED)
 def test_bounds_contain_the_exact_number_although_the_network_rounds(kind: str) -> None:
     """Of values that are known exactly: the bounds lie apart by what rounding can do, and by hardly more."""
-    x, bounding = drawn(8, 10, 10), Bounding()
+    x = drawn(8, 10, 10)
+    module = OneOperation(ROUNDED[kind], before=nn.Identity())
     with torch.no_grad():
-        both = bounding.begin(torch.stack([x, x]))
-        with bounding:
-            bounds = ROUNDED[kind](both)
-        low, high = bounds
+        both = torch.stack([x, x])
+        program = record(module, both)
+        low, high = {value: proven.bounds for value, proven in proven_values(program, both)}[program.output]
         exact = ROUNDED[kind](x[None].double())[0]
     assert (low.double() < exact).all()
     assert (exact < high.double()).all()
@@ -278,9 +279,9 @@ def driven(network: Network, site: str) -> Tensor:
 
 
 class OneOperation(nn.Module):
-    def __init__(self, deed) -> None:
+    def __init__(self, deed, *, before: nn.Module | None = None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
+        self.conv = before or nn.Conv2d(3, 4, 1)
         self.deed = deed
 
     def forward(self, x: Tensor) -> Tensor:
@@ -335,16 +336,16 @@ def test_nothing_is_proven_behind_a_decision_by_values() -> None:
     assert np.isnan(found["sub"].highest_possible).all()
 
 
-def test_bounds_are_computed_in_full_precision_whatever_the_network_is_shown_in() -> None:
-    seen = []
+def test_bounds_are_computed_in_full_precision_whatever_the_network_is_shown_in(monkeypatch) -> None:
+    seen, rule = [], RULES["relu"]
 
-    def deed(x: Tensor) -> Tensor:
+    def watched(operation: Operation) -> Tensor:
         seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled))
-        return torch.relu(x)
+        return rule(operation)
 
-    network = Network(OneOperation(deed), size=4, mean=(0,) * 3, std=(1,) * 3)
+    monkeypatch.setitem(RULES, "relu", watched)
+    network = Network(OneOperation(torch.relu), size=4, mean=(0,) * 3, std=(1,) * 3)
     found = sites(network)
-    seen.clear()
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled
     torch.set_float32_matmul_precision("medium")
     try:

@@ -15,29 +15,21 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from unitscope.anatomy.operations import kind
+
 LARGE = 1 << 15
 """Elements of a tensor from which on it is quicker to ask for a result's shape alone than to compute it."""
 
-SKIPPED = frozenset(
-    [
-        "native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit_no_training",
-        "cudnn_batch_norm", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "mean", "sum",
-        "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "cat", "clone", "constant_pad_nd",
-        "reflection_pad2d", "linalg_vector_norm", "_fused_rms_norm", "roll", "stack",
-        "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math",
-    ]
-)  # fmt: skip
-"""Operations, beside the pointwise ones, whose results are left blank where they are large."""
 
+def blank(name: str, function: Any, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Any:
+    """A result that nobody computed; None where it has to be.
 
-def blank(name: str, function: Any, args: Any, kwargs: Any, arguments: dict[str, Any], *, seeing: bool) -> Any:
-    """A result that nobody computed; None where it has to be. `seeing`: an argument depends on the picture.
-
-    What depends on no picture is computed as it is, for it may be needed: tables of positions, masks.
+    Only for operations on what depends on the picture. All else may be needed: tables of positions, masks, weights that
+    are made of other weights.
     """
     if name in CHEAP:
         return CHEAP[name](arguments)
-    if not seeing or not (name in SKIPPED or torch.Tag.pointwise in function.tags or name == "copy"):
+    if not (kind(name).costly or torch.Tag.pointwise in function.tags):
         return None
     first = args[0] if args else None
     if function._schema.is_mutable:

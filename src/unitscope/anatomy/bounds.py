@@ -1,22 +1,29 @@
 """How an operation takes bounds to bounds: one sound rule per operation, none of them guessed.
 
-A bounded tensor is float32 and holds, along its first axis, the lowest and the highest value that each element can
-have, NaN where that is not known. Every rule keeps that axis first, and widens the bounds by more than what float32
-arithmetic, the network's own and that of the bounds, can differ from exact numbers, in whatever order it adds.
+Problem: a bound that is a little too small proves what is not true. Rounding counts, the network's own and that of the
+bounds, and so does the order in which a sum is added up.
+
+Idea: a bounded tensor is float32 and holds, along its first axis, the lowest and the highest value that each element
+can have, NaN where that is not known. Every rule keeps that axis first, and widens the bounds by more than what float32
+arithmetic can differ from exact numbers, in whatever order it adds. An operation without a rule gives NaN.
+
+    x in [-1, 2]        relu(x) in [0, 2]       monotone: the operation itself on both ends
+    y = 3 x - 1         y in [-4, 5]            each end from what adds to it and what takes from it
+    x - x               in [-3, 3]              sound, and wide: the rules do not know that both are the same
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from unitscope.anatomy.calls import flat
-from unitscope.anatomy.watching import written
+from unitscope.anatomy.operations import arguments_by_name
+from unitscope.anatomy.program import OVERWRITTEN, Value, overwrite
+from unitscope.anatomy.program import Operation as Recorded
 
 ROUNDING = 2**-21
 """Eight times the unit roundoff of float32, relative to the magnitude of what is rounded."""
@@ -32,20 +39,36 @@ class Undecided(Exception):
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of torch: its plain name, arguments in order and by name, and which tensors are bounded."""
+    """An operation of a program with bounds in the place of values: arguments in order and by name."""
 
-    name: str
-    function: Any
+    recorded: Recorded
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    arguments: dict[str, Any]
-    depends: Callable[[Any], bool]
+    bounded: frozenset[int]
+    """The ids of the tensors that are bounds."""
+
+    @classmethod
+    def of(cls, recorded: Recorded, bounds: Mapping[Value, Tensor]) -> Operation:
+        args, kwargs = recorded.arguments_with(lambda value: bounds[value])
+        return cls(recorded, args, kwargs, frozenset(id(bounds[value]) for value in recorded.reads))
+
+    @property
+    def name(self) -> str:
+        return self.recorded.name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return arguments_by_name(self.recorded.function, self.args, self.kwargs)
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.arguments.get(name, default)
+
+    def depends(self, value: Any) -> bool:
+        """Whether an argument depends on the picture."""
+        return id(value) in self.bounded
 
     def bounds(self, value: Any) -> Tensor:
         """A bounded argument, [lowest highest] along the first axis. Raises Unproven where it is none."""
@@ -60,8 +83,8 @@ class Operation:
         return value.float()
 
     def run(self, *args: Any) -> Any:
-        """The operation itself, on other arguments (those in order) where they are given."""
-        return self.function(*(args or self.args), **self.kwargs)
+        """The operation itself, on other arguments (those in order) where they are given. Never in place."""
+        return self.recorded.call(args or self.args, self.kwargs)
 
 
 Rule = Callable[[Operation], Any]
@@ -77,24 +100,34 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return enter
 
 
-def poisoned(operation: Operation) -> Any:
-    """The result of an operation without a rule: NaN everywhere, in what it writes to as well."""
-    targets = written(operation.function, operation.arguments)
-    for target in targets:
-        if target.is_floating_point():
-            target.fill_(torch.nan)
-    if targets:
-        return targets[0]
-    if any(one.alias_info is not None for one in operation.function._schema.returns):  # a view without a rule:
-        for tensor in flat(operation.arguments.values()):  # what is written to it would change what it looks at
-            if operation.depends(tensor) and tensor.is_floating_point():
-                tensor.fill_(torch.nan)
-    result = operation.run()
-    return tree_map(lambda value: unproven(value) if isinstance(value, Tensor) else value, result)
+def bounds_of(recorded: Recorded, bounds: Mapping[Value, Tensor]) -> list[Tensor]:
+    """The bounds of an operation's results, from those of the values it reads (see `Program.run`).
+
+    NaN where nothing is proven. Raises Undecided where the network reads values.
+    """
+    if recorded.outcome_depends_on_values:
+        raise Undecided(recorded.name)
+    if recorded.name == OVERWRITTEN:
+        whole, part = (bounds[one] if isinstance(one, Value) else one for one in recorded.args)
+        return [overwrite(whole, part, **recorded.kwargs)]
+    if recorded.name not in RULES:
+        return nothing_proven(recorded)
+    try:
+        result = RULES[recorded.name](Operation.of(recorded, bounds))
+    except Unproven:
+        return nothing_proven(recorded)
+    found = list(result) if isinstance(result, tuple | list) else [result]
+    return found if len(found) == len(recorded.results) else nothing_proven(recorded)
 
 
-def unproven(value: Tensor) -> Tensor:
-    return torch.full_like(value, torch.nan) if value.is_floating_point() else value
+def nothing_proven(recorded: Recorded) -> list[Tensor]:
+    """NaN for each result, and zeros for what is no floating point number, of which no rule makes use."""
+    return [
+        torch.full(value.shape, torch.nan, dtype=value.dtype, device=value.device)
+        if value.dtype.is_floating_point
+        else value.blank()
+        for value in recorded.results
+    ]
 
 
 def widened(bounds: Tensor, by: Tensor) -> Tensor:
@@ -108,7 +141,7 @@ def rounded(bounds: Tensor, *, times: int = 1) -> Tensor:
 
 
 def linear(
-    bounds: Tensor, weight: Tensor, bias: Tensor | None, deed: Callable[[Tensor, Tensor], Tensor], *, terms: int
+    bounds: Tensor, weight: Tensor, bias: Tensor | None, apply: Callable[[Tensor, Tensor], Tensor], *, terms: int
 ) -> Tensor:
     """Bounds of a sum of products with constants: each end from what adds to it and what takes from it.
 
@@ -117,7 +150,7 @@ def linear(
     """
     low, high = (end[None] for end in bounds)
     parts = torch.cat([high.relu(), low.relu(), (-high).relu(), (-low).relu()])
-    up, down = deed(parts, weight.relu()), deed(parts, (-weight).relu())
+    up, down = apply(parts, weight.relu()), apply(parts, (-weight).relu())
     adds = torch.stack([up[1] + down[2], up[0] + down[3]])
     takes = torch.stack([up[3] + down[0], up[2] + down[1]])
     shape = (-1, *(1,) * (adds.ndim - 2))
@@ -177,7 +210,7 @@ def batch_norm(op: Operation) -> tuple[Tensor, ...]:
     margin = 8 * ROUNDING * (bounds.abs().amax(0) * a.abs() + (m * a).abs() + b.abs())
     value = widened(ends.sort(0).values, margin)
     empty = value.new_zeros(0)
-    return (value, *(empty for _ in range(len(op.function._schema.returns) - 1)))
+    return (value, *(empty for _ in range(len(op.recorded.results) - 1)))
 
 
 # what is monotone as it is
@@ -203,7 +236,8 @@ def between_numbers(op: Operation) -> Any:
 def curve(op: Operation) -> Tensor:
     if op.name == "softplus" and op.get("threshold", 20) < 15:  # there it jumps down onto the straight line
         raise Unproven
-    return rounded(out_of_place(op, op.bounds(op["self"])), times=8)
+    op.bounds(op["self"])
+    return rounded(op.run(), times=8)
 
 
 @rule("leaky_relu", "elu")
@@ -211,7 +245,8 @@ def bent(op: Operation) -> Tensor:
     slopes = [op.get(name, 1) for name in ("negative_slope", "alpha", "scale", "input_scale")]
     if min(slopes) < 0:
         raise Unproven
-    return rounded(out_of_place(op, op.bounds(op["self"])), times=8)
+    op.bounds(op["self"])
+    return rounded(op.run(), times=8)
 
 
 LOWEST = -0.4
@@ -222,14 +257,9 @@ LOWEST = -0.4
 def dipping(op: Operation) -> Tensor:
     """Curves that fall once and then rise: the highest value is at an end, the lowest may lie between."""
     bounds = op.bounds(op["self"])
-    ends = out_of_place(op, bounds)
+    ends = op.run()
     value = rounded(torch.stack([ends.amin(0), ends.amax(0)]), times=8)
     return torch.stack([torch.where(bounds.isnan().any(0), torch.nan, value[0].clamp(max=LOWEST)), value[1]])
-
-
-def out_of_place(op: Operation, bounds: Tensor) -> Tensor:
-    """The operation on a copy, so that one that overwrites leaves its argument for the rule."""
-    return op.run(bounds.clone(), *op.args[1:])
 
 
 @rule("avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "upsample_bilinear2d")
@@ -367,8 +397,3 @@ def padded(op: Operation) -> Tensor:
     if len(op["pad"]) >= 2 * bounds.ndim:
         raise Unproven
     return op.run()
-
-
-@rule("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
-def decided(op: Operation) -> Any:
-    raise Undecided(op.name)

@@ -22,6 +22,7 @@ from unitscope.anatomy.maps import (
     squeezed,
     without_rule,
 )
+from unitscope.anatomy.operations import tensors_in
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Call:
     @property
     def all_seen(self) -> list[Seen]:
         """What all tensors among the arguments see, constants left out."""
-        return [seen for tensor in flat(self.arguments.values()) if (seen := self.seen(tensor)) is not None]
+        return [seen for tensor in tensors_in(self.arguments.values()) if (seen := self.seen(tensor)) is not None]
 
 
 class Constant(Exception):
@@ -90,30 +91,6 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return enter
-
-
-def flat(values: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += flat(value)
-    return found
-
-
-ELEMENTWISE = frozenset(
-    [
-        "alias", "clamp", "clone", "contiguous", "copy", "detach", "dropout", "hardsigmoid", "hardswish", "hardtanh",
-        "lift_fresh",
-        "log_sigmoid_forward", "masked_fill", "nan_to_num", "_prelu_kernel", "prelu", "relu6", "rrelu_with_noise",
-        "_to_copy", "to",
-        "where", "_conj", "real", "imag", "complex", "polar", "angle", "fake_quantize_per_tensor_affine",
-    ]
-)  # fmt: skip
-
-
-"""Elementwise operations that torch does not mark as pointwise (or does so only in some versions)."""
 
 
 def elementwise(call: Call) -> Seen:

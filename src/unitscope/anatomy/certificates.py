@@ -1,33 +1,37 @@
 """Certificates: what no picture can make a unit answer, proven from the weights (methods 5, level L3).
 
-The network is shown two "pictures" at once: the lowest and the highest value of every pixel. Each operation then takes
-bounds to bounds: what is monotone as it is, sums of products by the signs of the weights, and whatever has no rule
-gives NaN, that is nothing is proven. For the first layer, zero padding at borders included, this is the closed form
+Problem: a unit that answered none of a thousand pictures may answer the next one. That a unit answers no picture at all
+can only follow from the weights.
+
+Idea: a reading of the network's program, whose facts are bounds. The picture is [lowest highest], two "pictures" at
+once: the lowest and the highest value of every pixel. Each operation takes bounds to bounds (bounds.py): what is
+monotone as it is, sums of products by the signs of the weights, and whatever has no rule gives NaN, that is, nothing is
+proven. For the first layer, zero padding at borders included, this is the closed form
 sup = sum_k max(w_k lo_k, w_k hi_k) + b, which some picture reaches; further on the bounds are sound, but wide.
+
+    pixel in [0, 1]     y = 2 p0 - 3 p1 - 2.5     y in [-5.5, -0.5]     relu(y) in [0, 0]: certified dead
 
 Bounds are computed in float32 and widened by more than what the rounding of both, theirs and the network's own, can
 make, in whatever order it adds products in float32. Arithmetic in half precision or TF32 is not covered, nor are
-convolutions by way of a transform (Winograd, FFT).
+convolutions by a transform (Winograd, FFT).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from unitscope.anatomy.bounds import ROUNDING, RULES, Operation, Undecided, Unproven, poisoned
-from unitscope.anatomy.calls import flat
-from unitscope.anatomy.listening import listening
-from unitscope.anatomy.memories import Memories
-from unitscope.anatomy.watching import named, plain_name, written
+from unitscope.anatomy.bounds import ROUNDING, Undecided, bounds_of
+from unitscope.anatomy.operations import kind
+from unitscope.anatomy.program import OVERWRITTEN, Operation, Program, Value
+from unitscope.anatomy.sites import program_of
 from unitscope.vocabulary import Site, Size
 
 
@@ -39,6 +43,8 @@ class Network(Protocol):
     def module(self) -> nn.Module: ...
     @property
     def size(self) -> Size: ...
+    @property
+    def inputs(self) -> int: ...
     @property
     def mean(self) -> tuple[float, ...]: ...
     @property
@@ -75,21 +81,22 @@ def certify(network: Network, sites: Mapping[str, Site]) -> dict[str, Certificat
     One pass of the network's operations, three to six times as costly as showing one picture. The network is left as it
     was. Sites behind a choice that the network makes by looking at values are not certified.
     """
-    bounding = Bounding()
     found: dict[str, Certificate] = {}
-
-    def heard(name: str, value: Tensor) -> None:
-        if name in sites and sites[name].field().status != "unknown":
-            with _disable_current_modes():  # what is read off the bounds is no operation of the network
-                found[name] = bounding.certificate(value, sites[name])
-
-    extremes = bounding.begin(extreme_pictures(network))
-    try:
-        with torch.no_grad(), full_precision(), listening(network.module, heard), bounding:
-            network.module(extremes)
-    except (Undecided, RuntimeError, ValueError, IndexError):
-        pass  # nothing is proven of what would have come
+    program = program_of(network)
+    with torch.no_grad(), full_precision(), suppress(Undecided, RuntimeError, ValueError, IndexError):
+        for value, proven in proven_values(program, extreme_pictures(network)):  # after an error nothing is proven
+            for name in program.names.get(value, ()):
+                if name in sites and sites[name].field().status != "unknown":
+                    found[name] = certificate(proven, sites[name])
     return {name: found.get(name) or unknown(site.channels) for name, site in sites.items()}
+
+
+def proven_values(program: Program, extremes: Tensor) -> Iterator[tuple[Value, Proven]]:
+    """Each value with what is proven of it, in the order of execution; what nobody needs any more is let go of."""
+    facts = {program.origin: Proven(extremes)}
+    yield program.origin, facts[program.origin]
+    for operation in program.steps(facts, prove, keep=()):
+        yield from ((value, facts[value]) for value in operation.results if value in facts)
 
 
 @contextmanager
@@ -134,103 +141,80 @@ class Causes:
     offset: Float[Tensor, " unit"]
 
 
-@dataclass(eq=False)
-class Bounding(TorchDispatchMode):
-    """Takes every operation that depends on the picture from bounds to bounds, [lowest highest] along the first
-    axis.
-    """
+@dataclass(frozen=True, eq=False)
+class Proven:
+    """The bounds of a value, [lowest highest] along the first axis, and what made its channels."""
 
-    memories: Memories = field(default_factory=Memories)
-    bounded: set[int] = field(default_factory=set)
-    causes: dict[int, Causes] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def begin(self, extremes: Tensor) -> Tensor:
-        self.bounded.add(self.memories.number(extremes))
-        return extremes
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        arguments = named(func, args, kwargs)
-        if not any(self.depends(tensor) for tensor in flat(arguments.values())):
-            return func(*args, **kwargs)
-        operation = Operation(plain_name(func), func, args, kwargs, arguments, self.depends)
-        targets = written(func, arguments)
-        try:
-            result = RULES[operation.name](operation) if operation.name in RULES else poisoned(operation)
-        except Unproven:
-            result = poisoned(operation)
-        if targets and not any(result is target for target in targets):
-            targets[0].copy_(result)
-            result = targets[0]
-        for tensor in (*flat([result]), *targets):
-            self.bounded.add(self.memories.number(tensor))
-        self.explain(operation, result, overwritten=bool(targets))
-        return result
-
-    def depends(self, tensor: Any) -> bool:
-        return isinstance(tensor, Tensor) and self.memories.number(tensor) in self.bounded
-
-    # why
-
-    def explain(self, operation: Operation, result: Any, *, overwritten: bool) -> None:
-        """Note the weights behind the result's channels, or that they are no longer known."""
-        first = result[0] if isinstance(result, tuple | list) else result
-        if not isinstance(first, Tensor):
-            return
-        memory = self.memories.number(first)
-        known = self.why(operation)
-        if known is not None:
-            self.causes[memory] = known
-        elif overwritten:
-            self.causes.pop(memory, None)
-
-    def why(self, operation: Operation) -> Causes | None:
-        subject = next(iter(operation.arguments.values()))
-        if operation.name == "convolution" and not operation["transposed"]:
-            norm = operation["weight"].double().flatten(1).norm(dim=1)
-            nothing = torch.full_like(norm, torch.nan)
-            return Causes(norm, nothing, nothing if operation["bias"] is None else operation["bias"].double())
-        if operation.name == "cat":
-            known = [self.causes.get(self.memories.number(tensor)) for tensor in operation["tensors"]]
-            if operation.get("dim") != 1 or any(one is None for one in known):
-                return None
-            return Causes(*(torch.cat([getattr(one, name) for one in known]) for name in NAMES[1:]))
-        before = self.causes.get(self.memories.number(subject)) if isinstance(subject, Tensor) else None
-        if "batch_norm" in operation.name:
-            empty = torch.full((operation["input"].shape[1],), torch.nan)
-            before = before or Causes(empty, empty, empty)
-            parts = {"gain": operation.get("weight"), "offset": operation.get("bias")}
-            return replace(before, **{name: value.double() for name, value in parts.items() if value is not None})
-        as_it_lies = operation.name != "clone" or contiguous(subject)
-        return before if operation.name in CHANNEL_BY_CHANNEL and as_it_lies else None
-
-    def certificate(self, value: Tensor, site: Site) -> Certificate:
-        """What is known of a site's value."""
-        if value.shape[0] != 2 or value.dtype != torch.float32 or site.channel_axis == 0:
-            return unknown(site.channels)
-        highest = value[1:].movedim(site.channel_axis, 1).reshape(site.channels, -1).amax(1)
-        causes = self.causes.get(self.memories.number(value))
-        parts = [getattr(causes, name) if causes is not None else None for name in NAMES[1:]]
-        known = [None if part is None or len(part) != site.channels else part.cpu().numpy() for part in parts]
-        nothing = np.full(site.channels, np.nan, dtype=np.float32)
-        return Certificate(
-            rounded_up(highest.cpu().numpy()), *(nothing if p is None else p.astype(np.float32) for p in known)
-        )
+    bounds: Tensor
+    causes: Causes | None = None
 
 
-CHANNEL_BY_CHANNEL = frozenset(
-    ["relu", "hardtanh", "clamp", "clamp_min", "leaky_relu", "max_pool2d_with_indices", "avg_pool2d", "silu",
-     "hardswish", "gelu", "_adaptive_avg_pool2d", "clone", "sigmoid", "hardsigmoid"]
-)  # fmt: skip
-"""Operations whose channels are made of the same channels of what they read."""
+def prove(operation: Operation, facts: Mapping[Value, Proven]) -> list[Proven]:
+    """What is proven of an operation's results (see `Program.run`)."""
+    bounds = bounds_of(operation, {value: facts[value].bounds for value in operation.reads})
+    causes = causes_of(operation, facts)
+    return [Proven(one, causes) for one in bounds]
 
 
-def contiguous(tensor: Tensor) -> bool:
-    """Whether a tensor lies in memory as it was made, not as a view with its channels shuffled."""
-    return tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+def causes_of(operation: Operation, facts: Mapping[Value, Proven]) -> Causes | None:
+    """The weights behind the channels of the result; None where they are not known."""
+    if operation.function is None:
+        part = operation.args[1] if operation.name == OVERWRITTEN else None
+        return facts[part].causes if isinstance(part, Value) else None
+    subject = next(iter(operation.arguments.values()))
+    before = facts[subject].causes if isinstance(subject, Value) else None
+    if operation.name == "convolution" and not operation.arguments["transposed"]:
+        return causes_of_convolution(operation)
+    if operation.name == "cat":
+        return causes_of_cat(operation, facts)
+    if "batch_norm" in operation.name:
+        return causes_of_normalization(operation, before)
+    as_it_lies = operation.name != "clone" or (isinstance(subject, Value) and contiguous(subject))
+    return before if operation.is_view or (kind(operation.name).per_channel and as_it_lies) else None
+
+
+def causes_of_convolution(operation: Operation) -> Causes | None:
+    weight, bias = operation.arguments["weight"], operation.arguments["bias"]
+    if isinstance(weight, Value) or isinstance(bias, Value):
+        return None
+    norm = weight.double().flatten(1).norm(dim=1)
+    nothing = torch.full_like(norm, torch.nan)
+    return Causes(norm, nothing, nothing if bias is None else bias.double())
+
+
+def causes_of_cat(operation: Operation, facts: Mapping[Value, Proven]) -> Causes | None:
+    tensors = operation.arguments["tensors"]
+    known = [facts[one].causes if isinstance(one, Value) else None for one in tensors]
+    if operation.arguments.get("dim") != 1 or any(one is None for one in known):
+        return None
+    return Causes(*(torch.cat([getattr(one, name) for one in known]) for name in NAMES[1:]))
+
+
+def causes_of_normalization(operation: Operation, before: Causes | None) -> Causes:
+    empty = torch.full((operation.results[0].shape[1],), torch.nan)
+    before = before or Causes(empty, empty, empty)
+    parts = {"gain": operation.arguments.get("weight"), "offset": operation.arguments.get("bias")}
+    return replace(before, **{name: value.double() for name, value in parts.items() if isinstance(value, Tensor)})
+
+
+def certificate(proven: Proven, site: Site) -> Certificate:
+    """What is known of a site's value."""
+    bounds, causes = proven.bounds, proven.causes
+    if bounds.shape[0] != 2 or bounds.dtype != torch.float32 or site.channel_axis == 0:
+        return unknown(site.channels)
+    highest = bounds[1:].movedim(site.channel_axis, 1).reshape(site.channels, -1).amax(1)
+    parts = [getattr(causes, name) if causes is not None else None for name in NAMES[1:]]
+    known = [None if part is None or len(part) != site.channels else part.cpu().numpy() for part in parts]
+    nothing = np.full(site.channels, np.nan, dtype=np.float32)
+    return Certificate(
+        rounded_up(highest.cpu().numpy()), *(nothing if p is None else p.astype(np.float32) for p in known)
+    )
+
+
+def contiguous(value: Value) -> bool:
+    """Whether a value lies in memory as it was made, not as a view with its channels shuffled."""
+    lies = torch.empty_strided(value.shape, value.stride, device="meta")
+    return lies.is_contiguous() or (len(value.shape) == 4 and lies.is_contiguous(memory_format=torch.channels_last))
 
 
 def rounded_up(values: Float[np.ndarray, " unit"]) -> Float32[np.ndarray, " unit"]:

@@ -38,10 +38,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from unitscope.anatomy import blanks
-from unitscope.anatomy.calls import flat
-from unitscope.anatomy.looks import HANDED_OUT, READS, SHAPED_BY_VALUES
+from unitscope.anatomy.operations import arguments_by_name, kind, plain_name, tensors_in, written_tensors
 from unitscope.anatomy.sites import STIMULI, Network, blank
-from unitscope.anatomy.watching import named, plain_name, written
 from unitscope.pristine import draw_from, keep_pristine
 
 SCHEME = f"1/torch {'.'.join(torch.__version__.split('.')[:2])}"
@@ -174,8 +172,8 @@ class Writing(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        arguments = named(function, args, kwargs)
-        name, tensors = plain_name(function), flat(arguments.values())
+        arguments = arguments_by_name(function, args, kwargs)
+        name, tensors = plain_name(function), tensors_in(arguments.values())
         name = "convolution" if name == "_convolution" else name  # as traced modules call it
         counts = any(self.known(t) for t in tensors) or torch.Tag.nondeterministic_seeded in function.tags
         if not counts:
@@ -183,10 +181,10 @@ class Writing(TorchDispatchMode):
         same = alias(function, name, arguments)
         line = "" if same else self.line(function, name, arguments)
         seeing = any(self.sees(t) for t in tensors)
-        self.looked |= seeing and (name in READS or name in SHAPED_BY_VALUES)
-        result = blanks.blank(name, function, args, kwargs, arguments, seeing=True) if self.cheaply else None
+        self.looked |= seeing and (kind(name).reads_values or kind(name).shaped_by_values)
+        result = blanks.blank(name, function, args, kwargs, arguments) if self.cheaply else None
         result = function(*args, **kwargs) if result is None else result
-        made = {id(t): t for t in (*flat([result]), *written(function, arguments))}
+        made = {id(t): t for t in (*tensors_in([result]), *written_tensors(function, arguments))}
         self.enter(same, line, name, list(made.values()), seeing=seeing)
         return result
 
@@ -195,15 +193,15 @@ class Writing(TorchDispatchMode):
         number = len(self.lines) + 1
         if same is None:
             self.lines.append(f"value {number} = {line}")
-        for n, tensor in enumerate(made[:1] if name in NORMALIZATIONS else made):
+        for n, tensor in enumerate(made[:1] if kind(name).normalization else made):
             self.know(tensor, self.word(same) if same is not None else f"value {number}.{n}")
             if seeing:
                 self.seeing[tensor] = True
 
     def line(self, function: Any, name: str, arguments: dict[str, Any]) -> str:
         """An operation in one line."""
-        targets = written(function, arguments)
-        if name in NORMALIZATIONS:
+        targets = written_tensors(function, arguments)
+        if kind(name).normalization:
             name, arguments = "batch_norm", {PLAIN.get(key, key): value for key, value in arguments.items()}
             for left_out in ("momentum", "training") if not arguments.get("training") else ():
                 arguments.pop(left_out, None)
@@ -254,16 +252,10 @@ class Hands(TorchFunctionMode):
         self.writing = writing
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in HANDED_OUT and args and self.writing.sees(args[0]):
+        if kind(getattr(func, "__name__", "")).leaves_torch and args and self.writing.sees(args[0]):
             self.writing.looked = True
         return func(*args, **(kwargs or {}))
 
-
-NORMALIZATIONS = frozenset(
-    ["native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "cudnn_batch_norm",
-     "miopen_batch_norm", "_batch_norm_no_update", "batch_norm"]
-)  # fmt: skip
-"""Batch normalization on several devices: one result counts, and one set of names."""
 
 PLAIN = {"epsilon": "eps", "exponential_average_factor": "momentum"}
 

@@ -17,15 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unitscope.anatomy.graph import PICTURE, Operation, depth_of
-from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.operations import kind
 from unitscope.errors import BadInput
 from unitscope.vocabulary import Size
 
 Mode = Literal["max_tap", "max_tap_shifted", "full"]
 MODES: tuple[Mode, ...] = ("max_tap", "max_tap_shifted", "full")
-
-LEFT_OUT = NONLINEARITIES | {"dropout", "identity", "contiguous", "feature_dropout", "stochastic_depth", "drop_path"}
-"""Operations that a linear way passes as if they were not there."""
 
 SILENT = 1e-6
 """A channel whose folded gain is smaller is skipped: its filter would be rounding noise."""
@@ -36,6 +33,13 @@ LARGEST = 256
 
 class NotLinear(BadInput):
     """There is no linear way from the picture to this value."""
+
+
+def is_left_out(word: str) -> bool:
+    """Whether a linear way passes an operation as if it were not there. A gated linear unit is none of these, since it
+    halves the channels.
+    """
+    return kind(word).identity or (kind(word).nonlinear and kind(word).elementwise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +169,7 @@ class Way:
             return _pooled(each.module, self.to(read))
         if each.operation == "cat":
             return _side_by_side([self.to(name) for name in each.reads])
-        if each.operation == "add" or (each.operation in LEFT_OUT and len(each.reads) == 1):
+        if each.operation == "add" or (is_left_out(each.operation) and len(each.reads) == 1):
             return self.to(read)
         raise NotLinear(f"the way leads through {each.name} ({each.operation}), which is not linear.")
 

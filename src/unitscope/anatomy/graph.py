@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.listening import listening
-from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.operations import kind
 from unitscope.anatomy.sites import Network, blank, show
 
 PICTURE = ""
@@ -116,7 +116,7 @@ def readers(graph: Mapping[str, Operation], name: str) -> list[Operation]:
 def rectified(graph: Mapping[str, Operation], name: str) -> str:
     """What a nonlinearity alone makes of a value; the value itself where others read it, too."""
     reading = readers(graph, name)
-    alone = len(reading) == 1 and reading[0].operation in NONLINEARITIES | {"identity"}
+    alone = len(reading) == 1 and (kind(reading[0].operation).nonlinear or reading[0].operation == "identity")
     return rectified(graph, reading[0].name) if alone else name
 
 

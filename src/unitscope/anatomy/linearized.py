@@ -17,13 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unitscope.anatomy.filters import LEFT_OUT, NotLinear, VirtualFilters, pair
+from unitscope.anatomy.filters import NotLinear, VirtualFilters, is_left_out, pair
 from unitscope.anatomy.graph import PICTURE, Operation
-from unitscope.anatomy.names import NONLINEARITIES, kind_of, operation_of
+from unitscope.anatomy.names import kind_of, operation_of
+from unitscope.anatomy.operations import kind
 from unitscope.anatomy.sites import Network, blank
 from unitscope.vocabulary import Size
-
-LINEAR = LEFT_OUT | {"conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "add", "cat"}
 
 
 class CenterTap(nn.Module):
@@ -57,7 +56,7 @@ def linearized(module: nn.Module) -> nn.Module:
         parent, _, own = name.rpartition(".")
         if not name or any(True for _ in part.children()):
             continue
-        if operation_of(kind_of(part).__name__) in NONLINEARITIES:
+        if is_left_out(operation_of(kind_of(part).__name__)):
             setattr(module.get_submodule(parent), own, nn.Identity())
         elif isinstance(part, nn.MaxPool2d):
             setattr(module.get_submodule(parent), own, CenterTap(part))
@@ -155,7 +154,7 @@ def refuse_gates(graph: Mapping[str, Operation], site: str) -> None:
             continue
         seen.add(name)
         each = graph[name]
-        bare = each.module is None and each.operation in NONLINEARITIES | {"max_pool2d"}
-        if each.operation not in LINEAR or bare:
+        bare = each.module is None and (kind(each.operation).nonlinear or each.operation == "max_pool2d")
+        if bare or not (is_left_out(each.operation) or kind(each.operation).linear):
             raise NotLinear(f"a way to {site} leads through {name} ({each.operation}), which cannot be left out.")
         waiting += each.reads

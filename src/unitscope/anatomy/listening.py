@@ -22,8 +22,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.inference import without_inference_mode
-from unitscope.anatomy.looks import HANDED_OUT
 from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, kind_of, operation_of, paths_of
+from unitscope.anatomy.operations import kind
 from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
 from unitscope.pristine import keep_pristine
@@ -181,14 +181,14 @@ class Ear(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.within or self.busy or not self.trail:
             return func(*args, **kwargs)
-        if function_name(func, None) not in UNREAD:
+        if not reads_no_values(function_name(func, None)):
             args, kwargs = self.whole((args, kwargs)) or (args, kwargs)
         result = func(*args, **kwargs)
         read = tuple(tensors((args, kwargs)))
         if not self.depends(read):
             return result
         function = function_name(func, caller())
-        self.left_torch |= function in HANDED_OUT
+        self.left_torch |= kind(function).leaves_torch
         self.note_written(function, args, read, result)
         if function == "setitem":  # what is written to has its name when it is read
             return result
@@ -341,17 +341,9 @@ def wrapped_functions(ear: Ear) -> Iterator[None]:
             scope[name] = function
 
 
-UNREAD = frozenset(
-    [
-        "getattr", "size", "dim", "ndimension", "stride", "numel", "nelement", "is_contiguous", "element_size",
-        "data_ptr", "storage_offset", "__len__", "__hash__", "__repr__", "is_floating_point", "is_complex", "type",
-        "get_device",
-        "setitem", "getitem", "narrow", "select", "view", "view_as", "chunk", "split", "unbind", "permute", "transpose",
-        "squeeze", "unsqueeze", "flatten", "unflatten", "reshape", "expand", "expand_as", "movedim", "swapaxes",
-        "unfold", "diagonal", "tensor_split", "detach", "t", "untyped_storage",
-    ]
-)  # fmt: skip
-"""Functions that read no values: they tell of a tensor, look at a part of it, or write there."""
+def reads_no_values(function: str) -> bool:
+    """Whether a function tells of a tensor, looks at a part of it, or writes there."""
+    return kind(function).metadata or kind(function).view or function == "setitem"
 
 
 class Items(tuple[Any, ...]):

@@ -16,18 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from unitscope.anatomy.operations import kind
+
 OUTSIDE = {"tolist": "Python", "numpy": "numpy", "__array__": "numpy", "__dlpack__": "another library"}
 """To whom methods of a tensor hand all its values; they are no operations of torch's."""
-
-HANDED_OUT = frozenset(OUTSIDE)
-
-READS = HANDED_OUT | {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"}
-"""What hands a value to Python."""
-
-SHAPED_BY_VALUES = frozenset(["nonzero", "masked_select", "unique", "_unique2", "unique_dim", "unique_consecutive"])
-"""Operations whose result has a shape that depends on values, and shapes can be looked at unseen."""
-
-FINITENESS = frozenset(["isnan", "isinf", "isfinite", "isposinf", "isneginf"])
 
 TRIES = 32
 """So many answers are turned round, in full passes up to the failure; what comes later counts as a choice."""
@@ -59,15 +51,15 @@ class Looks:
 
     def through(self, name: str, arguments: dict[str, Any], seeing: Sequence[Tensor], result: Any) -> Any:
         """Follow one operation, of whose arguments those in `seeing` depend on the picture; returns its result."""
-        settled = name in FINITENESS or compares_with_itself(name, arguments)
+        settled = kind(name).settled or compares_with_itself(name, arguments)
         settled = settled or all(tensor in self.settled for tensor in seeing)
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, Tensor):
                 self.settled.pop(tensor, None)
                 if settled:
                     self.settled[tensor] = True
-        if name in READS or name in SHAPED_BY_VALUES or masked(name, arguments, seeing):
-            made = [word for tensor in seeing if name in READS and (word := self.called(tensor))]
+        if kind(name).reads_values or kind(name).shaped_by_values or masked(name, arguments, seeing):
+            made = [word for tensor in seeing if kind(name).reads_values and (word := self.called(tensor))]
             what = made[0] if made else name.strip("_")
             what = f"{what} by {OUTSIDE[name]}" if name in OUTSIDE else what
             return self.look(Look(what, isinstance(result, bool), settled), result)

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from unitscope.anatomy.operations import kind
+
 OPERATORS = {
     "__add__": "add", "__radd__": "add", "__iadd__": "add",
     "__sub__": "sub", "__rsub__": "sub", "__isub__": "sub",
@@ -30,28 +32,6 @@ OPERATORS = {
     "__and__": "and_", "__or__": "or_", "__xor__": "xor", "__invert__": "invert",
 }  # fmt: skip
 """How torch.fx calls what Python's operators do."""
-
-PLAIN = {
-    "re_lu": "relu", "re_lu6": "relu6", "p_re_lu": "prelu", "leaky_re_lu": "leaky_relu", "r_re_lu": "rrelu",
-    "si_lu": "silu", "gelu_tanh": "gelu", "quick_gelu": "gelu", "batch_norm1d": "batch_norm",
-    "batch_norm2d": "batch_norm", "batch_norm3d": "batch_norm",
-    "sync_batch_norm": "batch_norm", "frozen_batch_norm2d": "batch_norm",
-    "instance_norm2d": "instance_norm", "dropout2d": "dropout",
-    "convolution": "conv2d", "native_batch_norm": "batch_norm", "native_layer_norm": "layer_norm", "addmm": "linear",
-    "max_pool2d_with_indices": "max_pool2d", "_convolution": "conv2d", "native_group_norm": "group_norm",
-    "truediv": "div", "logsigmoid": "log_sigmoid",
-}  # fmt: skip
-"""One word where classes and functions have several; everything else is the class or function name in snake case."""
-
-NONLINEARITIES = frozenset(
-    [
-        "relu", "relu6", "prelu", "leaky_relu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish",
-        "hardsigmoid",
-        "hardtanh", "sigmoid", "tanh", "softplus", "softsign", "softshrink", "hardshrink", "tanhshrink", "threshold",
-        "log_sigmoid", "glu", "clamp", "clamp_min", "hard_sigmoid", "hard_swish", "swish", "log_sigmoid_forward",
-    ]
-)  # fmt: skip
-"""The operations whose input is a pre-activation. Softmax is not among them: it compares units."""
 
 NUMBERED = re.compile(r".+_[0-9]+$")
 
@@ -168,4 +148,4 @@ def operation_of(name: str) -> str:
     name = snake_case(name)
     if name not in ("and_", "or_"):
         name = name.rstrip("_")
-    return PLAIN.get(name, name)
+    return kind(name).word

@@ -113,7 +113,6 @@ _fused_rms_norm       costly
 max_pool2d            linear window per_channel costly              max_pool2d_with_indices
 avg_pool2d            linear window per_channel costly
 _adaptive_avg_pool2d  per_channel costly
-adaptive_avg_pool2d   per_channel
 mean                  costly
 sum                   costly
 add                   linear elementwise

@@ -217,6 +217,15 @@ class Program:
     """A copy of what the origin was, where the program begins at a site; not to be changed."""
 
     @cached_property
+    def names(self) -> Mapping[Value, tuple[str, ...]]:
+        """The names of each value that has one; a value that a module only passes on has several."""
+        found: dict[Value, list[str]] = {}
+        for name, named in self.named.items():
+            if named.value is not None:
+                found.setdefault(named.value, []).append(name)
+        return {value: tuple(names) for value, names in found.items()}
+
+    @cached_property
     def makers(self) -> Mapping[Value, Operation]:
         """The operation that made each value; the origin has none."""
         return {value: operation for operation in self.operations for value in operation.results}

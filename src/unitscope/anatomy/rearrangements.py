@@ -15,7 +15,6 @@ from unitscope.anatomy.calls import (
     Constant,
     coarse,
     each_of,
-    flat,
     rule,
 )
 from unitscope.anatomy.maps import (
@@ -34,6 +33,7 @@ from unitscope.anatomy.maps import (
     resized,
     squeezed,
 )
+from unitscope.anatomy.operations import tensors_in
 from unitscope.anatomy.views import (
     expanded,
     joined,
@@ -238,7 +238,7 @@ def mirror_pad(call: Call) -> Seen:
 )
 def moved(call: Call) -> Seen:
     """Any rearrangement: the operation itself is applied to the maps."""
-    positions = [value for key, value in list(call.arguments.items())[1:] for value in flat_tensors(value)]
+    positions = [value for key, value in list(call.arguments.items())[1:] for value in tensors_in([value])]
     if any(call.seen(value) is not None for value in positions):
         return coarse(call)
     return through(call, call.maps)
@@ -275,7 +275,11 @@ def pasted(call: Call) -> Seen:
     """One value written into another at known places: the operation itself is applied to the maps of both."""
     name = next(name for name in PASTED if name in call.arguments)
     others = [call[key] for key in list(call.arguments)[1:] if key != name]
-    if call.get("accumulate") or call.get("reduce") or any(call.seen(value) is not None for value in flat(others)):
+    if (
+        call.get("accumulate")
+        or call.get("reduce")
+        or any(call.seen(value) is not None for value in tensors_in(others))
+    ):
         return coarse(call)
     into = call.seen(call.subject) or nothing(tuple(call.subject.shape))
     written = call.seen(call[name]) or nothing(tuple(call[name].shape) if isinstance(call[name], Tensor) else ())
@@ -368,9 +372,3 @@ def unfold(call: Call) -> Seen:
 def windows_as_columns(call: Call) -> Seen:
     seen = through(call, call.maps, empty=True)
     return replace(seen, dims=(call.maps.dims[0], (("channel", seen.shape[1]),), (("token", seen.shape[2]),)))
-
-
-def flat_tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [found for part in value for found in flat_tensors(part)] if isinstance(value, (list, tuple)) else []

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
-from unitscope.anatomy.listening import listening
-from unitscope.anatomy.looks import Answered, Look, Looks, first_choice
+from unitscope.anatomy.calls import Gates
+from unitscope.anatomy.extents import Extents
+from unitscope.anatomy.looks import Answered, Looks, first_choice
 from unitscope.anatomy.maps import Factors, Seen, origin
-from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.operations import kind
+from unitscope.anatomy.program import NamedValue, Program, Value
 from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, everything, fields_of, layout
+from unitscope.anatomy.trace import record
 from unitscope.anatomy.views import permuted
-from unitscope.anatomy.watching import Watching, WatchingHands
 from unitscope.errors import BadInput, unknown_name
 from unitscope.precision import picture_type
 from unitscope.vocabulary import ReceptiveField, Site, Size
@@ -42,10 +44,10 @@ STIMULI = 2
 def sites(network: Network) -> dict[str, Site]:
     """All sites of a network by name, in the order of execution, with their exact receptive fields.
 
-    The network's own operations run once on a blank picture, without convolutions and products. Beside each tensor run
-    maps of which input pixels each element sees. A network that looks at values in order to choose its path is run
-    again in full, on gray. Sites that run after a choice by the picture have the status "unknown"; sites before the
-    choice, and sites behind mere checks, keep their fields.
+    The network's own operations are recorded once on a blank picture, without convolutions and products. The fields are
+    a reading of that program (extents.py). A network that looks at values in order to choose its path is recorded again
+    in full, on gray. Sites that run after a choice by the picture have the status "unknown"; sites before the choice,
+    and sites behind mere checks, keep their fields.
 
     Args:
         network: it is left as it was.
@@ -71,14 +73,12 @@ def sites(network: Network) -> dict[str, Site]:
 
 class Views:
     """The sites as seen from the picture, from another site, or without gating; each is found out when it is first
-    asked for.
+    asked for, from one program.
     """
 
     def __init__(self, network: Network) -> None:
         self.module = network.module
         self.size, self.inputs = network.size, network.inputs
-        self.cheaply = True
-        self.chosen: dict[str, str] = {}  # sites that run after a choice by the picture, and what it was made by
         self.layouts: dict[str, tuple[tuple[Factors, ...], int, Size]] = {}
         self.known: dict[tuple[str | None, bool], dict[str, Site]] = {}
 
@@ -87,37 +87,94 @@ class Views:
         if (at, gating) not in self.known:
             if at is not None and at not in self.layouts:
                 raise unknown_name("site", at, self.layouts, where="the network")
-            self.known[at, gating] = self.run(self.module, at, gating).finished(self)
+            self.known[at, gating] = self.with_readers(self.read_fields(at, gating=gating))
         return self.known[at, gating]
 
-    def run(self, module: nn.Module, at: str | None, gating: bool) -> Run:
-        run = Run(at, self.layouts)
-        run.through(module, self, cheaply=self.cheaply, gating=gating)
-        if run.looks and self.cheaply:  # values decide what is run: they must be real
-            self.cheaply = False
-            run = Run(at, self.layouts)
-            run.through(module, self, cheaply=False, gating=gating)
-            choice = first_choice(run.looks, lambda number: self.fails(module, turned=number))
-            if choice is not None:
-                self.chosen = dict.fromkeys(run.after(choice), run.looks[choice].what)
-        return run
+    @cached_property
+    def program(self) -> Program:
+        return program_of(self)
 
     @property
     def reads_values(self) -> bool:
         """Whether the network looks at values of the picture, to check them or to choose its path."""
-        return not self.cheaply
+        return bool(self.program.choices)
 
-    def fails(self, module: nn.Module, *, turned: int) -> bool:
+    @cached_property
+    def chosen(self) -> dict[str, str]:
+        """The names of values that are computed after a choice by the picture, and what it was made by."""
+        looks = self.program.choices
+        choice = first_choice(looks, lambda number: self.fails(turned=number))
+        behind = [one.name for one in self.program.named.values() if choice is not None and one.choices > choice]
+        return {} if choice is None else dict.fromkeys(behind, looks[choice].what)
+
+    def fails(self, *, turned: int) -> bool:
         """Whether the network fails at once where the yes or no of one look is answered the other way."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                Run(None, {}).through(module, self, cheaply=False, gating=True, turned=turned)
+                record_blank(self, shape_only=False, turned=turned)
             except Answered:
                 return False
             except Exception:  # whatever it is, no picture comes through
                 return True
         return False
+
+    def read_fields(self, at: str | None, *, gating: bool) -> dict[str, Site]:
+        """The sites in order, by a reading of the program; without their readers."""
+        program, extents = self.program, Extents(Gates(count=gating))
+        if at is None:
+            start, origin_value, position = program.origin, self.origin_of_picture(program.origin), 0
+        else:
+            (dims, axis, lattice), named = self.layouts[at], program.named[at]
+            assert named.value is not None
+            start, position = named.value, named.position
+            origin_value = origin(start.shape, dims, channel=axis, lattice=lattice)
+        extent = self.size if at is None else self.layouts[at][2]
+        facts, found, reached = {start: origin_value}, {}, at is None
+        steps = program.steps(facts, extents, operations=program.operations[position:])
+        for named in program.named.values():
+            reached |= named.name == at
+            if not reached:
+                continue
+            for _ in range(named.position - position):
+                next(steps)
+            position = named.position
+            value = named.value
+            seen = None if value is None or not value.dtype.is_floating_point else facts.get(value)
+            if seen is not None:
+                site = self.site_at(named, seen, extent, learn=at is None, by_sizes=extents.gates.outer_zeros)
+                found.update({} if site is None else {named.name: site})
+        return found
+
+    def origin_of_picture(self, picture: Value) -> Seen:
+        dims = tuple(((word, size),) for word, size in zip(PICTURE, picture.shape, strict=True))
+        return origin(picture.shape, dims, channel=1, lattice=self.size)
+
+    def site_at(self, named: NamedValue, seen: Seen, extent: Size, *, learn: bool, by_sizes: bool) -> Site | None:
+        """The site of a value; None where its shape is not that of a site."""
+        if (place := layout(seen, STIMULI)) is None:
+            return unreadable_site(named, seen, extent)
+        if learn:
+            self.layouts[named.name] = (seen.dims, *place)
+        site = site_of(named.name, named.word, seen, place, extent)
+        fields = tuple(map(by_size, site.fields)) if by_sizes else site.fields
+        return replace(site, module=named.module, fields=fields)
+
+    def with_readers(self, found: dict[str, Site]) -> dict[str, Site]:
+        """The sites with the operations that read them, and without a claim behind a choice."""
+        readers: dict[str, dict[str, None]] = defaultdict(dict)
+        for named in self.program.named.values():
+            for name in named.reads:
+                readers[name][named.word] = None
+        return {
+            name: replace(
+                on_one_path(site, self.chosen[name]) if name in self.chosen else site,
+                readers=tuple(readers[name]),
+                preactivation=not site.unreadable and any(kind(one).nonlinear for one in readers[name]),
+                views=self,
+            )
+            for name, site in found.items()
+        }
 
     def site(self, name: str, at: str | None, gating: bool) -> Site:
         """One site as seen from `at`. Raises BadInput where it does not depend on it."""
@@ -127,92 +184,38 @@ class Views:
         return found[name]
 
 
-@dataclass
-class Run:
-    """One pass through the network: the sites found, in order, without their readers, who come later."""
+def program_of(network: Network) -> Program:
+    """What a network computes: without the numbers, unless they decide what is run. Raises BadInput where it cannot be
+    run on a picture of its size.
+    """
+    program = record_blank(network, shape_only=True)
+    return record_blank(network, shape_only=False) if program.choices else program
 
-    at: str | None
-    layouts: dict[str, tuple[tuple[Factors, ...], int, Size]]
-    sites: dict[str, Site] = field(default_factory=dict)
-    readers: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
-    looks: list[Look] = field(default_factory=list)
-    looked: dict[str, int] = field(default_factory=dict)
-    """For each site how many looks were taken before it."""
 
-    def through(
-        self, module: nn.Module, views: Views, *, cheaply: bool, gating: bool, turned: int | None = None
-    ) -> None:
-        makers: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        watching = Watching(cheaply=cheaply, gating=gating, looks=Looks(turned, makers.get))
-        self.looks = watching.looks.all
-        operations: dict[str, str] = {}
-        extent = views.size if self.at is None else self.layouts[self.at][2]
+def record_blank(network: Network, *, shape_only: bool, turned: int | None = None) -> Program:
+    """The program of a network that is shown blank pictures, gray where their values count."""
+    picture = blank(network.module, (STIMULI, network.inputs, *network.size), value=0.0 if shape_only else 0.5)
+    return record(network.module, picture, shape_only=shape_only, looks=Looks(turned), show=show)
 
-        def noted(name: str, operation: str, read: tuple[Tensor, ...], _: Tensor) -> None:
-            for tensor in read:
-                if tensor in makers:
-                    self.readers[makers[tensor]][operation] = None
-            operations[name] = operation
 
-        def heard(name: str, value: Tensor) -> None:
-            makers[value] = name
-            if name == self.at:
-                dims, axis, lattice = self.layouts[name]
-                watching.know(value, origin(tuple(value.shape), dims, channel=axis, lattice=lattice))
-            seen = watching.seen(value)
-            if seen is None or not value.is_floating_point():
-                return
-            if (place := layout(seen, STIMULI)) is None:
-                self.unreadable(name, operations[name], seen, extent, ear.part_path)
-                return
-            if self.at is None:
-                self.layouts[name] = (seen.dims, *place)
-            self.looked[name] = len(self.looks)
-            site = site_of(name, operations[name], seen, place, extent)
-            fields = site.fields if not watching.gates.outer_zeros else tuple(map(by_size, site.fields))
-            self.sites[name] = replace(site, module=ear.part_path, fields=fields)
+def unreadable_site(named: NamedValue, seen: Seen, picture: Size) -> Site | None:
+    """A site that has not one row per stimulus on its first axis; what its neurons see is not claimed.
 
-        picture = blank(module, (STIMULI, views.inputs, *views.size), value=0.0 if cheaply else 0.5)
-        if self.at is None:
-            dims = tuple(((word, size),) for word, size in zip(PICTURE, picture.shape, strict=True))
-            watching.know(picture, origin(tuple(picture.shape), dims, channel=1, lattice=views.size))
-        with torch.no_grad(), listening(module, heard, noted=noted) as ear, WatchingHands(watching), watching:
-            show(module, picture)
-
-    def unreadable(self, name: str, operation: str, seen: Seen, picture: Size, module: str) -> None:
-        """A site that has not one row per stimulus on its first axis; what its neurons see is not claimed.
-
-        Its stimuli lie on another axis, or the network joins or cuts the pictures of a batch there
-        (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`).
-        """
-        axes = [dim for dim in range(len(seen.shape)) if seen.label(dim) == "stimulus"]
-        if len(axes) != 1 or (axes != [0] and seen.shape[axes[0]] != STIMULI):
-            return
-        order = [axes[0], *(dim for dim in range(len(seen.shape)) if dim != axes[0])]
-        turned, rows = permuted(seen, order), seen.shape[axes[0]]
-        if (place := layout(turned, rows)) is not None:
-            self.looked[name] = len(self.looks)
-            why = f"the pictures lie on axis {axes[0]} of its tensor, not on axis 0"
-            if axes == [0]:
-                why = f"the network joins or cuts the pictures of a batch (it has {rows} rows for {STIMULI} pictures)"
-            site = replace(site_of(name, operation, turned, place, picture), module=module, unreadable=why)
-            self.sites[name] = unclaimed(site, why)
-
-    def after(self, look: int) -> list[str]:
-        """The sites that ran after a look."""
-        return [name for name, count in self.looked.items() if count > look]
-
-    def finished(self, views: Views) -> dict[str, Site]:
-        """The sites with their readers."""
-        return {
-            name: replace(
-                on_one_path(site, views.chosen[name]) if name in views.chosen else site,
-                readers=tuple(self.readers[name]),
-                preactivation=not site.unreadable and any(one in NONLINEARITIES for one in self.readers[name]),
-                views=views,
-            )
-            for name, site in self.sites.items()
-        }
+    Its stimuli lie on another axis, or the network joins or cuts the pictures of a batch there
+    (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`).
+    """
+    axes = [dim for dim in range(len(seen.shape)) if seen.label(dim) == "stimulus"]
+    if len(axes) != 1 or (axes != [0] and seen.shape[axes[0]] != STIMULI):
+        return None
+    order = [axes[0], *(dim for dim in range(len(seen.shape)) if dim != axes[0])]
+    turned, rows = permuted(seen, order), seen.shape[axes[0]]
+    if (place := layout(turned, rows)) is None:
+        return None
+    why = f"the pictures lie on axis {axes[0]} of its tensor, not on axis 0"
+    if axes == [0]:
+        why = f"the network joins or cuts the pictures of a batch (it has {rows} rows for {STIMULI} pictures)"
+    site = replace(site_of(named.name, named.word, turned, place, picture), module=named.module, unreadable=why)
+    return unclaimed(site, why)
 
 
 PICTURE = ("stimulus", "channel", "row", "col")

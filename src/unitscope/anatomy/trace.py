@@ -195,7 +195,7 @@ class Recorder(TorchDispatchMode):
         targets = written_tensors(func, arguments)
         slots = tree_map(self.slot, (args, kwargs)) if seeing else None
         before = self.prepare_writing(targets, depends=bool(seeing))
-        result = blank(name, func, args, kwargs, arguments, seeing=bool(seeing)) if self.shape_only else None
+        result = blank(name, func, args, kwargs, arguments) if seeing and self.shape_only else None
         result = func(*args, **kwargs) if result is None else result
         if seeing:
             result = self.looks.through(name, arguments, seeing, result)

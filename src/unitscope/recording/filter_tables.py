@@ -22,13 +22,13 @@ from unitscope.anatomy.filters import (
 )
 from unitscope.anatomy.graph import Operation, graph_of
 from unitscope.anatomy.linearized import agreement
+from unitscope.anatomy.operations import kind
 from unitscope.durable import lock_folder, write_arrays, write_json
 from unitscope.errors import BadInput, unknown_name
 from unitscope.network_facts import difference
 from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
 from unitscope.recording.covariance import joint_moments
-from unitscope.recording.manifest import CHANNEL_BY_CHANNEL
 from unitscope.stimuli.images import Source
 from unitscope.vocabulary import match_names
 
@@ -184,7 +184,7 @@ def followers(graph: Mapping[str, Operation], site: str) -> list[str]:
     sums = {site: 0}
     for name, each in graph.items():
         heard = [sums[read] for read in each.reads if read in sums]
-        if heard and each.operation in CHANNEL_BY_CHANNEL | {"add", "identity"}:
+        if heard and (kind(each.operation).per_channel or each.operation == "add"):
             count = min(heard) + (each.operation == "add")
             if count <= 1:
                 sums[name] = count

@@ -17,7 +17,7 @@ import torch
 
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.graph import graph_of, kernels_at
-from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.operations import kind
 from unitscope.durable import lock_folder, make_folder, sync
 from unitscope.errors import Failure, few
 from unitscope.facts import FORMAT, read_facts, write_facts
@@ -30,9 +30,6 @@ from unitscope.stimuli.presentation import Presentation
 if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.vocabulary import Site
-
-CHANNEL_BY_CHANNEL = frozenset({"batch_norm", "max_pool2d", "avg_pool2d", "dropout"}) | NONLINEARITIES
-"""Operations whose output channel i is made of input channel i alone."""
 
 
 def describe(
@@ -180,9 +177,7 @@ def kernel_sites(network: Network, everything: Mapping[str, Site], chosen: Mappi
         return None
     sharing = {first.name}
     for name, each in graph_of(network).items():
-        alone = (
-            len(each.reads) == 1 and each.reads[0] in sharing and each.operation in CHANNEL_BY_CHANNEL | {"identity"}
-        )
+        alone = len(each.reads) == 1 and each.reads[0] in sharing and kind(each.operation).per_channel
         if alone and name in everything and everything[name].channels == first.channels:
             sharing.add(name)
     return {"site": first.name, "sites": [name for name in chosen if name in sharing]}

@@ -1,0 +1,197 @@
+"""The reading of receptive fields: what the elements of each value of a program can see of the picture.
+
+Problem: the field of a neuron is a question to all operations on the way from the picture, and each operation has its
+own answer.
+
+Idea: the fact about a value are its maps (maps.py): for each element the first and the last row and column that it can
+see. An operation takes the maps of what it reads to the maps of what it makes, by the rule of its name
+(extent_rules.py, rearrangements.py, normalizations.py); elementwise operations need none, they see the hull of their
+operands. Nothing is guessed: what has no rule, or whose rule fails, sees everything, and is marked as unknown.
+
+    facts = program.run({program.origin: origin(...)}, Extents())
+
+The rules get tensors without numbers (`Value.blank`), since fields do not depend on values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+import unitscope.anatomy.extent_rules
+import unitscope.anatomy.normalizations
+import unitscope.anatomy.rearrangements  # noqa: F401  these enter their rules
+from unitscope.anatomy.calls import RULES, Call, Constant, Gates, coarse_like, elementwise
+from unitscope.anatomy.maps import Factors, Map, Seen, condensed, labeled, nothing
+from unitscope.anatomy.operations import is_elementwise, kind, tensors_in
+from unitscope.anatomy.program import OUTSIDE_TORCH, OVERWRITTEN, Geometry, Operation, Value
+from unitscope.anatomy.views import expanded
+
+
+@dataclass
+class Extents:
+    """Evaluates an operation on maps (see `Program.run`). `gates` says whether gates count, and what was met."""
+
+    gates: Gates = field(default_factory=Gates)
+
+    def __call__(self, operation: Operation, facts: Mapping[Value, Seen]) -> list[Seen | None]:
+        if operation.name == OVERWRITTEN:
+            return [overwritten_maps(operation, facts)]
+        if operation.name == OUTSIDE_TORCH:
+            return [maps_from_outside(operation, facts)]
+        if operation.function is None:
+            return []
+        call = self.call_of(operation, facts)
+        found = maps_of_results(call)
+        for value in operation.results[len(found) :]:  # what it wrote to beside its result
+            found.append(doubted(replace(call, result=value.blank())))
+        if operation.writes:  # it changes the size, or draws numbers: what was seen is still seen
+            found = [facts.get(operation.written[0]) if maps is None else maps for maps in found]
+        pairs = zip(operation.results, found, strict=True)
+        return [maps if maps is None else replace(maps, shape=value.shape) for value, maps in pairs]
+
+    def call_of(self, operation: Operation, facts: Mapping[Value, Seen]) -> Call:
+        """The operation as its rule is told of it: with blank tensors in the place of values."""
+        blanks = {value: value.blank() for value in (*operation.reads, *operation.results)}
+        seen = {id(blanks[value]): facts[value] for value in operation.reads if value in facts}
+
+        def put(leaf: Any) -> Any:
+            return blanks[leaf] if isinstance(leaf, Value) else leaf
+
+        arguments = {name: tree_map(put, value) for name, value in operation.arguments.items()}
+        result = tree_map(put, operation.result)
+        return Call(
+            operation.name, operation.function, arguments, result, lambda tensor: seen.get(id(tensor)), self.gates
+        )
+
+
+def maps_of_results(call: Call) -> list[Seen | None]:
+    """What each tensor of the result sees, by the operation's rule; where there is none, everything, and marked as
+    unknown.
+
+    A rule that fails meets arguments that nobody thought of: nothing is claimed of the result.
+    """
+    try:
+        seen = maps_by_rule(call)
+    except Exception:
+        seen = doubted(call)
+    return maps_of_tensors(call.result, seen if fits(call.result, seen) else doubted(call))
+
+
+def maps_by_rule(call: Call) -> Any:
+    own = RULES.get(call.name)
+    if own is not None:
+        return own(call)
+    if call.name == "copy":
+        source = call.seen(call["src"])
+        shape = tuple(call.result.shape)
+        return nothing(shape) if source is None else expanded(source, shape)
+    if call.name in ("fill", "zero") and not (isinstance(call.get("value"), Tensor) and call.seen(call["value"])):
+        return nothing(tuple(call.result.shape))
+    if kind(call.name).ignores_values:
+        return None
+    if is_elementwise(call.name, call.function):
+        return elementwise(call)
+    raise Constant
+
+
+def fits(result: Any, seen: Any) -> bool:
+    """Whether maps are those of tensors of these shapes: equal to them, or of length 1, along each dimension."""
+    try:
+        pairs = list(zip(tensors_in([result]), maps_of_tensors(result, seen), strict=True))
+    except ValueError:
+        return False
+    return all(
+        maps is None
+        or all(
+            array.ndim == 1 + value.ndim and all(n in (1, m) for n, m in zip(array.shape[1:], value.shape, strict=True))
+            for array in (*maps.maps, *maps.rules)
+        )
+        for value, maps in pairs
+    )
+
+
+def doubted(call: Call) -> Any:
+    seens = coarse_like(call.all_seen, call.result, why=call.name)
+
+    def mark(seen: Seen | None) -> Seen | None:
+        return (
+            None
+            if seen is None
+            else replace(seen, unknown=seen.unknown | {call.name}, bounded=seen.bounded - {call.name})
+        )
+
+    return tuple(mark(seen) for seen in seens) if isinstance(seens, tuple) else mark(seens)
+
+
+def maps_of_tensors(result: Any, seen: Any) -> list[Seen | None]:
+    """One entry of `seen` per tensor of the result."""
+    count = len(tensors_in([result]))
+    if isinstance(seen, tuple):
+        return [maps for value, maps in zip(result, seen, strict=True) if isinstance(value, Tensor)]
+    return [seen] * count
+
+
+# values that share memory, and values from outside
+
+
+def overwritten_maps(operation: Operation, facts: Mapping[Value, Seen]) -> Seen:
+    """The maps of a tensor after a part of its memory was overwritten."""
+    whole, part = (facts.get(one) if isinstance(one, Value) else None for one in operation.args)
+    whole_lies, part_lies = (operation.kwargs[name] for name in ("whole_lies", "part_lies"))
+    old = nothing(whole_lies.shape) if whole is None else whole
+    new = nothing(part_lies.shape) if part is None else part
+    here, there = places(whole_lies), places(part_lies)
+    source = np.full(max(int(here.max()), int(there.max())) + 1, -1)
+    source[there.ravel()] = np.arange(there.size)
+    chosen = source[here]
+
+    def change(array: Map, written: Map) -> Map:
+        fresh = np.broadcast_to(written, (2, *new.shape)).reshape(2, -1)
+        kept = np.broadcast_to(array, (2, *whole_lies.shape))
+        return condensed(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
+
+    dims = old.dims if any(old.dims) else meaning(whole_lies, part_lies, new)
+    doubts = {
+        "lost": old.lost | new.lost,
+        "bounded": old.bounded | new.bounded,
+        "unknown": old.unknown | new.unknown,
+    }
+    steps = tuple(a if a is not None else b for a, b in zip(old.steps, new.steps, strict=True))
+    maps = (change(old.maps[0], new.maps[0]), change(old.maps[1], new.maps[1]))
+    rules = (change(old.rules[0], new.rules[0]), change(old.rules[1], new.rules[1]))
+    return replace(old, maps=maps, rules=rules, dims=dims, steps=steps, **doubts)  # type: ignore[arg-type]
+
+
+def places(lies: Geometry) -> np.ndarray:
+    """The position in memory of each element."""
+    position = np.array(lies.offset)
+    for size, stride in zip(lies.shape, lies.stride, strict=True):
+        position = position[..., None] + np.arange(size) * stride
+    return position
+
+
+def meaning(whole: Geometry, part: Geometry, seen: Seen) -> tuple[Factors, ...]:
+    """The dimensions of a tensor, as far as they are those of the part that was written into its memory."""
+    if len(part.shape) == len(whole.shape):
+        return labeled(seen.dims, whole.shape)
+    dims = dict(zip(part.stride, seen.dims, strict=True))
+    return labeled(tuple(dims.get(stride, ()) for stride in whole.stride), whole.shape)
+
+
+def maps_from_outside(operation: Operation, facts: Mapping[Value, Seen]) -> Seen | None:
+    """The maps of a tensor that may be made of values that left torch: of its shape, or one row for each stimulus."""
+    (result,), handed = operation.results, [facts[value] for value in operation.reads if value in facts]
+    alike = [seen for seen in handed if seen.shape == result.shape]
+    count = next((seen.shape[0] for seen in handed if seen.shape and seen.label(0) == "stimulus"), None)
+    if not alike and not (len(result.shape) in (2, 4) and result.shape[0] == count):
+        return None
+    seen = coarse_like(handed, result.blank(), why="numpy")
+    words = ("stimulus", "channel", "row", "col")[: len(result.shape)]
+    dims = alike[0].dims if alike else tuple(((word, n),) for word, n in zip(words, result.shape, strict=True))
+    return replace(seen, dims=dims, bounded=frozenset(), unknown=frozenset([OUTSIDE_TORCH]))

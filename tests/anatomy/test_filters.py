@@ -18,8 +18,8 @@ from unitscope.anatomy.filters import (
     virtual_filter,
     virtual_filters,
 )
-from unitscope.anatomy.graph import graph_of, skips
-from unitscope.anatomy.linearized import CenterTap, agreement
+from unitscope.anatomy.linearized import CenterTap, agreement, refuse_gates
+from unitscope.anatomy.site_graph import graph_of, skips
 from unitscope.networks import Network, resnet
 
 
@@ -188,6 +188,17 @@ def test_what_has_no_virtual_filter_says_why() -> None:
     with pytest.raises(NotLinear, match="1 is no convolution"):
         virtual_filters(way, "1")
     assert convolutions_in_reach(way) == []
+
+
+def test_a_gated_linear_unit_is_not_passed_as_if_it_were_not_there() -> None:
+    network = network_of(nn.Conv2d(3, 8, 3), nn.GLU(dim=1), nn.Conv2d(4, 5, 3))
+    graph = graph_of(network)
+    way = Way(graph, 3)
+    assert convolutions_in_reach(way) == []
+    with pytest.raises(NotLinear, match=r"the way leads through 1 .glu., which is not linear"):
+        virtual_filters(way, "2")
+    with pytest.raises(NotLinear, match=r"leads through 1 .glu., which cannot be left out"):
+        refuse_gates(graph, "2")
 
 
 def test_gabors_make_a_plaid() -> None:

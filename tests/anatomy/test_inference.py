@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitscope.anatomy.graph import graph_of
 from unitscope.anatomy.inference import without_inference_mode
 from unitscope.anatomy.listening import listening
+from unitscope.anatomy.site_graph import graph_of
 from unitscope.anatomy.sites import sites
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from tests.recording.pictures import write_many
 from unitscope.analysis.couplings import couplings, filter_array, read_filters
 from unitscope.anatomy.filters import strongest_taps
-from unitscope.anatomy.graph import graph_of
+from unitscope.anatomy.site_graph import graph_of
 from unitscope.cli.app import main
 from unitscope.errors import BadInput, UnknownName
 from unitscope.networks import Network, load, resnet

@@ -236,7 +236,7 @@ def test_some_of_the_images_are_spread_over_all(folder) -> None:
 
 
 def test_the_windows_on_the_way_are_those_of_the_longest() -> None:
-    from unitscope.anatomy.graph import graph_of
+    from unitscope.anatomy.site_graph import graph_of
 
     found = windows(graph_of(twin(plain=False)), "layer1.0.add")
     assert found == [(7, 2, 3), (3, 2, 1), (3, 1, 1), (3, 1, 1)]

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unitscope.anatomy.graph import PICTURE, Operation, depth_of
 from unitscope.anatomy.operations import kind
+from unitscope.anatomy.site_graph import Node, depth_of
+from unitscope.anatomy.trace import PICTURE
 from unitscope.errors import BadInput
 from unitscope.vocabulary import Size
 
@@ -142,7 +143,7 @@ class Way:
     counts (the skip), at a concatenation all. Max-pooling passes the tap at its center. Everything in float64.
     """
 
-    graph: Mapping[str, Operation]
+    graph: Mapping[str, Node]
     inputs: int
     mode: Mode = "max_tap"
     folded: bool = False
@@ -157,7 +158,7 @@ class Way:
             self.known[name] = self._behind(self.graph[name])
         return self.known[name]
 
-    def _behind(self, each: Operation) -> Kernels:
+    def _behind(self, each: Node) -> Kernels:
         if not each.reads:
             raise NotLinear(f"{each.name} reads nothing that comes from the picture.")
         read = min(each.reads, key=lambda name: depth_of(self.graph, name))
@@ -173,7 +174,7 @@ class Way:
             return self.to(read)
         raise NotLinear(f"the way leads through {each.name} ({each.operation}), which is not linear.")
 
-    def _convolved(self, each: Operation, basis: Kernels) -> Kernels:
+    def _convolved(self, each: Node, basis: Kernels) -> Kernels:
         module = each.module
         assert isinstance(module, nn.Conv2d)
         if module.padding_mode != "zeros" or isinstance(module.padding, str):

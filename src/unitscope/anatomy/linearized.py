@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unitscope.anatomy.filters import NotLinear, VirtualFilters, is_left_out, pair
-from unitscope.anatomy.graph import PICTURE, Operation
 from unitscope.anatomy.names import kind_of, operation_of
 from unitscope.anatomy.operations import kind
+from unitscope.anatomy.site_graph import Node
 from unitscope.anatomy.sites import Network, blank
+from unitscope.anatomy.trace import PICTURE
 from unitscope.vocabulary import Size
 
 
@@ -74,7 +75,7 @@ class Agreement:
     error: Float[np.ndarray, " unit"]
 
 
-def agreement(network: Network, graph: Mapping[str, Operation], filters: VirtualFilters) -> Agreement:
+def agreement(network: Network, graph: Mapping[str, Node], filters: VirtualFilters) -> Agreement:
     """Compare virtual filters with the linearized network's own weights, for the neurons at the lattice's center.
 
     Batch normalizations always count in the linearized network, branches too, and what hangs over the picture's edge
@@ -91,7 +92,7 @@ def agreement(network: Network, graph: Mapping[str, Operation], filters: Virtual
 
 
 def exact_weights(
-    network: Network, graph: Mapping[str, Operation], site: str
+    network: Network, graph: Mapping[str, Node], site: str
 ) -> Iterator[tuple[Float[np.ndarray, "color height width"], Size]]:
     """For each unit of a site, what the center neuron of the linearized network weighs of the picture, and its place.
 
@@ -145,7 +146,7 @@ class Reached(Exception):
     """The site was reached; nothing behind it is needed."""
 
 
-def refuse_gates(graph: Mapping[str, Operation], site: str) -> None:
+def refuse_gates(graph: Mapping[str, Node], site: str) -> None:
     """Raises NotLinear where a way to the site leads through something that stays nonlinear in the copy."""
     waiting, seen = [site], set()
     while waiting:

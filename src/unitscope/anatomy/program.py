@@ -31,6 +31,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
+from weakref import ReferenceType
 
 import torch
 from torch import Tensor, nn
@@ -186,10 +187,14 @@ class NamedValue:
     value: Value | None
     reads: tuple[str, ...]
     inner: str | None
-    part: nn.Module | None
+    part_reference: ReferenceType[nn.Module] | None
     module: str
     position: int
     choices: int
+
+    @property
+    def part(self) -> nn.Module | None:
+        return None if self.part_reference is None else self.part_reference()
 
 
 Evaluate = Callable[[Operation, Mapping[Value, Fact]], Sequence[Fact | None]]

@@ -17,6 +17,7 @@ from unitscope.anatomy.looks import Answered, Looks, first_choice
 from unitscope.anatomy.maps import Factors, Seen, origin
 from unitscope.anatomy.operations import kind
 from unitscope.anatomy.program import NamedValue, Program, Value
+from unitscope.anatomy.program_cache import kept_program
 from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, everything, fields_of, layout
 from unitscope.anatomy.trace import record
 from unitscope.anatomy.views import permuted
@@ -185,11 +186,16 @@ class Views:
 
 
 def program_of(network: Network) -> Program:
-    """What a network computes: without the numbers, unless they decide what is run. Raises BadInput where it cannot be
-    run on a picture of its size.
+    """What a network computes: without the numbers, unless they decide what is run. Kept until the network changes.
+
+    Raises BadInput where the network cannot be run on a picture of its size.
     """
-    program = record_blank(network, shape_only=True)
-    return record_blank(network, shape_only=False) if program.choices else program
+
+    def make() -> Program:
+        program = record_blank(network, shape_only=True)
+        return record_blank(network, shape_only=False) if program.choices else program
+
+    return kept_program(network.module, (network.inputs, network.size), make)
 
 
 def record_blank(network: Network, *, shape_only: bool, turned: int | None = None) -> Program:

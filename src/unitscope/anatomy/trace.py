@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -177,7 +178,7 @@ class Recorder(TorchDispatchMode):
             value=self.values.get(tensor),
             reads=reads,
             inner=inner,
-            part=self.ear.part,
+            part_reference=None if self.ear.part is None else ref(self.ear.part),
             module=self.ear.part_path,
             position=len(self.operations),
             choices=len(self.looks.all),

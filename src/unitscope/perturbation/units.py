@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unitscope.anatomy.computation import identity_of
-from unitscope.anatomy.graph import graph_of, readers
-from unitscope.anatomy.names import NONLINEARITIES
+from unitscope.anatomy.operations import kind
+from unitscope.anatomy.site_graph import graph_of, readers
 from unitscope.errors import BadInput, Failure, few, unknown_name
 from unitscope.network_facts import difference
 from unitscope.record import Record
@@ -147,5 +147,5 @@ def refuse_foreign(record: Record, network: Network) -> None:
 def behind_rectification(network: Network, site: str) -> str:
     """The site of the nonlinearity that alone reads a pre-activation; the site itself where several things read it."""
     reading = readers(graph_of(network), site)
-    alone = len(reading) == 1 and reading[0].operation in NONLINEARITIES
+    alone = len(reading) == 1 and kind(reading[0].operation).nonlinear
     return reading[0].name if alone else site

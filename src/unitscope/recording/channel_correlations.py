@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unitscope.anatomy.graph import Stream, graph_of, streams
+from unitscope.anatomy.site_graph import Stream, graph_of, streams
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.durable import lock_folder, write_arrays, write_json, write_table
 from unitscope.errors import BadInput

@@ -20,9 +20,9 @@ from unitscope.anatomy.filters import (
     convolutions_in_reach,
     virtual_filters,
 )
-from unitscope.anatomy.graph import Operation, graph_of
 from unitscope.anatomy.linearized import agreement
 from unitscope.anatomy.operations import kind
+from unitscope.anatomy.site_graph import Node, graph_of
 from unitscope.durable import lock_folder, write_arrays, write_json
 from unitscope.errors import BadInput, unknown_name
 from unitscope.network_facts import difference
@@ -165,7 +165,7 @@ def _spreads(network: Network, images: Source | None, reads: list[str]) -> dict[
 
 
 def _agreement(
-    network: Network, graph: Mapping[str, Operation], plain: VirtualFilters
+    network: Network, graph: Mapping[str, Node], plain: VirtualFilters
 ) -> tuple[np.ndarray, np.ndarray, str]:
     try:
         compared = agreement(network, graph, plain)
@@ -179,7 +179,7 @@ def _unknown(plain: VirtualFilters) -> tuple[np.ndarray, np.ndarray]:
     return nothing, nothing
 
 
-def followers(graph: Mapping[str, Operation], site: str) -> list[str]:
+def followers(graph: Mapping[str, Node], site: str) -> list[str]:
     """The sites whose channel c is made of channel c of `site` alone, or of it and one more value that is added."""
     sums = {site: 0}
     for name, each in graph.items():

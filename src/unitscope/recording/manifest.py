@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from unitscope.anatomy.computation import identity_of
-from unitscope.anatomy.graph import graph_of, kernels_at
 from unitscope.anatomy.operations import kind
+from unitscope.anatomy.site_graph import graph_of, kernels_at
 from unitscope.durable import lock_folder, make_folder, sync
 from unitscope.errors import Failure, few
 from unitscope.facts import FORMAT, read_facts, write_facts

@@ -15,8 +15,9 @@ from unitscope.analysis.channel_sharing import titles_of
 from unitscope.analysis.couplings import couplings
 from unitscope.anatomy.computation import identity_of
 from unitscope.anatomy.filters import pair
-from unitscope.anatomy.graph import PICTURE, Operation, depth_of, graph_of
+from unitscope.anatomy.site_graph import Node, depth_of, graph_of
 from unitscope.anatomy.sites import sites as sites_of
+from unitscope.anatomy.trace import PICTURE
 from unitscope.atlas_pages.data_scripts import slugs
 from unitscope.errors import BadInput
 from unitscope.facts import read_facts
@@ -322,7 +323,7 @@ def centers(network: Network, sites: Sequence[str]) -> list[tuple[str, float, fl
     return rows
 
 
-def windows(graph: Mapping[str, Operation], site: str) -> list[tuple[int, int, int]]:
+def windows(graph: Mapping[str, Node], site: str) -> list[tuple[int, int, int]]:
     """Kernel, stride and padding (rows) of all convolutions and poolings on the longest way to a site."""
     found: list[tuple[int, int, int]] = []
     while site != PICTURE:

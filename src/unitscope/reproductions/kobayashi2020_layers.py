@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from unitscope.analysis.channel_sharing import along_skips, compare, pairs_of, stages, titles_of
-from unitscope.anatomy.graph import graph_of, rectified
+from unitscope.anatomy.site_graph import graph_of, rectified
 from unitscope.atlas_pages.sharing_figures import advantage_figure, matrix_figure
 from unitscope.random_copies import untrained
 from unitscope.recording.channel_correlations import sharing

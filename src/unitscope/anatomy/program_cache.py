@@ -55,7 +55,8 @@ def tensor_stamp(tensor: Tensor) -> Hashable:
 
 def module_stamp(part: nn.Module) -> Hashable:
     own = {name: value for name, value in vars(part).items() if name not in ("_parameters", "_buffers", "_modules")}
-    return Same(part), Same(type(part)), Same(type(part).forward), attribute_stamp(own, DEPTH)
+    kind = type(part)
+    return Same(part), Same(kind), Same(getattr(kind, "forward", None)), attribute_stamp(own, DEPTH)
 
 
 def attribute_stamp(value: Any, depth: int) -> Hashable:
@@ -76,7 +77,7 @@ class Same:
     def __init__(self, value: Any) -> None:
         try:
             self.reference: Callable[[], Any] | ReferenceType[Any] = ref(value)
-        except TypeError:  # a slice, a generator: what has no weak references is kept
+        except TypeError:  # None, a slice, a generator: what has no weak references is kept
             self.reference = lambda: value
 
     def __eq__(self, other: object) -> bool:

@@ -15,7 +15,7 @@ from tests.recording.pictures import write_many
 from unitscope.analysis.couplings import couplings, filter_array, read_filters
 from unitscope.analysis.measures import measure, write_measures
 from unitscope.networks import Network, load
-from unitscope.optima import Light, Optimum, begin_set, contents, files_of, read_optima, read_scores, write_part
+from unitscope.optima import Light, Optimum, array_files, begin_set, read_entries, read_optima, read_scores, write_part
 from unitscope.optima import write_scores as add_scores
 from unitscope.record import Record, open_record
 from unitscope.recording.filter_tables import Filtered, filters, keep
@@ -87,7 +87,7 @@ def test_runs_of_maximize_add_each_objective_once(tmp_path):
             add_scores(folder, pandas.DataFrame({"objective": [f"bn1:{channel}"], "score": [float(channel)]}))
 
     together(lambda: run(0), lambda: run(3), lambda: run(0))
-    names = [entry["objective"] for file in files_of(folder) for entry in contents(file)]
+    names = [entry["objective"] for file in array_files(folder) for entry in read_entries(file)]
     assert sorted(names) == [f"bn1:{channel}" for channel in range(9)]
     scores = read_scores(folder)
     assert scores is not None

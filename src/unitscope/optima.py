@@ -2,7 +2,7 @@
 
 A set of optima is a folder `optima/NAME` of a record: `recipe.json` (how they were made, of which network), arrays in
 `SITE-NUMBER.safetensors`, a PNG per objective with its seeds side by side, and `scores.parquet`, how good they are.
-They were made by synthesis.maximize and synthesis.scores.
+synthesis/maximize.py makes them, synthesis/evaluate.py scores them.
 """
 
 from __future__ import annotations
@@ -49,12 +49,19 @@ class Light:
 class Optimum:
     """The optimal stimuli found for one objective, one per seed.
 
-    `whitened` is what the network's module was shown, (RGB - mean) / std, in its order of channels; `pictures` the same
-    in RGB, clipped to 0..1. They are the part `box` of the network's picture, which may hang over its edge; there, and
-    wherever the neuron does not look, they have the mean color. `responses` [seed] are what the network answers to
-    `whitened`; `history` [seed step] what it answered on the way, the last one included (NaN after the end). `moved` is
-    false where the start was dead; `reason` says why. `way` is how it was heard: on a cone, an aligned crop, or the
-    whole picture, and why not on less.
+    Attributes:
+        objective: what was raised, in words.
+        site: of its first term.
+        channel: of its first term.
+        box: the part of the network's picture that the pictures are; it may hang over the picture's edge. There, and
+            wherever the neuron does not look, pictures have the mean color.
+        whitened: what the network's module was shown, (RGB - mean) / std, in its order of channels.
+        responses: of the network to `whitened`.
+        history: responses on the way, the last one included; NaN after the end.
+        moved: false where the gradient was 0 at the start, so that the picture stayed as it was; `reason` says why.
+        light: how `whitened` becomes RGB.
+        reason: why a picture did not move; "" where all did.
+        evaluated_on: "cone", "aligned crop" or "whole picture", and why not on less (synthesis/evaluators.py).
     """
 
     objective: str
@@ -67,10 +74,11 @@ class Optimum:
     moved: Bool[np.ndarray, " seed"]
     light: Light
     reason: str = ""
-    way: str = "cone"
+    evaluated_on: str = "cone"
 
     @cached_property
     def pictures(self) -> Pictures:
+        """`whitened` in RGB, clipped to 0..1."""
         return self.light.color(self.whitened)
 
     @property
@@ -95,8 +103,8 @@ class Optimum:
 class Optima:
     """Optimal stimuli of several objectives, in the order in which they were asked for, and how they were made.
 
-    `scores` are how good they are: a row per objective, seed and contrast (synthesis.scores); None where that was not
-    asked for.
+    `scores` are how good they are: a row per objective, seed and contrast (synthesis/evaluate.py); None where that
+    was not asked for.
 
     Example:
         >>> optima = unitscope.maximize(network, ["maxpool:1", "maxpool:2"], recipe="zipser2015")
@@ -118,12 +126,12 @@ class Optima:
     @property
     def pictures(self) -> np.ndarray | dict[str, np.ndarray]:
         """[unit seed color height width], RGB 0..1; where fields differ, one such array per site."""
-        return self._stacked("pictures")
+        return self._stack("pictures")
 
     @property
     def whitened(self) -> np.ndarray | dict[str, np.ndarray]:
         """As `pictures`, on the scale of the network's module, not clipped."""
-        return self._stacked("whitened")
+        return self._stack("whitened")
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -146,7 +154,7 @@ class Optima:
             [np.pad(one.history, end, constant_values=np.nan) for one, end in zip(self.optima, ends, strict=True)]
         )
 
-    def _stacked(self, what: str) -> np.ndarray | dict[str, np.ndarray]:
+    def _stack(self, what: str) -> np.ndarray | dict[str, np.ndarray]:
         arrays = [getattr(one, what) for one in self.optima]
         if len({array.shape for array in arrays}) == 1:
             return np.stack(arrays)
@@ -216,7 +224,7 @@ ENTRIES: list[dict[str, Any]] = [
 ]
 
 
-def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+def set_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts by which one set is told from another."""
     kept = ("recipe", "pole", "seeds", "seed", "reads", "precision")
     return json.loads(json.dumps({name: facts.get(name) for name in kept}))
@@ -239,19 +247,19 @@ def begin_set(folder: Path, facts: Mapping[str, Any]) -> set[str]:
     made otherwise, or cannot be written.
     """
     try:
-        with lock_folder(place_of(folder)):
+        with lock_folder(record_folder(folder)):
             there = read_recipe(folder) or facts
             if there is facts:
                 write_json(folder / "recipe.json", facts)
     except OSError as error:
         raise Failure(f"optima cannot be written to {folder}: {error.strerror or error}.") from error
     refuse_otherwise(folder, there, facts)
-    return {entry["objective"] for file in files_of(folder) for entry in contents(file)}
+    return {entry["objective"] for file in array_files(folder) for entry in read_entries(file)}
 
 
 def refuse_otherwise(folder: Path, there: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raises Failure where the optima of a set were made otherwise than `facts` say."""
-    old, new = identity(there), identity(facts)
+    old, new = set_identity(there), set_identity(facts)
     different = [name for name in new if old.get(name) != new[name]]
     other = difference(there.get("network", {}), facts.get("network", {}))
     if different or other:
@@ -262,18 +270,19 @@ def refuse_otherwise(folder: Path, there: Mapping[str, Any], facts: Mapping[str,
         )
 
 
-def place_of(folder: Path) -> Path:
+def record_folder(folder: Path) -> Path:
     """The record, or other folder, in whose `optima` a set lies: what writers of the set lock."""
     return folder.parents[1]
 
 
 def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
-    """Add optima of one site to a set: PNGs, then arrays and facts in a file of their own, whole or not at all. Those
-    that another run has added meanwhile are left as they are.
+    """Add optima of one site to a set: PNGs, then arrays and facts in a file of their own, whole or not at all.
+
+    Those that another run has added meanwhile are left as they are: two runs may fill one set.
     """
-    with lock_folder(place_of(folder)):
-        files = [file for file in files_of(folder) if file.name.startswith(f"{safe(optima[0].site)}-")]
-        known = {entry["objective"] for file in files for entry in contents(file)}
+    with lock_folder(record_folder(folder)):
+        files = [file for file in array_files(folder) if file.name.startswith(f"{file_name(optima[0].site)}-")]
+        known = {entry["objective"] for file in files for entry in read_entries(file)}
         if new := [one for one in optima if one.objective not in known]:
             _write_part(folder, new)
 
@@ -281,7 +290,7 @@ def write_part(folder: Path, optima: Sequence[Optimum]) -> None:
 def _write_part(folder: Path, optima: Sequence[Optimum]) -> None:
     from safetensors.numpy import save
 
-    site = safe(optima[0].site)
+    site = file_name(optima[0].site)
     tensors: dict[str, np.ndarray] = {}
     entries = []
     for number, one in enumerate(optima):
@@ -289,10 +298,10 @@ def _write_part(folder: Path, optima: Sequence[Optimum]) -> None:
         entries.append(
             {
                 "objective": one.objective, "site": one.site, "channel": one.channel, "box": list(one.box),
-                "reason": one.reason, "way": one.way,
+                "reason": one.reason, "way": one.evaluated_on,
             }
         )  # fmt: skip
-        write_png(folder / site / f"{safe(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
+        write_png(folder / site / f"{file_name(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob(f"{site}-*.safetensors")), default=-1)
     write_file(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
 
@@ -302,7 +311,7 @@ def write_scores(folder: Path, scores: pandas.DataFrame) -> None:
     import pandas
     import pyarrow
 
-    with lock_folder(place_of(folder)):
+    with lock_folder(record_folder(folder)):
         there = read_scores(folder)
         if there is not None:
             scores = scores[~scores.objective.isin(set(there.objective))]
@@ -339,16 +348,16 @@ def write_png(path: Path, pictures: Pictures) -> None:
         Image.fromarray(np.ascontiguousarray(row if row.shape[2] == 3 else row[..., 0])).save(temporary, "PNG")
 
 
-def safe(name: str) -> str:
+def file_name(name: str) -> str:
     """A name as a file's."""
     return re.sub(r"[^\w.,@+-]+", "_", name)
 
 
-def files_of(folder: Path) -> list[Path]:
+def array_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*-[0-9][0-9][0-9][0-9].safetensors"))
 
 
-def contents(file: Path) -> list[dict[str, Any]]:
+def read_entries(file: Path) -> list[dict[str, Any]]:
     """What a file of arrays holds. Raises Failure where it is damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -391,8 +400,8 @@ def read_optima(folder: Path, objectives: Iterable[str] | None = None, *, site: 
     asked = None if objectives is None else list(objectives)
     found: dict[str, Optimum] = {}
     known: list[str] = []
-    for file in files_of(folder):
-        entries = contents(file)
+    for file in array_files(folder):
+        entries = read_entries(file)
         known += [entry["objective"] for entry in entries]
         wanted = [
             (number, entry)
@@ -415,5 +424,8 @@ def _read(file: Path, wanted: Sequence[tuple[int, dict[str, Any]]], light: Light
     with safe_open(file, framework="numpy") as opened:
         for number, entry in wanted:
             arrays = {name: opened.get_tensor(f"{number}/{name}") for name in ARRAYS}
-            facts = {name: entry[name] for name in ("objective", "site", "channel", "reason", "way")}
-            yield entry["objective"], Optimum(box=Box(*entry["box"]), light=light, **facts, **arrays)
+            facts = {name: entry[name] for name in ("objective", "site", "channel", "reason")}
+            yield (
+                entry["objective"],
+                Optimum(box=Box(*entry["box"]), light=light, evaluated_on=entry["way"], **facts, **arrays),
+            )

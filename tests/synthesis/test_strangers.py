@@ -83,9 +83,9 @@ def test_each_operation_is_run_in_its_own_type(kind, half_first):
     one = network(HalfInTheMiddle(kind, half_first=half_first))
     assert one.dtype == torch.float32
     optimum = maximized(one, "two:1")
-    assert optimum.way == "cone"
+    assert optimum.evaluated_on == "cone"
     assert optimum.responses[0] == pytest.approx(answer(one, optimum, "two"), rel=0.02)
-    assert maximized(one, "two:1", bf16=True).way == "cone"
+    assert maximized(one, "two:1", bf16=True).evaluated_on == "cone"
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
@@ -93,7 +93,7 @@ def test_a_network_of_another_type_than_float32(kind):
     one = network(chain().to(kind))
     assert one.dtype == kind
     optimum = maximized(one, "3:1")
-    assert optimum.way == "cone"
+    assert optimum.evaluated_on == "cone"
     assert optimum.responses[0] == pytest.approx(answer(one, optimum, "3"), rel=1e-5 if kind == torch.float64 else 0.02)
 
 
@@ -109,7 +109,7 @@ def test_where_no_cone_can_be_had_the_picture_is_shown_in_the_networks_type():
 
     (optimum,) = unitscope.maximize(network(Softened().bfloat16()), "last:1", recipe=quick(), start="noise")
     assert optimum.moved.all()
-    assert optimum.way.startswith("whole picture")
+    assert optimum.evaluated_on.startswith("whole picture")
 
 
 # One input channel (K15)

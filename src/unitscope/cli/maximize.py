@@ -117,8 +117,8 @@ def optima_table(optima: Sequence[Optimum], scores: pandas.DataFrame | None = No
         rows.append((*cells, _ahead(group, scores)))
     ways: dict[str, dict[str, None]] = {}
     for one in optima:
-        if one.way != "cone":
-            ways.setdefault(one.way, {})[one.site] = None
+        if one.evaluated_on != "cone":
+            ways.setdefault(one.evaluated_on, {})[one.site] = None
     notes = [f"Heard on the {way}: {few(names)}." for way, names in ways.items()]
     notes += [f"{one.objective}: {one.reason}." for one in [one for one in optima if one.reason][:1]]
     if any(row[-1] != "–" for row in rows):

@@ -130,7 +130,7 @@ class Search:
             moved=moved,
             light=Light(network.mean, network.std, network.order == "BGR"),
             reason="" if moved.all() else self.explain_no_movement(),
-            way=evaluated_on,
+            evaluated_on=evaluated_on,
         )
 
     def explain_no_movement(self) -> str:

@@ -1,4 +1,15 @@
-"""One unit, optimal stimuli at many positions of its lattice: does it matter where a neuron is? (zipser2015)"""
+"""One unit, optimal stimuli at many positions of its lattice: does it matter where a neuron is? (zipser2015)
+
+All neurons of a unit have the same weights, so that their optimal stimuli differ for two reasons only: chance, and what
+their fields lose at the edge of the picture (there the network pads maps with zeros, and a neuron may learn to answer
+to that). Several outcomes per position tell the two apart:
+
+    position      outcomes, one per seed
+    3,3           a0  a1  a2        alike within a position and across: the position does not matter
+    0,0           b0  b1  b2        alike within, different across: it does
+
+Similarity and the index are in position_similarity.py, responses to outcomes at other positions in transfer.py.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +52,19 @@ SIMILARITIES = (*position_similarity.SIMILARITIES, "features")
 class PositionStudy:
     """Optimal stimuli of one unit at some positions of its lattice, several outcomes each.
 
-    `places` are the positions (row, col) in the order of all arrays; `fall_off` [position] the share of each field that
-    lies off the picture, 0..1; `field_ratio` the field's side over the picture's. `outcomes` has an Optimum per
-    position; `tiled` is that of all positions of the lattice at once. `carried` [position other_position seed] is what
-    the neuron at `other_position` answers to the outcome of `position`, moved there. `features` [position
-    other_position picture other_picture] is how alike other units find the outcomes of each two positions, `gram` [seed
-    other] the cosine of the Gram matrices of what they make of the tiled ones.
+    Attributes:
+        unit: what was maximized.
+        lattice: of its site.
+        field: by whose stride pictures are moved.
+        picture: the size of the network's picture.
+        places: the positions (row, col), in the order of all arrays.
+        outcomes: an Optimum per position, with a picture per seed.
+        tiled: pictures for all positions of the lattice at once.
+        transferred: what the neuron at `other_position` answers to the outcome of `position`, moved there.
+        features: how alike other units find the outcomes of each two positions: see `comparisons`.
+        gram: the cosine of the Gram matrices of other units' responses to the tiled pictures.
+        rest: the color, in the module's order of channels, at which pictures begin; where pictures have it still, they
+            say nothing.
     """
 
     unit: Unit
@@ -60,7 +78,6 @@ class PositionStudy:
     features: Float64[np.ndarray, "position other_position picture other_picture"]
     gram: Float64[np.ndarray, "seed other_seed"] | None = None
     rest: tuple[float, ...] = ()
-    "The color, in the module's order of channels, at which pictures begin; what is left of it says nothing."
     _known: dict[str, np.ndarray] = held(default_factory=dict)
 
     # --- the facts of the positions
@@ -72,6 +89,7 @@ class PositionStudy:
 
     @property
     def fall_off(self) -> Float64[np.ndarray, " position"]:
+        """The share of each field that lies off the picture, 0..1."""
         return np.array([box.fall_off(self.picture) for box in self.boxes])
 
     @property
@@ -215,6 +233,7 @@ class PositionStudy:
 
 
 def _positive_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below; NaN where `below` is not positive."""
     below = np.broadcast_to(below, above.shape)
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 

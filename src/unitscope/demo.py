@@ -26,7 +26,7 @@ def demo(
 ) -> Path:
     """Survey both networks over the same images, make an atlas of both records, and return the path of its first page.
 
-    In the folder `to` come to lie `records/resnet34`, `records/plainnet34` and `atlas`. Surveys that are there already
+    The folder `to` gets `records/resnet34`, `records/plainnet34` and `atlas`. Surveys that are there already
     are not made anew, and interrupted ones go on. Raises BadInput where `to` is a file; Failure where it cannot be
     written.
     """

@@ -236,8 +236,8 @@ class Null:
             others = there[~there["seed"].isin(set(rows["seed"]))]
             rows = pandas.concat([others, rows]).sort_values("seed", kind="stable")
         made = pyarrow.Table.from_pandas(rows, preserve_index=False)
-        told = {**(made.schema.metadata or {}), b"asked": json.dumps(self.asked).encode()}
-        write_table(self.place, made.replace_schema_metadata(told))
+        metadata = {**(made.schema.metadata or {}), b"asked": json.dumps(self.asked).encode()}
+        write_table(self.place, made.replace_schema_metadata(metadata))
 
     def replace_old_table(self) -> None:
         """Let the new table take the name of the old one."""

@@ -331,8 +331,8 @@ def response_pairs(record: Record, title: str) -> Iterator[Pair]:
 
 def _pairs_along_sites(record: Record) -> list[dict[str, Any]]:
     """They stand beside the arrays, so that both are of one run; older records have them in `sharing.json` alone."""
-    said = read_attributes(record.path / "sharing.zarr") or {}
-    found = said if "pairs" in said else read_json(record.path / "sharing.json") or {}
+    attributes = read_attributes(record.path / "sharing.zarr") or {}
+    found = attributes if "pairs" in attributes else read_json(record.path / "sharing.json") or {}
     return list(found.get("pairs", []))
 
 

@@ -358,8 +358,8 @@ def read_filters(record: Record) -> list[dict[str, Any]]:
     It stands beside the arrays, so that both are of one run; `filters.json` is a copy of it, and all that older records
     have.
     """
-    said = (read_attributes(record.path / "filters.zarr") or {}).get("filters")
-    listed: list[dict[str, Any]] | None = read_json(record.path / "filters.json") if said is None else said
+    beside = (read_attributes(record.path / "filters.zarr") or {}).get("filters")
+    listed: list[dict[str, Any]] | None = read_json(record.path / "filters.json") if beside is None else beside
     if listed is None:
         raise BadInput(
             f"the record {record.path} keeps no filters; `unitscope filters MODEL --record {record.path}` adds them."
@@ -370,7 +370,7 @@ def read_filters(record: Record) -> list[dict[str, Any]]:
 def filter_array(record: Record, number: int, name: str, *, of: Mapping[str, Any] | None = None) -> np.ndarray:
     """One array of kept filters in float64: "pictures", "basis", "coupling", "cosine" or "error".
 
-    `of` is what `read_filters` said of them. Raises Failure where that does not hold any more.
+    `of` is what `read_filters` returned for them. Raises Failure where that does not hold any more.
     """
 
     def read() -> np.ndarray:

@@ -16,40 +16,40 @@ is an AUROC of 0.68."""
 CALLED = {"selectivity": "selectivity", "d_prime": "d'", "auroc": "AUROC"}
 
 
-def notes(table: pandas.DataFrame, *, heard: bool, summed: bool) -> list[str | None]:
+def notes(table: pandas.DataFrame, *, each_image: bool, label_means: bool) -> list[str | None]:
     """A sentence or more for each row of a table of selectivity; None where nothing is to be said.
 
-    `heard`: each image's response is known; `summed`: the means per label give that of the category.
+    `each_image`: each image's response is known; `label_means`: the means per label give that of the category.
     """
     values = {name: table[name].to_numpy(float) for name in (*SELECTIVE, "proportion", "antipreferred_images")}
-    missing = _missing(heard=heard, summed=summed)
-    return [
-        " ".join([*_verdicts({name: column[row] for name, column in values.items()}, silent=heard or summed), *missing])
-        or None
-        for row in range(len(table))
-    ]
+    missing = _missing(each_image=each_image, label_means=label_means)
+    found = []
+    for row in range(len(table)):
+        numbers = {name: column[row] for name, column in values.items()}
+        found.append(" ".join([*_verdicts(numbers, silent=each_image or label_means), *missing]) or None)
+    return found
 
 
-def _missing(*, heard: bool, summed: bool) -> list[str]:
-    if heard:
+def _missing(*, each_image: bool, label_means: bool) -> list[str]:
+    if each_image:
         return []
-    what = "d' and AUROC need" if summed else "Indices need"
+    what = "d' and AUROC need" if label_means else "Indices need"
     return [f"{what} each image's response, which a survey with --responses keeps."]
 
 
 def _verdicts(row: dict[str, float], *, silent: bool) -> list[str]:
-    said = []
+    sentences = []
     if silent and np.isnan(row["selectivity"]):
-        said.append("No response above zero, or one that is not finite: no index of rectified responses.")
+        sentences.append("No response above zero, or one that is not finite: no index of rectified responses.")
     known = {name: row[name] for name in SELECTIVE if np.isfinite(row[name])}
     yes, no = ([name for name in known if (known[name] >= SELECTIVE[name]) == verdict] for verdict in (True, False))
     if yes and no:
-        said.append(f"{_values_text(yes, known)} would call it selective, {_values_text(no, known)} would not.")
+        sentences.append(f"{_values_text(yes, known)} would call it selective, {_values_text(no, known)} would not.")
     if row["selectivity"] >= SELECTIVE["selectivity"] and row["proportion"] < 0.5:
-        said.append(f"Yet the category has only {100 * row['proportion']:.0f} % of all its response.")
+        sentences.append(f"Yet the category has only {100 * row['proportion']:.0f} % of all its response.")
     if row["antipreferred_images"] == 0:
-        said.append("No lower end: nothing is below zero here, or all is equal.")
-    return said
+        sentences.append("No lower end: nothing is below zero here, or all is equal.")
+    return sentences
 
 
 def _values_text(names: list[str], values: dict[str, float]) -> str:

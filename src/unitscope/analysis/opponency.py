@@ -1,7 +1,7 @@
 """Color: cone weights, luminance against color, single and double opponency, hue.
 
 Opponency is a statement about receptors: some excite the unit, and others inhibit it. A network has other receptors
-than an observer. An observer looks at a screen with cones, whose sensitivities overlap; a network is told red, green
+than an observer. An observer looks at a screen with cones, whose sensitivities overlap; a network is given red, green
 and blue. The same unit may be opponent in one of these spaces alone:
 
     kernel, the same at all pixels         in red, green, blue      in L, M, S          called

@@ -113,7 +113,7 @@ def _virtual(record: Record) -> Iterator[Some]:
 
 
 def _in_pixels(record: Record, pictures: np.ndarray, *, weights: bool) -> np.ndarray:
-    """What is told in the network's normalized input, in red, green and blue pixel values."""
+    """Pictures of the network's normalized input, as pictures in red, green and blue pixel values; `weights` or colors."""
     network = record.facts["network"]
     std = np.asarray(network["std"], np.float64)[:, None, None]
     scaled = pictures / std if weights else pictures * std
@@ -157,7 +157,7 @@ def _optima(record: Record) -> Iterator[Some]:
 
 
 def _measures(name: str) -> tuple[Measure, ...]:
-    told = (
+    columns = (
         Measure("orientation", "bars at the peak of its Fourier transform, degrees counterclockwise from horizontal",
                 (0, 180), "horizontal", "horizontal again", "", 180.0),
         Measure("orientation_selectivity", "1 - circular variance of its Fourier energy over orientation", (0, 1),
@@ -188,7 +188,7 @@ def _measures(name: str) -> tuple[Measure, ...]:
         Measure("opponency", "none; single: opposed weights of cones and of red, green and blue, balance 0.5 or more; "
                 "double: and less", None, "", "", "johnson2008"),
     )  # fmt: skip
-    return tuple(Measure(f"{name}_{m.name}", m.says, m.range, m.low, m.high, m.source, m.period) for m in told)
+    return tuple(Measure(f"{name}_{m.name}", m.says, m.range, m.low, m.high, m.source, m.period) for m in columns)
 
 
 PROFILES = tuple(

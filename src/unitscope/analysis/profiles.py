@@ -142,7 +142,7 @@ def _octaves(profile: np.ndarray, along_x: float, along_y: float, frequency: flo
 class Colors(NamedTuple):
     """What a picture's colors say: signed cone weights (magnitudes sum to 1) [3 unit], the axis in the plane of equal
     luminance (degrees from L - M to S, 0..180), how far the opponent channel with most energy is from balance (0
-    balanced in space, 1 of one sign), the correlation over pixels of what L and M are told, and "none", "single" or
+    balanced in space, 1 of one sign), the correlation over pixels of the signals of L and M, and "none", "single" or
     "double".
     """
 

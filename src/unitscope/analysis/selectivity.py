@@ -1,4 +1,4 @@
-"""Category selectivity at both poles: does what a unit prefers belong together, and does what it shuns (methods 6)?
+"""Category selectivity at both poles: do the images that drive a unit most, and least, belong together (methods 6)?
 
 Everything comes from a record. What the record holds decides what can be said:
 
@@ -77,13 +77,13 @@ def selectivity(record: Record, categories: Asked | Iterable[Asked], *, pool: Po
     import pandas
 
     members = membership(record, categories_of(record, categories))
-    heard = has_responses(record)
+    each_image = has_responses(record)
     chance = [
         enrichment.lottery(one[members.known], members.label[members.known], members.photograph[members.known])
         for one in members.member
     ]
     found = evidence(record, members, pool=pool)
-    tables = [_table(site, members, facts, chance, heard=heard) for site, facts in found]
+    tables = [_table(site, members, facts, chance, each_image=each_image) for site, facts in found]
     table = pandas.concat(tables, ignore_index=True)
     for pole in ("preferred", "antipreferred"):
         q = table.groupby("category", sort=False)[f"{pole}_p"].transform(lambda p: false_discovery(p.to_numpy(float)))
@@ -130,15 +130,15 @@ def evidence(record: Record, members: Membership, *, pool: Pool = "max") -> Iter
     """What is known of the responses, site by site: from each image's response where these are kept, else from
     summaries. Raises BadInput for a pooling that the summaries are not of.
     """
-    heard = has_responses(record)
-    if pool != "max" and not heard:
+    each_image = has_responses(record)
+    if pool != "max" and not each_image:
         raise BadInput(f"the record {record.path} keeps peaks only; `unitscope survey --responses` keeps the {pool}.")
-    lists = None if heard else record.stimuli()
+    lists = None if each_image else record.stimuli()
     for site in record.sites.values():
         yield (
             site,
             _evidence_of_responses(record, site, members, pool)
-            if heard
+            if each_image
             else _evidence_of_summaries(record, site, members, lists),
         )
 
@@ -240,7 +240,7 @@ def _by_label(values: np.ndarray, label: np.ndarray, labels: int) -> Float[np.nd
 
 
 def _table(
-    site: SiteFacts, members: Membership, facts: Evidence, chance: Sequence[enrichment.Lottery], *, heard: bool
+    site: SiteFacts, members: Membership, facts: Evidence, chance: Sequence[enrichment.Lottery], *, each_image: bool
 ) -> pandas.DataFrame:
     """The rows of one site, all of one category after another, in the order of the units."""
     import pandas
@@ -254,7 +254,9 @@ def _table(
         ],
         ignore_index=True,
     )
-    known["note"] = notes(known, heard=heard, summed=members.by_label and bool(np.isfinite(facts.rectified).any()))
+    known["note"] = notes(
+        known, each_image=each_image, label_means=members.by_label and bool(np.isfinite(facts.rectified).any())
+    )
     return known.sort_values("unit", kind="stable", ignore_index=True)
 
 

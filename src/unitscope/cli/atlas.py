@@ -21,9 +21,9 @@ def atlas(records: list[Path], /, *, to: Path) -> None:
         progress_bars() as show_progress,
     ):
         page = build_atlas(records, to=to, progress=lambda done, total, what: show_progress(what, done, total))
-    print(how_to_open(page))
+    print(opening_text(page))
 
 
-def how_to_open(page: Path) -> str:
-    """The last words of who makes an atlas."""
+def opening_text(page: Path) -> str:
+    """Where the atlas is, and how to open it."""
     return f"The atlas is {page.resolve()}\nOpen it by double-click, or: unitscope view {page.parent}"

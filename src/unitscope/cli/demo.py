@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unitscope.cli.atlas import how_to_open
+from unitscope.cli.atlas import opening_text
 from unitscope.cli.common import progress_bars, resumable, terminal_width
 from unitscope.cli.survey import survey_facts
 
@@ -25,4 +25,4 @@ def demo(*, to: Path = Path("unitscope-demo")) -> None:
         page = demonstrate(to, progress=show_progress)
     for record in sorted((to / "records").iterdir()):
         print(f"{survey_facts(open_record(record), width=terminal_width())}\n")
-    print(how_to_open(page))
+    print(opening_text(page))

@@ -1,4 +1,4 @@
-"""maximize: the pictures that units would order if they could."""
+"""maximize: optimal stimuli, synthesized for units or neurons."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def maximize(
     device: str = "auto",
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
-    """Find the pictures that units or neurons would order, or that silence them.
+    """Find the pictures to which units or neurons respond most, or least.
 
     They are searched for on exactly the part of the picture that a neuron sees,
-    many at a time. PNG files, arrays, the recipe and scores come to lie in the
+    many at a time. PNG files, arrays, the recipe and scores are kept in the
     record's folder `optima`; the same command resumes one that was interrupted.
 
     Args:

@@ -1,4 +1,4 @@
-"""measure: what a record's summaries allow to be said of its units."""
+"""measure: all measures that the summaries of a record allow, as tables."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ def measure_table(name: str, table: pandas.DataFrame, *, width: int = 80) -> str
     """
     from unitscope.analysis.measures import TABLES
 
-    said = {column.name: column for column in TABLES[name].columns}
-    known = [column for column in said if not table[column].isna().all()]
-    shown = [column for column in known if math.isfinite((said[column].range or (0, 1))[1])]
+    declared = {column.name: column for column in TABLES[name].columns}
+    known = [column for column in declared if not table[column].isna().all()]
+    shown = [column for column in known if math.isfinite((declared[column].range or (0, 1))[1])]
     headings: list[Column] = [("site", "<"), ("units", ">"), *((column.replace("_", " "), ">") for column in shown)]
     rows = []
     for site, units in table.groupby("site", sort=False):
-        rows.append((str(site), str(len(units)), *(_summarize(units[column], said[column]) for column in shown)))
+        rows.append((str(site), str(len(units)), *(_summarize(units[column], declared[column]) for column in shown)))
     if len(rows) > 1:
-        rows.append(("all", str(len(table)), *(_summarize(table[column], said[column]) for column in shown)))
+        rows.append(("all", str(len(table)), *(_summarize(table[column], declared[column]) for column in shown)))
     legend = [
-        f"{column.replace('_', ' ')}: {said[column].says} ({_summary_kind(table[column], said[column])})."
+        f"{column.replace('_', ' ')}: {declared[column].says} ({_summary_kind(table[column], declared[column])})."
         for column in shown
     ]
     further = [column for column in known if column not in shown]
-    legend += [f"{column.replace('_', ' ')}: {said[column].says} (in the table)." for column in further]
-    empty = [column for column in said if column not in known]
+    legend += [f"{column.replace('_', ' ')}: {declared[column].says} (in the table)." for column in further]
+    empty = [column for column in declared if column not in known]
     legend += [f"{column.replace('_', ' ')}: not known: the record does not hold what it needs." for column in empty]
     return "\n".join([wide_table(headings, rows, width), "", *(paragraph(text, width=width) for text in legend)])
 
@@ -105,11 +105,11 @@ def silent_table(name: str, activity: pandas.DataFrame, *, width: int = 80) -> s
     if not rows:
         return ""
     more = f" The first {LISTED} of {len(rows):,} are shown; all are in {name}.parquet." * (len(rows) > LISTED)
-    told = (
+    note = (
         "Silent units, and why. at most: a bound from the weights that no response exceeds. of median: the norm of the "
         f"kernel over the median of the site.{more}"
     )
-    return "\n".join([table(SILENT_UNITS, rows[:LISTED], width=width), "", paragraph(told, width=width)])
+    return "\n".join([table(SILENT_UNITS, rows[:LISTED], width=width), "", paragraph(note, width=width)])
 
 
 TWO_SIDED: tuple[Column, ...] = (
@@ -131,17 +131,17 @@ def selectivity_table(name: str, measures: pandas.DataFrame, *, width: int = 80)
         head += _permutation_note(units)
         text = table(TWO_SIDED, [*rows, _selectivity_row("all", units)], width=width)
         parts.append("\n".join([paragraph(head, width=width), "", text]))
-    told = (
+    note = (
         "selective: selectivity of 0.65 or more (1: answers to the category only, 0.5: no difference). median: of "
         "selectivity. preferred, anti-, both: selective units whose highest, lowest and highest as well as lowest "
         "responses have more images of the category than as many other labels, drawn at random, would have (q < 0.05 "
         f"over all units). {name}.parquet holds further indices, and notes on units about which they disagree."
     )
-    return "\n\n".join([*parts, paragraph(told, width=width)])
+    return "\n\n".join([*parts, paragraph(note, width=width)])
 
 
 def _permutation_note(units: pandas.DataFrame) -> str:
-    """What chance may exchange, and whether it can be told from the category at all."""
+    """Why no share of the category can differ from chance, where that is so; else nothing."""
     blocks, chosen = int(units["blocks"].iloc[0]), int(units["category_blocks"].iloc[0])
     ways = math.comb(blocks, chosen)
     if units["preferred_p"].isna().all() and units["antipreferred_p"].isna().all():

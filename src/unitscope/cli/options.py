@@ -103,6 +103,6 @@ def choose_device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, ValueError):
         raise BadInput(
-            f"--device was {name!r}, which is not to be had here; auto, cpu and, with a GPU, cuda are."
+            f"--device was {name!r}, which this machine does not have; expected auto, cpu or, with a GPU, cuda."
         ) from None
     return name

@@ -64,7 +64,7 @@ def report_table(report: Report, *, width: int = 80) -> str:
     lines = [paragraph(report.title, width=width), paragraph(report.circumstances, width=width)]
     for claim in report.claims:
         where = f" ({claim.where})" if claim.where else ""
-        told = [f"{claim.what}{where}", f"  the paper says: {claim.paper}", f"  we find: {claim.found}"]
-        told += [f"  {claim.verdict}"] if claim.verdict else []
-        lines += ["", *(paragraph(line, width=width) for line in told)]
+        parts = [f"{claim.what}{where}", f"  the paper says: {claim.paper}", f"  we find: {claim.found}"]
+        parts += [f"  {claim.verdict}"] if claim.verdict else []
+        lines += ["", *(paragraph(line, width=width) for line in parts)]
     return "\n".join([*lines, "", paragraph(report.conclusion, width=width)])

@@ -32,7 +32,7 @@ def survey(
     json: bool = False,
     options: ModelOptions = DEFAULT_MODEL,
 ) -> None:
-    """Show every image once and record what each unit prefers, what it shuns, and what it never answers to.
+    """Show every image once, and record to which images each unit responds most and least.
 
     The same command resumes a survey that was interrupted.
 
@@ -64,7 +64,7 @@ def survey(
 
 
 def print_record(record: Record, *, json: bool) -> None:
-    """The last words of who makes a record."""
+    """Print what the record says of its sites, and the next step."""
     if json:
         print_json(describe_record(record))
         return

@@ -237,9 +237,8 @@ def test_the_readme_names_files_that_exist() -> None:
 def test_versions_agree() -> None:
     citation = (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (\S+)", citation, re.MULTILINE)[1] == unitscope.__version__
-    assert (
-        f"## [{unitscope.__version__}]" in (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8") or "## [Unreleased]"
-    )
+    changelog = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{unitscope.__version__}]" in changelog or "## [Unreleased]" in changelog
 
 
 def test_what_the_tests_run_with_is_pinned() -> None:

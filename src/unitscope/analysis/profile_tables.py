@@ -113,7 +113,7 @@ def _virtual(record: Record) -> Iterator[Some]:
 
 
 def _in_pixels(record: Record, pictures: np.ndarray, *, weights: bool) -> np.ndarray:
-    """Pictures of the network's normalized input, as pictures in red, green and blue pixel values; `weights` or colors."""
+    """Weights (or colors) of the network's normalized input, as those of red, green and blue pixel values."""
     network = record.facts["network"]
     std = np.asarray(network["std"], np.float64)[:, None, None]
     scaled = pictures / std if weights else pictures * std

@@ -215,10 +215,18 @@ _own = threading.local()
 
 @contextmanager
 def lock_folder(folder: Path, *, wait: float = 60.0, what: str = "run") -> Iterator[None]:
-    """Hold the one lock of a folder against all other writers, waiting for it up to so many seconds.
+    """Hold the one lock of a folder against all other writers.
 
     The folder is made where it is missing. What a killed writer left under temporary names is removed. A thread that
-    holds the lock may ask again, unless it does not wait. Raises Failure where another `what` still holds it.
+    holds the lock may ask again, unless it does not wait.
+
+    Args:
+        folder: The folder.
+        wait: So many seconds are waited for another writer.
+        what: What writes there, for the message.
+
+    Raises:
+        Failure: Another writer still holds the lock.
     """
     make_folder(folder)
     key, held = folder.resolve(), _own.__dict__.setdefault("held", set())

@@ -1,11 +1,12 @@
 """record.json: what it must hold, and whether the files that it names are as they were written. Never imports torch.
 
-What a record says of itself is checked once, at opening, against SCHEMA: what reads it later meets no missing key and
-no text in place of a number. Keys that are not in SCHEMA are let through; those that older records lack get DEFAULTS.
+record.json is checked once, at opening, against SCHEMA, so that later code finds every key, and no text in place of a
+number. Keys that are not in SCHEMA are let through; keys that older records lack get DEFAULTS.
 
-`files` has the size and the digest of every file that the survey left (of arrays, of the folder), so that a record
-that lost data on the disk is told apart. At opening all sizes are compared, digests of what has up to 16 MiB, and of
-what is larger the first bytes of each file, which lost data leave zero; `find_fault(..., thorough=True)` compares all.
+`files` has the size and the digest of every file that the survey left (of arrays: of the folder), so that a record
+that lost data on the disk is noticed. At opening, all sizes are compared. Of what has up to 16 MiB the digests are
+compared; of what is larger, only the first bytes of each file are read, since lost data are zeros.
+`find_fault(..., thorough=True)` compares all digests.
 """
 
 from __future__ import annotations
@@ -141,8 +142,13 @@ def _fault_of_sites(sites: list[dict[str, Any]]) -> str:
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """The contents of record.json, with DEFAULTS for what it lacks, or None where there is none. Raises BadInput where
-    it is damaged, of another form, or not a record's.
+    """The contents of record.json, with DEFAULTS for what it lacks; None where there is no such file.
+
+    Args:
+        path: The record's folder.
+
+    Raises:
+        BadInput: The file is damaged, of another form, or not a record's.
     """
     file = path / "record.json"
     facts = read_json(file)

@@ -56,8 +56,14 @@ def keep_pristine(module: nn.Module) -> Iterator[Trace]:
     """While open, the network may run; afterwards it is as it was, also after an exception.
 
     Restored are parameters, buffers and all other tensors that modules hold, attributes of modules (containers and
-    objects in them included, four levels deep), training mode, and the random states of torch, numpy and
-    Python. What lies outside the modules, such as a global variable, is not.
+    objects in them included, four levels deep), training mode, and the random states of torch, numpy and Python. What
+    lies outside the modules, such as a global variable, is not restored.
+
+    Args:
+        module: The network.
+
+    Yields:
+        A trace, which names what the network had changed, once the block has ended.
     """
     trace, held = Trace(), Holdings()
     held.note_module(module)
@@ -344,7 +350,12 @@ class RandomStates:
 
 @contextmanager
 def draw_from(seed: int, module: nn.Module) -> Iterator[None]:
-    """While open, all that draws random numbers (torch, numpy, Python) draws them from `seed`; then as before."""
+    """While open, torch, numpy and Python draw random numbers from `seed`; afterwards from where they were before.
+
+    Args:
+        seed: A whole number.
+        module: The network, whose devices' random states are kept, too.
+    """
     states = RandomStates.read(module)
     try:
         torch.manual_seed(seed)

@@ -9,7 +9,7 @@ import torch
 from tests.oracles.everything import mean_of_patches
 from unitscope.recording.accumulator import Block
 from unitscope.recording.center_means import MOST, CenterSums, EnsembleSums, mean_stimuli, reliability
-from unitscope.recording.field_windows import View
+from unitscope.recording.field_windows import FieldWindow
 from unitscope.vocabulary import Box
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (9, 3, 40, 50), dtype=np.uint8)
@@ -18,7 +18,7 @@ POSITIVE = np.random.default_rng(4).random((9, 5)) > 0.5
 
 @pytest.mark.parametrize("box", [Box(5, 7, 16, 18), Box(-3, -2, 8, 9), Box(30, 40, 45, 60), Box(-5, -5, 55, 55)])
 def test_mean_stimuli_of_small_fields_equal_the_mean_of_the_patches(box):
-    view = View.of(box, (40, 50))
+    view = FieldWindow.of(box, (40, 50))
     sums = CenterSums.empty(view, slice(0, 5), units=5, colors=3)
     sums.add(POSITIVE[:4], view.cut(torch.from_numpy(PICTURES[:4])).numpy())
     sums.add(POSITIVE[4:], view.cut(torch.from_numpy(PICTURES[4:])).numpy())
@@ -33,21 +33,21 @@ def test_mean_stimuli_of_small_fields_equal_the_mean_of_the_patches(box):
 
 def test_a_larger_field_is_reduced_to_32_pixels_of_what_is_seen_of_it():
     pictures = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 1, 256).expand(1, 3, 128, 256)
-    view = View.of(Box(-100, 0, 228, 256), (128, 256))
+    view = FieldWindow.of(Box(-100, 0, 228, 256), (128, 256))
     assert (view.box, view.shape) == (Box(0, 0, 128, 256), (16, 32))
     assert view.cut(pictures)[0, 0, 0].tolist() == [round(8 * i + 3.5) for i in range(32)]
     assert view.defined().all()
 
 
 def test_a_unit_without_any_positive_image_has_no_mean_stimulus():
-    view = View.of(Box(0, 0, 4, 4), (8, 8))
+    view = FieldWindow.of(Box(0, 0, 4, 4), (8, 8))
     sums = CenterSums.empty(view, slice(0, 1), units=1, colors=3)
     sums.add(np.zeros((2, 1), dtype=bool), np.full((2, 3, 4, 4), 200, np.uint8))
     assert np.isnan(mean_stimuli(sums)).all()
 
 
 def test_sums_are_exact_where_float32_would_round():
-    view = View.of(Box(0, 0, 1, 1), (1, 1))
+    view = FieldWindow.of(Box(0, 0, 1, 1), (1, 1))
     sums = CenterSums.empty(view, slice(0, 1), units=1, colors=1)
     patches = np.full((65_793, 1, 1, 1), 255, np.uint8)
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_sums_are_exact_where_float32_would_round():
         sums.add(np.ones((65_794, 1), dtype=bool), np.zeros((65_794, 1, 1, 1), np.uint8))
 
 
-def block_of(center: np.ndarray, readable: np.ndarray, patches: np.ndarray, view: View) -> Block:
+def block_of(center: np.ndarray, readable: np.ndarray, patches: np.ndarray, view: FieldWindow) -> Block:
     nothing = np.zeros(center.shape, dtype=np.float32)
     return Block(
         number=0, peak=nothing, trough=nothing, mean=nothing, positive_positions=nothing, center=center,
@@ -73,7 +73,7 @@ def block_of(center: np.ndarray, readable: np.ndarray, patches: np.ndarray, view
 def reliabilities(center: np.ndarray, patches: np.ndarray, readable: np.ndarray) -> np.ndarray:
     """Of units that answer to the patches so, taken in by blocks of 256."""
     side = patches.shape[2]
-    view = View.of(Box(0, 0, side, side), (side, side))
+    view = FieldWindow.of(Box(0, 0, side, side), (side, side))
     sums = [CenterSums.empty(view, slice(0, 99), units=center.shape[1], colors=3, every=every) for every in (1, 2)]
     ensemble = EnsembleSums.empty(view, colors=3)
     for first in range(0, len(patches), 256):
@@ -111,7 +111,7 @@ def test_units_that_prefer_something_are_reliable_and_those_that_prefer_nothing_
 
 
 def test_sums_of_all_pictures_do_not_depend_on_how_the_session_was_cut():
-    view, readable = View.of(Box(0, 0, 7, 7), (7, 7)), np.arange(64) % 5 > 0
+    view, readable = FieldWindow.of(Box(0, 0, 7, 7), (7, 7)), np.arange(64) % 5 > 0
     parts = [EnsembleSums.empty(view, colors=3) for _ in range(3)]
     patches, center = natural(64), np.ones((64, 1), dtype=bool)
     for one, where in zip(parts, (slice(0, 64), slice(0, 30), slice(30, 64)), strict=True):

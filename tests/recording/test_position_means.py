@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitscope.recording.position_means import (
-    Lens,
+    FieldScale,
     PositionSums,
     best_positions,
     correlate_patches,
@@ -20,14 +20,14 @@ from unitscope.recording.position_means import (
 from unitscope.vocabulary import ReceptiveField
 
 
-def patches_one_by_one(mask: np.ndarray, pictures: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+def patches_one_by_one(mask: np.ndarray, pictures: np.ndarray, scale: FieldScale) -> tuple[np.ndarray, np.ndarray]:
     """Sums [unit color row col] of all patches at the positions of a mask; how many had each pixel on the picture."""
     units, colors = mask.shape[1], pictures.shape[1]
-    total, n = np.zeros((units, colors, *lens.shape), np.int64), np.zeros((units, *lens.shape), np.int64)
-    rows, cols = lens.starts(mask.shape[2:])
+    total, n = np.zeros((units, colors, *scale.shape), np.int64), np.zeros((units, *scale.shape), np.int64)
+    rows, cols = scale.starts(mask.shape[2:])
     for stimulus, unit, i, j in zip(*np.nonzero(mask), strict=True):
-        for a in range(lens.shape[0]):
-            for b in range(lens.shape[1]):
+        for a in range(scale.shape[0]):
+            for b in range(scale.shape[1]):
                 row, col = rows[i] + a, cols[j] + b
                 if 0 <= row < pictures.shape[2] and 0 <= col < pictures.shape[3]:
                     total[unit, :, a, b] += pictures[stimulus, :, row, col]
@@ -48,10 +48,10 @@ def test_sums_are_exact(seed, size, stride, start, lattice, where):
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.randint(0, 256, (3, 2, 14, 17), generator=generator, dtype=torch.uint8)
     responses = torch.randn(3, 4, *lattice, generator=generator)
-    lens = Lens.of(ReceptiveField(size, stride, start), (14, 17))
+    scale = FieldScale.of(ReceptiveField(size, stride, start), (14, 17))
     sums = PositionSums(
         where,
-        lens,
+        scale,
         lattice,
         np.arange(4),
         np.zeros((4, 2, *size), np.int64),
@@ -62,23 +62,23 @@ def test_sums_are_exact(seed, size, stride, start, lattice, where):
     for part in (slice(0, 1), slice(1, 3)):
         sums.add(responses[part], pictures[part], counted[part])
     mask = (best_positions(responses) if where == "best" else responses > 0) & counted[:, :, None, None]
-    total, n = patches_one_by_one(mask.numpy(), pictures.numpy(), lens)
+    total, n = patches_one_by_one(mask.numpy(), pictures.numpy(), scale)
     np.testing.assert_array_equal(sums.total, total)
     np.testing.assert_array_equal(sums.n, n)
     np.testing.assert_array_equal(sums.patches, mask.sum((0, 2, 3)))
     framed = torch.cat([pictures, torch.ones_like(pictures[:, :1])], dim=1)
     for way in (gather_patches, multiply_patches, correlate_patches):
-        found = way(mask, framed, lens, lattice)
+        found = way(mask, framed, scale, lattice)
         np.testing.assert_array_equal(found[:, :-1], total, err_msg=way.__name__)
         np.testing.assert_array_equal(found[:, -1], n, err_msg=way.__name__)
 
 
 def test_a_large_field_is_reduced_to_about_32_pixels():
-    lens = Lens.of(ReceptiveField((899, 899), (32, 32), (-449, -449)), (224, 224))
-    assert lens.by == 29
-    assert lens.shape == (31, 31)
-    assert lens.reduce(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 3, 8, 8)
-    assert lens.starts((7, 7))[0].tolist() == [round((-449 + 32 * i) / 29) for i in range(7)]
+    scale = FieldScale.of(ReceptiveField((899, 899), (32, 32), (-449, -449)), (224, 224))
+    assert scale.by == 29
+    assert scale.shape == (31, 31)
+    assert scale.reduce(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 3, 8, 8)
+    assert scale.starts((7, 7))[0].tolist() == [round((-449 + 32 * i) / 29) for i in range(7)]
 
 
 def test_the_best_position_is_the_first_of_equal_ones_and_only_above_zero():

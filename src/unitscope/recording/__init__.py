@@ -1,1 +1,1 @@
-"""Showing and listening: from a network and images to a record, and back from a record to its images."""
+"""Recording: from a network and images to a record, and back from a record to its images."""

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from unitscope.recording.field_windows import View
+    from unitscope.recording.field_windows import FieldWindow
     from unitscope.recording.position_means import PositionSums
     from unitscope.vocabulary import Size
 
@@ -76,7 +76,7 @@ class Block:
     labels: Int[np.ndarray, " stimulus"]
     response_sum: Float32[np.ndarray, "unit row col"]
     candidates: Mapping[int, tuple[np.ndarray, ...]]
-    patches: Mapping[View, np.ndarray]
+    patches: Mapping[FieldWindow, np.ndarray]
     positions: Mapping[int, Int32[np.ndarray, "stimulus unit"]] | None = None
     first: int = 0
     summaries: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Accumulator(Protocol):
         """
 
     def finish(
-        self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]
+        self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[FieldWindow, np.ndarray]
     ) -> Block:
         """The block, of which this was the last batch. The next block may overwrite its arrays."""
 
@@ -206,7 +206,7 @@ class PlainAccumulator:
                 self.candidates[sign].append((unit, value, images[stimulus], position // cols, position % cols))
 
     def finish(
-        self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]
+        self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[FieldWindow, np.ndarray]
     ) -> Block:
         rows = {name: torch.cat(parts).cpu().numpy() for name, parts in self.rows.items()}
         assert self.response_sums is not None

@@ -12,7 +12,7 @@ import numpy as np
 
 from unitscope.errors import Failure
 from unitscope.recording.batches import Batch, ImageStatus, batches, convert_to_gray
-from unitscope.recording.field_windows import View
+from unitscope.recording.field_windows import FieldWindow
 from unitscope.recording.forward_pass import Reader
 from unitscope.recording.session import Session, save
 from unitscope.recording.site_state import BLOCK
@@ -44,7 +44,7 @@ def show_blocks(
     accumulators, statuses, cuts = (
         session.begin_block(network.device),
         list[ImageStatus](),
-        list[dict[View, np.ndarray]](),
+        list[dict[FieldWindow, np.ndarray]](),
     )
     reader = Reader.of(network, plan.sites, plan.mode, precision=plan.precision)
     for part in batches(images, plan.presentation, first=first, last=last, batch=plan.batch, workers=workers):

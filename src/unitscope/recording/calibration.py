@@ -1,14 +1,14 @@
-"""Calibration: before a survey, the quick way of reading a network is held against the plain one.
+"""Calibration: before a survey, fast reading of a network is compared with plain reading.
 
-Problem: a survey is fast because part of the network's own work (rectifiers, batch normalizations, max-pooling) is done
-by the compiled reader, in the same pass over memory that reads the responses. On a network that nobody has seen before,
-this may go wrong: a module's `forward` is called directly, the shape of a tensor that was given away is looked at, the
-path depends on the picture.
+Problem: a survey is fast because it does part of the network's own work (rectifiers, batch normalizations, max-pooling)
+while it reads the responses. On an unknown network this may go wrong: a module's `forward` is called directly, the
+shape of a tensor that was handed over is looked at, the path depends on the picture.
 
-Idea: show a few of the real stimuli in both ways, and compare all that is read, bit for bit. The plain way (the user's
-network untouched, every operation overheard, every number computed by PyTorch) is always right; where the quick way is
-not its equal, the plain one is taken, and the record says so. Whether the network's responses are a function of the
-picture alone is found out first (steadiness.py); where they are not, the network is refused.
+Idea: show a few of the real stimuli in both modes, and compare everything that is read, bit for bit. The plain mode is
+always right: the network is untouched, every operation is overheard, PyTorch computes every number. Where the fast mode
+gives another bit, the survey takes the plain mode, and record.json says so ("way": "quick" or "plain"). Before that,
+steadiness.py finds out whether the responses are a function of the picture alone; if they are not, the network is
+refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Calibration:
     mode: ReadingMode
     steadiness: Steadiness | None
     reason: str = ""
-    """Why the quick way is not taken."""
+    """Why the fast mode is not taken."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -73,9 +73,20 @@ def calibrate(
     precision: str = "float32",
     seed: int | None = None,
 ) -> Calibration:
-    """Show up to three pictures in several ways, and choose how a survey is to show and to read.
+    """Show up to three pictures in several ways, and choose the mode of reading for a survey.
 
-    The network is left as it was. Raises BadInput where the network's responses are no function of the picture alone.
+    Args:
+        network: The network, which is left as it was.
+        sites: The sites that the survey is going to read.
+        pictures: Real stimuli [stimulus color height width], 0 to 255. Without any, the plain mode is taken.
+        precision: One of `forward_pass.PRECISIONS`.
+        seed: From what the network draws random numbers, if it draws any.
+
+    Returns:
+        The mode, what was found, and why the fast mode is not taken, if it is not.
+
+    Raises:
+        BadInput: The network's responses are no function of the picture alone.
     """
     if not len(pictures):
         return Calibration(ReadingMode(fast=False, seed=seed), None, "there was no picture to try it with")

@@ -1,4 +1,15 @@
-"""The mean preferred stimulus of each unit's center neuron: exact sums of the pictures that made it respond."""
+"""The mean preferred stimulus of each unit's center neuron: the mean of the pictures that made it respond.
+
+Problem: 7,680 units and 50,000 images are 400 million additions of patches; and the sum must not depend on their order.
+
+Idea: pixels are integers, so their sums are exact. For a block of stimuli, all units' sums are one product of matrices,
+of zeros and ones ("this unit responds to this stimulus") with pixels:
+
+    chosen [unit stimulus] @ pixels [stimulus pixel] -> sums [unit pixel]
+
+Processors multiply matrices of signed bytes fastest. So pixels are shifted by 128 before, and 128 for each chosen
+picture is added afterwards.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +25,7 @@ from torch import Tensor
 
 from unitscope.recording.acceleration import accelerated
 from unitscope.recording.accumulator import Block
-from unitscope.recording.field_windows import EXACT, View
+from unitscope.recording.field_windows import EXACT, FieldWindow
 from unitscope.recording.statistics import Fields
 from unitscope.vocabulary import Box
 
@@ -38,14 +49,16 @@ class CenterSums:
     [unit] how many pictures. Source: kobayashi2020, eq. 4 and 5.
     """
 
-    view: View
+    view: FieldWindow
     channels: slice | np.ndarray
     n: np.ndarray
     total: np.ndarray
     every: int = 1
 
     @classmethod
-    def empty(cls, view: View, channels: slice | np.ndarray, *, units: int, colors: int, every: int = 1) -> CenterSums:
+    def empty(
+        cls, view: FieldWindow, channels: slice | np.ndarray, *, units: int, colors: int, every: int = 1
+    ) -> CenterSums:
         count = len(np.arange(units)[channels])
         total = np.zeros((count, colors, *view.shape), dtype=np.int32)
         return cls(view, channels, np.zeros(count, dtype=np.int64), total, every)
@@ -88,12 +101,12 @@ class EnsembleSums(Fields):
     `total` [half color row col] sums of uint8 pixels in what `view` sees, `n` [half] how many pictures; exact.
     """
 
-    view: View
+    view: FieldWindow
     n: Int64[np.ndarray, " 2"]
     total: Int64[np.ndarray, "2 color row col"]
 
     @classmethod
-    def empty(cls, view: View, *, colors: int) -> EnsembleSums:
+    def empty(cls, view: FieldWindow, *, colors: int) -> EnsembleSums:
         return cls(view, np.zeros(2, dtype=np.int64), np.zeros((2, colors, *view.shape), dtype=np.int64))
 
     def take(self, block: Block) -> None:
@@ -166,7 +179,7 @@ def center_sums(site: Site, *, colors: int, full: bool = False, every: int = 1) 
         boxes = {box: np.flatnonzero([other == box for other in own]) for box in sorted(set(own))}
     return [
         CenterSums.empty(
-            View.of(box, site.picture, full=full), channels, units=site.channels, colors=colors, every=every
+            FieldWindow.of(box, site.picture, full=full), channels, units=site.channels, colors=colors, every=every
         )
         for box, channels in boxes.items()
     ]

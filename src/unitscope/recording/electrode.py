@@ -1,5 +1,14 @@
-"""The electrode: the only file that listens to a network on behalf of the survey. It leaves no trace in the
-network.
+"""The electrode: reads the values at some sites of a network while it runs, and leaves no trace in it.
+
+Problem: a site's value lives for a moment only. The network frees it, or overwrites it in place, as soon as the next
+operation has read it.
+
+Idea: whoever wants the value gets it at the moment when it has been computed. There are two instruments:
+
+    listen to everything   each operation of the network is overheard (anatomy/listening.py): always possible, and slow
+    tap modules            hooks on the modules that are given, or give, the site's value (anatomy/tapping.py): fast
+
+A `ForwardPass` keeps account of the sites that have not come yet, and ends the pass when none is left.
 """
 
 from __future__ import annotations
@@ -35,13 +44,19 @@ Instrument = Callable[["ForwardPass"], AbstractContextManager[Any]]
 
 
 def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> None:
-    """Show prepared pictures to the network, and hand the responses [stimulus unit row col] of each site to `keep` as
-    they come to be.
+    """Show prepared pictures to the network, and hand the responses of each site over as they come to be.
 
-    What is handed over is a view of the network's own memory, which a later operation may overwrite: reduce it or
-    clone it at once. The pass ends when the last of the sites has been heard; the network is afterwards as it was.
+    The pass ends when the last of the sites has come; the network is afterwards as it was.
 
-    Raises BadInput where a site's value has not one row per picture.
+    Args:
+        network: The network.
+        x: Prepared pictures [stimulus color height width].
+        sites: The sites to be read.
+        keep: Called with each site and its responses [stimulus unit row col], a view of the network's own memory, which
+            a later operation may overwrite: reduce the responses or clone them at once.
+
+    Raises:
+        BadInput: A site's value has not one row per picture.
     """
     Electrodes(network, dict(sites), None).show(x, keep)
 
@@ -208,14 +223,14 @@ def inject(network: Network, site: Site, alter: Alter) -> Iterator[None]:
     Each forward pass is a full one; `recording.replay` repeats only what lies behind the site.
     """
 
-    def heard(name: str, value: Tensor) -> Tensor | None:
+    def replace_value(name: str, value: Tensor) -> Tensor | None:
         if name != site.name:
             return None
         altered = value.detach().clone()
         alter_responses(altered, site, alter)
         return altered
 
-    with listening(network.module, heard):
+    with listening(network.module, replace_value):
         yield
 
 
@@ -242,4 +257,4 @@ def choose(sites: Mapping[str, Site], patterns: Iterable[str] | None) -> dict[st
 
 
 class _Enough(Exception):
-    """All sites have been heard; the rest of the pass would be for nothing."""
+    """All sites have come; the rest of the pass would be for nothing."""

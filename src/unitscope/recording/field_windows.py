@@ -1,4 +1,11 @@
-"""Views: the part of every picture that the center neurons of a site are shown."""
+"""Field windows: the part of every picture that the center neurons of a site see.
+
+A mean preferred stimulus is kept in at most 64 x 64 pixels. So a field of up to 64 pixels is kept pixel by pixel, and a
+larger one is reduced to 32 pixels on its longer side, by averaging areas:
+
+    field  11 x 11  -> kept as it is, 11 x 11
+    field 200 x 100 -> 32 x 16 means of 6.25 x 6.25 pixels
+"""
 
 from __future__ import annotations
 
@@ -23,7 +30,7 @@ AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
-class View:
+class FieldWindow:
     """A part of every picture: `box` in pixels of the network's input, kept as `shape` (rows, cols).
 
     A field up to 64 px is kept as it is, also where it hangs over the picture's edge (there it is not defined). Of a
@@ -36,7 +43,7 @@ class View:
     picture: Size
 
     @classmethod
-    def of(cls, box: Box, picture: Size, *, full: bool = False) -> View:
+    def of(cls, box: Box, picture: Size, *, full: bool = False) -> FieldWindow:
         if max(box.height, box.width) <= EXACT and not full:
             return cls(box, (box.height, box.width), picture)
         seen = box.clip(picture)

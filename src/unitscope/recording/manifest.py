@@ -1,4 +1,4 @@
-"""The place of a record before it is one: what it will say of itself, and what is refused."""
+"""Before a survey begins: what its record.json will say, what folder it is written to, and what is refused."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def refuse_foreign(folder: Path, there: dict[str, Any], facts: dict[str, Any]) -
 
 @contextmanager
 def parts_of(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
-    """The folder for what is put aside, tried out before the long pass, and locked against a second survey. What was
-    put aside goes when all has been done.
+    """The folder for checkpoints, written to before the long pass begins, and locked against a second survey. It is
+    deleted when the survey has been completed.
     """
     try:
         make_folder(folder / "parts")

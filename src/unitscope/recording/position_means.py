@@ -1,9 +1,13 @@
 """Mean preferred stimuli over positions: of the best position of each image, or of all positions with a response
 (methods 2.2).
 
-Sums of pixels are integers, and every way to them is exact. Of the best position there is one patch an image and unit:
-it is cut out and added. All patches are multiplied with the zeros and ones of "responds here" where they are small or
-few; else these are correlated with the pictures in the frequency domain, in double precision, and rounded.
+Problem: a unit with a response above zero at 1,000 positions of an image adds 1,000 overlapping patches of that image.
+
+Idea: sums of pixels are integers, so they may be computed in whatever way is fastest; the result is the same.
+
+    gather_patches      cut patches out one by one       the best position: one patch per image and unit
+    multiply_patches    mask @ all patches               all positions, small lattices or small fields
+    correlate_patches   FFT of mask and picture          all positions else; in double precision, then rounded
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ WHERE = ("best", "all")
 
 
 @dataclass(frozen=True)
-class Lens:
+class FieldScale:
     """How the pictures are seen for one field: reduced `by` a whole factor, so that the field takes `shape` pixels.
 
     A field up to 64 px is kept as it is; a larger one is reduced to about 32. On the reduced picture neuron (0, 0)
@@ -54,7 +58,7 @@ class Lens:
     by: int
 
     @classmethod
-    def of(cls, field: ReceptiveField, picture: Size) -> Lens:
+    def of(cls, field: ReceptiveField, picture: Size) -> FieldScale:
         longer = max(field.size)
         return cls(field, picture, 1 if longer <= EXACT else ceil(longer / COARSE))
 
@@ -63,7 +67,7 @@ class Lens:
         return ceil(self.field.size[0] / self.by), ceil(self.field.size[1] / self.by)
 
     def reduce(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> UInt8[Tensor, "stimulus color row col"]:
-        """The pictures at this lens's scale, averaged over areas."""
+        """The pictures at this scale, averaged over areas."""
         if self.by == 1:
             return pictures
         height, width = (max(1, round(side / self.by)) for side in self.picture)
@@ -86,7 +90,7 @@ class PositionSums:
     """
 
     where: str
-    lens: Lens
+    scale: FieldScale
     lattice: Size
     channels: np.ndarray
     total: np.ndarray
@@ -97,10 +101,10 @@ class PositionSums:
     def empty(
         cls, where: str, site: Site, field_: ReceptiveField, channels: np.ndarray, *, colors: int
     ) -> PositionSums:
-        lens = Lens.of(field_, site.picture)
-        total = np.zeros((len(channels), colors, *lens.shape), dtype=np.int64)
-        n = np.zeros((len(channels), *lens.shape), dtype=np.int64)
-        return cls(where, lens, site.lattice, channels, total, n, np.zeros(len(channels), dtype=np.int64))
+        scale = FieldScale.of(field_, site.picture)
+        total = np.zeros((len(channels), colors, *scale.shape), dtype=np.int64)
+        n = np.zeros((len(channels), *scale.shape), dtype=np.int64)
+        return cls(where, scale, site.lattice, channels, total, n, np.zeros(len(channels), dtype=np.int64))
 
     def add(
         self,
@@ -113,17 +117,17 @@ class PositionSums:
         mask &= counted[:, :, None, None]
         if not mask.any():
             return
-        seen = self.lens.reduce(pictures)
+        seen = self.scale.reduce(pictures)
         framed = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
         add_up = gather_patches if self.where == "best" else sum_patches
-        sums = add_up(mask, framed, self.lens, self.lattice)
+        sums = add_up(mask, framed, self.scale, self.lattice)
         self.total += sums[:, :-1].numpy()
         self.n += sums[:, -1].numpy()
         self.patches += mask.sum((0, 2, 3)).numpy()
 
     def merge(self, other: PositionSums) -> PositionSums:
         sums = [getattr(self, name) + getattr(other, name) for name in ("total", "n", "patches")]
-        return PositionSums(self.where, self.lens, self.lattice, self.channels, *sums)
+        return PositionSums(self.where, self.scale, self.lattice, self.channels, *sums)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"total": self.total, "n": self.n, "patches": self.patches}
@@ -151,19 +155,19 @@ def best_positions(responses: Float32[Tensor, "stimulus unit row col"]) -> Bool[
 def gather_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
-    lens: Lens,
+    scale: FieldScale,
     lattice: Size,
 ) -> Int[Tensor, "unit color down across"]:
     """Sum of the patches of `pictures` at the positions of `mask`, cut out one by one: for masks of few positions.
 
     Patches reach over the edge, where pictures are zero.
     """
-    rows, cols, extent = _patch_starts(lens, lattice, pictures)
-    framed = _pad_pictures(pictures, lens, lattice, extent)
-    windows = framed.unfold(2, lens.shape[0], 1).unfold(3, lens.shape[1], 1)
+    rows, cols, extent = _patch_starts(scale, lattice, pictures)
+    framed = _pad_pictures(pictures, scale, lattice, extent)
+    windows = framed.unfold(2, scale.shape[0], 1).unfold(3, scale.shape[1], 1)
     unit, stimulus, row, col = mask.transpose(0, 1).nonzero(as_tuple=True)
     top, left = torch.from_numpy(rows)[row], torch.from_numpy(cols)[col]
-    sums = torch.zeros((mask.shape[1], pictures.shape[1], *lens.shape), dtype=torch.int32)
+    sums = torch.zeros((mask.shape[1], pictures.shape[1], *scale.shape), dtype=torch.int32)
     step = max(1, GATHERED // sums[0].numel())
     for i in range(0, len(unit), step):
         part = slice(i, i + step)
@@ -174,7 +178,7 @@ def gather_patches(
 def multiply_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
-    lens: Lens,
+    scale: FieldScale,
     lattice: Size,
 ) -> Int[Tensor, "unit color down across"]:
     """Sum of the patches of `pictures` at the positions of `mask`, as a product with all patches: for small lattices
@@ -183,33 +187,33 @@ def multiply_patches(
     Done in float32, which holds integers up to 2^24 exactly: that is 65,793 pixels of 255. Patches reach over the
     edge, where pictures are zero.
     """
-    rows, cols, extent = _patch_starts(lens, lattice, pictures)
-    framed = _pad_pictures(pictures, lens, lattice, extent)
-    windows = framed.unfold(2, lens.shape[0], 1).unfold(3, lens.shape[1], 1)
-    sums = torch.zeros((mask.shape[1], pictures.shape[1] * lens.shape[0] * lens.shape[1]), dtype=torch.int64)
+    rows, cols, extent = _patch_starts(scale, lattice, pictures)
+    framed = _pad_pictures(pictures, scale, lattice, extent)
+    windows = framed.unfold(2, scale.shape[0], 1).unfold(3, scale.shape[1], 1)
+    sums = torch.zeros((mask.shape[1], pictures.shape[1] * scale.shape[0] * scale.shape[1]), dtype=torch.int64)
     left = torch.from_numpy(cols)
     for row, top in enumerate(rows.tolist()):
         patches = windows[:, :, top, left].transpose(1, 2).reshape(-1, sums.shape[1])
         for i in range(0, len(patches), EXACT_SUMS):
             here = mask[:, :, row].transpose(1, 2).reshape(-1, mask.shape[1])[i : i + EXACT_SUMS]
             sums += (here.T.float() @ patches[i : i + EXACT_SUMS].float()).long()
-    return sums.view(mask.shape[1], pictures.shape[1], *lens.shape)
+    return sums.view(mask.shape[1], pictures.shape[1], *scale.shape)
 
 
-def _patch_starts(lens: Lens, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def _patch_starts(scale: FieldScale, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Where the patches of the lattice's rows and columns begin in pictures with a frame, and how large these are."""
-    starts = lens.starts(lattice)
+    starts = scale.starts(lattice)
     low = [int(min(places.min(), 0)) for places in starts]
     extent = [
         max(int(places.max()) + side, length) - first
-        for places, side, length, first in zip(starts, lens.shape, pictures.shape[2:], low, strict=True)
+        for places, side, length, first in zip(starts, scale.shape, pictures.shape[2:], low, strict=True)
     ]
     return starts[0] - low[0], starts[1] - low[1], extent
 
 
-def _pad_pictures(pictures: Tensor, lens: Lens, lattice: Size, size: Sequence[int]) -> Tensor:
+def _pad_pictures(pictures: Tensor, scale: FieldScale, lattice: Size, size: Sequence[int]) -> Tensor:
     """The pictures in a frame of zeros, so that no patch reaches out of it."""
-    top, left = (-int(min(places.min(), 0)) for places in lens.starts(lattice))
+    top, left = (-int(min(places.min(), 0)) for places in scale.starts(lattice))
     height, width = pictures.shape[2:]
     return torch.nn.functional.pad(pictures, (left, size[1] - left - width, top, size[0] - top - height))
 
@@ -217,7 +221,7 @@ def _pad_pictures(pictures: Tensor, lens: Lens, lattice: Size, size: Sequence[in
 def correlate_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
-    lens: Lens,
+    scale: FieldScale,
     lattice: Size,
 ) -> Int[Tensor, "unit color down across"]:
     """Sum of the patches of `pictures` at the positions of `mask`, in the frequency domain: for large lattices.
@@ -225,12 +229,12 @@ def correlate_patches(
     The pictures are taken apart into as many as there are pixels in a step of the lattice, so that all transforms are
     of the lattice's size. Patches reach over the edge, where pictures are zero.
     """
-    steps = _lattice_steps(lens, lattice)
-    counts = tuple(-(-side // step) for side, step in zip(lens.shape, steps, strict=True))
+    steps = _lattice_steps(scale, lattice)
+    counts = tuple(-(-side // step) for side, step in zip(scale.shape, steps, strict=True))
     size = tuple(fast_length(k + count - 1) for k, count in zip(lattice, counts, strict=True))
-    seen = torch.fft.rfft2(_split_into_phases(pictures, lens, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
+    seen = torch.fft.rfft2(_split_into_phases(pictures, scale, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
     units, apart = mask.shape[1], seen.shape[3]
-    sums = torch.empty((units, pictures.shape[1], *lens.shape), dtype=torch.int64)
+    sums = torch.empty((units, pictures.shape[1], *scale.shape), dtype=torch.int64)
     chunk = max(1, SPECTRA // (seen.shape[0] * seen.shape[1] * max(apart, len(mask))))
     for i in range(0, units, chunk):
         spectra = torch.fft.rfft2(mask[:, i : i + chunk].double(), s=size)
@@ -238,16 +242,16 @@ def correlate_patches(
         whole = torch.fft.irfft2(product.permute(2, 3, 0, 1), s=size)[:, :, : counts[0], : counts[1]]
         put = whole.unflatten(1, (-1, *steps)).permute(0, 1, 4, 2, 5, 3)
         put = put.reshape(len(put), -1, counts[0] * steps[0], counts[1] * steps[1])
-        sums[i : i + chunk] = put[:, :, : lens.shape[0], : lens.shape[1]].round().to(torch.int64)
+        sums[i : i + chunk] = put[:, :, : scale.shape[0], : scale.shape[1]].round().to(torch.int64)
     return sums
 
 
 def _split_into_phases(
-    pictures: UInt8[Tensor, "stimulus color height width"], lens: Lens, lattice: Size, size: Sequence[int]
+    pictures: UInt8[Tensor, "stimulus color height width"], scale: FieldScale, lattice: Size, size: Sequence[int]
 ) -> UInt8[Tensor, "stimulus part down across"]:
     """For each pixel of a step of the lattice, and each color: the pictures' pixels at that place of every step."""
-    steps = _lattice_steps(lens, lattice)
-    first = [int(places[0]) for places in lens.starts(lattice)]
+    steps = _lattice_steps(scale, lattice)
+    first = [int(places[0]) for places in scale.starts(lattice)]
     whole = pictures.new_zeros((*pictures.shape[:2], *(count * step for count, step in zip(size, steps, strict=True))))
     here, there = [], []
     for start, length, room in zip(first, pictures.shape[2:], whole.shape[2:], strict=True):
@@ -259,10 +263,10 @@ def _split_into_phases(
     return apart.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
-def _lattice_steps(lens: Lens, lattice: Size) -> Size:
+def _lattice_steps(scale: FieldScale, lattice: Size) -> Size:
     """Pixels between neighbors on the lattice; 0 where these are not even."""
     found = []
-    for places in lens.starts(lattice):
+    for places in scale.starts(lattice):
         apart = np.unique(np.diff(places))
         found.append(1 if len(places) == 1 else int(apart[0]) if len(apart) == 1 else 0)
     return found[0], found[1]
@@ -271,15 +275,15 @@ def _lattice_steps(lens: Lens, lattice: Size) -> Size:
 def sum_patches(
     mask: Bool[Tensor, "stimulus unit row col"],
     pictures: UInt8[Tensor, "stimulus color height width"],
-    lens: Lens,
+    scale: FieldScale,
     lattice: Size,
 ) -> Int[Tensor, "unit color down across"]:
     """Sum of the patches of `pictures` at the positions of `mask`, by the cheaper of the two ways."""
-    steps = _lattice_steps(lens, lattice)
-    direct = lattice[0] * lattice[1] * lens.shape[0] * lens.shape[1]
-    transformed = (lattice[0] * steps[0] + lens.shape[0]) * (lattice[1] * steps[1] + lens.shape[1])
+    steps = _lattice_steps(scale, lattice)
+    direct = lattice[0] * lattice[1] * scale.shape[0] * scale.shape[1]
+    transformed = (lattice[0] * steps[0] + scale.shape[0]) * (lattice[1] * steps[1] + scale.shape[1])
     transform = min(steps) > 0 and direct > TRANSFORM_COST * transformed
-    return (correlate_patches if transform else multiply_patches)(mask, pictures, lens, lattice)
+    return (correlate_patches if transform else multiply_patches)(mask, pictures, scale, lattice)
 
 
 def fast_length(n: int) -> int:

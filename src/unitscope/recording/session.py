@@ -29,7 +29,7 @@ from unitscope.durable import whole_file
 from unitscope.errors import Failure
 from unitscope.recording.accumulator import Accumulator
 from unitscope.recording.batches import ImageStatus
-from unitscope.recording.field_windows import View
+from unitscope.recording.field_windows import FieldWindow
 from unitscope.recording.site_state import Settings, SiteState
 from unitscope.vocabulary import Bounds, ReceptiveField, Site
 
@@ -59,7 +59,7 @@ class Session:
         last = last or {}
         return {name: state.begin_block(device, last.get(name)) for name, state in self.sites.items()}
 
-    def cut(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> dict[View, np.ndarray]:
+    def cut(self, pictures: UInt8[Tensor, "stimulus color height width"]) -> dict[FieldWindow, np.ndarray]:
         """What the sites' center neurons see of a batch of pictures: all that is kept of it to the end of the block."""
         views = set().union(*(state.views for state in self.sites.values()))
         return {view: np.ascontiguousarray(view.cut(pictures).numpy()) for view in views}
@@ -67,7 +67,7 @@ class Session:
     def take(
         self,
         accumulators: Mapping[str, Accumulator],
-        cuts: Sequence[Mapping[View, np.ndarray]],
+        cuts: Sequence[Mapping[FieldWindow, np.ndarray]],
         readable: np.ndarray,
         labels: np.ndarray,
         statuses: Sequence[ImageStatus],

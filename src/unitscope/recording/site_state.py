@@ -11,7 +11,7 @@ import torch
 from unitscope.recording.acceleration import new_accumulator
 from unitscope.recording.accumulator import Accumulator, Block
 from unitscope.recording.center_means import CenterSums, EnsembleSums, center_sums
-from unitscope.recording.field_windows import View
+from unitscope.recording.field_windows import FieldWindow
 from unitscope.recording.map_statistics import REGISTERED
 from unitscope.recording.position_means import PositionSums, position_sums
 from unitscope.recording.responses import Responses
@@ -127,7 +127,7 @@ class SiteState:
         return cls(site, settings, SiteStatistics.empty(site, settings))
 
     @property
-    def views(self) -> set[View]:
+    def views(self) -> set[FieldWindow]:
         """The parts of the pictures that are wanted at the end of a block."""
         kept = self.statistics
         return {sums.view for sums in (*kept.center, *kept.full, *kept.even)}

@@ -82,11 +82,19 @@ def check_steadiness(
 ) -> Steadiness:
     """Show up to three prepared pictures in several ways, and compare the responses of all sites.
 
-    With a `seed`, random numbers that the network draws are drawn from that seed each time. The network is left as it
-    was.
+    Args:
+        network: The network, which is left as it was.
+        sites: The sites whose responses are compared.
+        x: Prepared pictures.
+        seed: From what the network draws random numbers, the same ones each time.
+        cast: Makes the context in which the network runs.
 
-    Raises BadInput where a response depends on the other pictures, on chance (without a seed), on what was shown
-    before, or where a site has not one row per picture.
+    Returns:
+        What was found of a network whose responses depend on nothing but the picture.
+
+    Raises:
+        BadInput: A response depends on the other pictures, on chance (without a seed), or on what was shown before; or
+            a site has not one row per picture.
     """
     return Check(network, sites, three_pictures(x), seed, cast).run()
 

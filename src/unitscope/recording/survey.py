@@ -81,7 +81,7 @@ def survey(
         responses: keep peak, trough and mean of every unit's response to every image, 12 bytes each.
         resize: the shorter side to which photographs are resized, or (height, width).
         batch: images shown at once; by default 32, on a GPU 64.
-        workers: processes that read images.
+        workers: threads that decode images.
         strict: an image that cannot be read ends the survey.
         shard: "2/8" shows the second of eight parts of the images; `merge` makes a record of all parts.
         precision: "float32", or "bfloat16": the network's convolutions and products are computed in 16 bits

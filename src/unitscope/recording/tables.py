@@ -179,7 +179,7 @@ def position_arrays(states: list[SiteState]) -> Arrays:
         if where in states[0].settings.means:
             n, size = np.zeros(units, np.int64), np.zeros((units, 2), np.int32)
             for places, sums in places_of(states, where):
-                n[places], size[places] = sums.patches, sums.lens.shape
+                n[places], size[places] = sums.patches, sums.scale.shape
             pictures = pictures_of(states, where, PositionSums.means)
             arrays |= {
                 f"mean_stimulus_{where}": (pictures, ("unit", "color", "height", "width")),

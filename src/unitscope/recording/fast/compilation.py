@@ -1,9 +1,13 @@
-"""The compiled readout's library: where it is kept, when it may be run, and how it is compiled.
+"""How the compiled library is made, where it is kept, and when it may be loaded.
 
-A library is code, and whoever can write to the folder that it lies in could have put another one there. So a library
-is loaded only from a folder that belongs to the user, and that nobody else can write to or put another in place of.
-Its name holds the digest of its contents, so a file that a power failure left cut off or full of zeros is told apart
-and compiled anew. Where the user's cache is no such folder, this process compiles into a folder of its own.
+Problem: a library is code. Whoever can write to the folder that a library lies in could have put another one there. And
+a power failure may leave a file that is cut off, or full of zeros.
+
+Idea: a library is loaded only from a folder that belongs to the user, and that nobody else can write to or replace.
+Its name holds the digest of its contents, so that a damaged file is noticed, and compiled anew. Where the user's cache
+is no such folder, this process compiles into a folder of its own.
+
+    ~/.cache/unitscope/readout-<key>-<digest>.so    key: source, flags, compiler, processor and OpenMP of PyTorch
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from unitscope.vocabulary import Size
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
-    from unitscope.recording.field_windows import View
+    from unitscope.recording.field_windows import FieldWindow
     from unitscope.recording.position_means import PositionSums
     from unitscope.vocabulary import Site
 
@@ -243,7 +243,7 @@ class FastAccumulator:
             raise ValueError(f"the readout got {readable} of {count} stimuli after {self.count}, more than fit in")
 
     def finish(
-        self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[View, np.ndarray]
+        self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[FieldWindow, np.ndarray]
     ) -> Block:
         lines = {name: line[: self.count] for name, line in self.lines.items()}
         sums = torch.from_numpy(self.map).sum(0).numpy()

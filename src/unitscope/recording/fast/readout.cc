@@ -1,8 +1,17 @@
 // What a survey reads of response maps and of blocks of stimuli, in one pass over memory each.
 //
-// An acceleration only: each function has a twin in Python that gives the same bits, and is used where there is no
-// compiler. So sums of real numbers are taken in one stated order: nothing may be reassociated (no -ffast-math) or
-// fused (-ffp-contract=off), and threads share out what is independent, never a sum.
+// Problem: to read a map from memory takes longer than to compute with it, and NumPy and PyTorch read it once for each
+// number that they compute.
+//
+// Idea: read each map once, in chunks of 256 positions that stay in the processor's nearest cache, and compute everything
+// of a chunk at once. `read_maps` does so for the responses of a batch; the other functions for blocks.
+//
+//     for each chunk of 256 positions (a thread's own):  extremes, sum, count of each unit -> scratch; += response map
+//     then for each unit:                                its chunks -> peak, trough, mean, count; position of new bests
+//
+// Each function has a twin in Python that gives the same bits, and is used where there is no compiler. So sums of real
+// numbers are taken in one stated order (accumulator.mean_over_positions): nothing may be reassociated (no -ffast-math)
+// or fused (-ffp-contract=off), and threads divide what is independent among them, never a sum.
 #include <cmath>
 #include <cstdint>
 #include <cstring>

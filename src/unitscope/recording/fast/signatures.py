@@ -1,4 +1,7 @@
-"""The functions of `readout.cc` as ctypes calls them."""
+"""The functions of `readout.cc` as ctypes calls them: which numbers and which arrays each of them takes.
+
+A compiled function gets addresses, and checks nothing. So what it is given is checked here first.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.conftest import needs
 from unitscope.errors import BadInput, UnknownName
-from unitscope.residual import DEPTHS, NAMES, resembled, resnet
+from unitscope.residual import DEPTHS, RESIDUAL_NAMES, find_architecture, resnet
 
 RESNETS = [f"resnet{depth}" for depth in DEPTHS]
 
@@ -87,7 +87,7 @@ def test_the_twin_differs_by_the_skips_alone(depth):
     assert not torch.equal(outputs["resnet"][0], outputs["resnet"][1])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RESIDUAL_NAMES)
 def test_any_width_classes_and_inputs(name):
     network = resnet(name, width=2, classes=5, inputs=4).eval()
     assert network(torch.rand(1, 4, 32, 32)).shape == (1, 5)
@@ -107,12 +107,12 @@ def test_shapes_must_be_whole_and_positive(shape):
         resnet("resnet18", **shape)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RESIDUAL_NAMES)
 def test_weights_are_recognized_by_their_names(name):
     with torch.device("meta"):
-        assert resembled(resnet(name).state_dict()) == name
+        assert find_architecture(resnet(name).state_dict()) == name
 
 
 def test_weights_of_other_networks_are_not_recognized():
-    assert resembled({}) is None
-    assert resembled({"conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(1)}) is None
+    assert find_architecture({}) is None
+    assert find_architecture({"conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(1)}) is None

@@ -24,8 +24,8 @@ from unitscope.model_zoos import ZOOS, Found, made_by, torchvision_names
 from unitscope.packaged_weights import PACKAGED, from_package, random_network
 from unitscope.precision import picture_type, types_of
 from unitscope.preprocessing import IMAGENET, Preprocessing
-from unitscope.residual import NAMES, BasicBlock, Bottleneck, ResNet, resembled, resnet
-from unitscope.weights import SUFFIXES, Weights, bare_state, fit_weights, read_weights, write_weights
+from unitscope.residual import RESIDUAL_NAMES, BasicBlock, Bottleneck, ResNet, find_architecture, resnet
+from unitscope.weights import WEIGHT_SUFFIXES, Weights, bare_state, fit_weights, read_weights, write_weights
 
 __all__ = ["SHIPPED", "BasicBlock", "Bottleneck", "Network", "ResNet", "load", "resnet", "save"]
 
@@ -213,10 +213,12 @@ def load(
         file, published = _source(model, weights)
         stack.enter_context(_chance(seed))
         inputs = len(asked.mean) if asked.mean else None
-        if model.removeprefix("shipped:") in NAMES:
+        if model.removeprefix("shipped:") in RESIDUAL_NAMES:
             found = _own(model.removeprefix("shipped:"), file, width=width, classes=logits, inputs=inputs)
         elif width is not None:
-            raise BadInput(f"width is for our own networks ({NAMES[0]} ... {NAMES[-1]}); {model!r} has none.")
+            raise BadInput(
+                f"width is for our own networks ({RESIDUAL_NAMES[0]} ... {RESIDUAL_NAMES[-1]}); {model!r} has none."
+            )
         elif model in PACKAGED:
             made = from_package if file is None else random_network
             found = made(model, logits=logits, inputs=inputs)
@@ -255,7 +257,7 @@ def _check_model(model: Any, seed: Any) -> None:
     if not isinstance(model, str):
         advice = "A module is wrapped: unitscope.Network(module, size=..., mean=..., std=...)."
         raise BadInput(f"load takes the name of a network; a {type(model).__name__} came. {advice}")
-    if Path(model).suffix in SUFFIXES:
+    if Path(model).suffix in WEIGHT_SUFFIXES:
         raise BadInput(
             f"{model!r} is a weights file; which network is it for? load('resnet34', weights={model!r}), for instance."
         )
@@ -268,7 +270,7 @@ def _source(model: str, weights: str | os.PathLike[str] | None) -> tuple[Weights
     if weights is None:
         return None, None
     path = Path(weights).expanduser()
-    if path.suffix in SUFFIXES or path.name != str(weights) or path.exists():
+    if path.suffix in WEIGHT_SUFFIXES or path.name != str(weights) or path.exists():
         return read_weights(path), None
     if model.partition(":")[0] in ZOOS:
         return None, str(weights)
@@ -305,7 +307,7 @@ def _own(name: str, file: Weights | None, *, width: int | None, classes: int | N
     """One of our own networks, in the shape that the weights have where it is not asked for."""
     asked = {"width": width, "classes": classes, "inputs": inputs}
     shape = {what: number for what, number in asked.items() if number is not None}
-    if file is not None and resembled(file.state):
+    if file is not None and find_architecture(file.state):
         first, last = file.state["conv1.weight"], file.state["fc.weight"]
         shape = {"width": first.shape[0], "classes": last.shape[0]} | shape | {"inputs": first.shape[1]}
     module = resnet(name, **shape)
@@ -316,7 +318,7 @@ def _foreign(model: str, published: str | None, *, logits: int | None, inputs: i
     """A network from elsewhere: "torchvision:NAME", "timm:NAME" or "package.module:factory"."""
     kind, _, name = model.partition(":")
     if kind == "shipped" or not kind or not name:
-        known = (*NAMES, *SHIPPED, *PACKAGED)
+        known = (*RESIDUAL_NAMES, *SHIPPED, *PACKAGED)
         own = near(model, known)
         elsewhere = [] if own else near(model, torchvision_names(), most=1)
         advice = "".join(f"torchvision has 'torchvision:{other}'. " for other in elsewhere)
@@ -353,7 +355,7 @@ def _assembled(model: str, found: Found, file: Weights | None, asked: Preprocess
 
 def _resemblance(model: str, file: Weights) -> str:
     """A hint for weights that do not fit `model`, where they are those of another of our networks."""
-    name = resembled(file.state)
+    name = find_architecture(file.state)
     return "" if name is None or model.endswith(name) else f"The file looks like {name}."
 
 

@@ -12,10 +12,10 @@ from unitscope.errors import BadInput
 
 ORDERS = ("RGB", "BGR", "")
 
-LARGEST = 1 << 16
+LARGEST_SIZE = 1 << 16
 """No side of a network's input has more pixels."""
 
-KINDS: dict[str, tuple[type | tuple[type, ...], str, str]] = {
+FIELD_KINDS: dict[str, tuple[type | tuple[type, ...], str, str]] = {
     "size": (int, "alone or listed", "a whole number of pixels, or [height, width]"),
     "mean": ((int, float), "listed", "a list of one number per input channel"),
     "std": ((int, float), "listed", "a list of one number per input channel"),
@@ -66,8 +66,10 @@ class Preprocessing:
                 values[name] = json.loads(text)
             except (ValueError, RecursionError):  # no JSON; a number of too many digits; nested without end
                 raise BadInput(f"the metadata unitscope.{name} should be JSON but is {text[:40]!r}.") from None
-            if not _is_kind(values[name], *KINDS[name]):
-                raise BadInput(f"the metadata unitscope.{name} is {_short(values[name])}; expected {KINDS[name][2]}.")
+            if not _is_kind(values[name], *FIELD_KINDS[name]):
+                raise BadInput(
+                    f"the metadata unitscope.{name} is {_short(values[name])}; expected {FIELD_KINDS[name][2]}."
+                )
         return cls.understand(**values)
 
     def to_metadata(self) -> dict[str, str]:
@@ -107,8 +109,8 @@ def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     right = isinstance(sides, Sequence) and len(sides) == 2
     if not right or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides):
         raise BadInput(f"size is {_short(size)}; expected one whole number of pixels, or (height, width).")
-    if max(sides) > LARGEST:
-        raise BadInput(f"size is {_short(size)}; expected at most {LARGEST:,} pixels a side.")
+    if max(sides) > LARGEST_SIZE:
+        raise BadInput(f"size is {_short(size)}; expected at most {LARGEST_SIZE:,} pixels a side.")
     return sides[0], sides[1]
 
 

@@ -125,7 +125,7 @@ DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
     "101": (Bottleneck, (3, 4, 23, 3)),
     "152": (Bottleneck, (3, 8, 36, 3)),
 }
-NAMES = tuple(f"{kind}{depth}" for kind in ("resnet", "plainnet") for depth in DEPTHS)
+RESIDUAL_NAMES = tuple(f"{kind}{depth}" for kind in ("resnet", "plainnet") for depth in DEPTHS)
 
 
 def resnet(name: str, *, width: int = 64, classes: int = 1000, inputs: int = 3) -> ResNet:
@@ -134,8 +134,10 @@ def resnet(name: str, *, width: int = 64, classes: int = 1000, inputs: int = 3) 
     `width` is the number of channels of the first stage (64 in he2016), `inputs` that of the pictures. Raises
     UnknownName, and BadInput for numbers below 1.
     """
-    if name not in NAMES:
-        raise unknown_name("network", name, NAMES, where="unitscope", advice=f"There are {', '.join(NAMES)}.")
+    if name not in RESIDUAL_NAMES:
+        raise unknown_name(
+            "network", name, RESIDUAL_NAMES, where="unitscope", advice=f"There are {', '.join(RESIDUAL_NAMES)}."
+        )
     for what, number in {"width": width, "classes": classes, "inputs": inputs}.items():
         if not isinstance(number, int) or number < 1:
             raise BadInput(f"{name} was asked for with {what}={number!r}; expected a whole number of at least 1.")
@@ -143,7 +145,7 @@ def resnet(name: str, *, width: int = 64, classes: int = 1000, inputs: int = 3) 
     return ResNet(block, depths, plain=name.startswith("plain"), width=width, classes=classes, inputs=inputs)
 
 
-def resembled(state: Mapping[str, Tensor]) -> str | None:
+def find_architecture(state: Mapping[str, Tensor]) -> str | None:
     """Which of our own networks weights of these names belong to, or None."""
     blocks = [re.fullmatch(r"layer([1-4])\.\d+\.conv1\.weight", name) for name in state]
     stages = [match[1] for match in blocks if match]

@@ -27,11 +27,11 @@ from unitscope.durable import whole_file
 from unitscope.errors import BadInput, Failure, few, near
 from unitscope.preprocessing import Preprocessing
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights")
 """Keys under which training scripts put the weights, beside the optimizer and the epoch."""
 
-DEPTH = 8
+NESTING_DEPTH = 8
 """Within so many wrappers weights are looked for."""
 
 
@@ -185,7 +185,7 @@ def _is_finite(tensor: Tensor) -> bool:
 def _neighbors(path: Path) -> str:
     if not path.parent.is_dir():
         return f" There is no folder {path.parent} either."
-    files = [other.name for other in path.parent.iterdir() if other.suffix in SUFFIXES]
+    files = [other.name for other in path.parent.iterdir() if other.suffix in WEIGHT_SUFFIXES]
     close = near(path.name, files) or sorted(files)[:3]
     return f" Close: {', '.join(repr(name) for name in close)}." if close else ""
 
@@ -246,9 +246,11 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unwrapped(found: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
-    """The weights in what `torch.load` gave: names with tensors, or wrappers around them, up to DEPTH."""
-    if depth > DEPTH:
-        raise BadInput(f"{path} holds weights, if any, within more than {DEPTH} wrappers, or a wrapper within itself.")
+    """The weights in what `torch.load` gave: names with tensors, or wrappers around them, up to NESTING_DEPTH."""
+    if depth > NESTING_DEPTH:
+        raise BadInput(
+            f"{path} holds weights, if any, within more than {NESTING_DEPTH} wrappers, or a wrapper within itself."
+        )
     if not isinstance(found, Mapping):
         raise BadInput(
             f"{path} holds a {type(found).__name__}, not weights: expected names with tensors, as state_dict() gives."

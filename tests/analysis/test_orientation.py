@@ -13,7 +13,7 @@ from unitscope.analysis.orientation import hinge, naka_rushton, orientation_tabl
 from unitscope.analysis.tuning_curves import harmonics
 from unitscope.anatomy.sites import sites
 from unitscope.networks import Network
-from unitscope.stimuli.gratings import draw, product
+from unitscope.stimuli.gratings import draw_stimulus, make_product
 
 ANGLES = [15.0 * number + 3.7 for number in range(12)]
 
@@ -191,11 +191,11 @@ def test_a_planted_surround_is_measured_as_full_pictures_say() -> None:
     (orientation,), (frequency,) = session.best_pairs
     diameters = session.grid("size", "pair", "diameter", "phase").values["diameter"]
     phases = np.arange(16) * 22.5
-    patches = product("s", orientation=orientation, frequency=frequency, diameter=diameters, phase=phases)
+    patches = make_product("s", orientation=orientation, frequency=frequency, diameter=diameters, phase=phases)
     center = sites(network)["relu"].box(24, 24)
     middle = ((center.top + center.bottom - 1) / 2, (center.left + center.right - 1) / 2)
     with torch.no_grad():
-        shown = network.module(draw(patches, (48, 48), center=middle))[:, 0, 24, 24]
+        shown = network.module(draw_stimulus(patches, (48, 48), center=middle))[:, 0, 24, 24]
     expected = shown.reshape(len(diameters), -1).mean(1).numpy()
     suppression = float(1 - expected[-1] / expected.max())
     assert suppression > 0.3

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitscope.atlas_pages.data_scripts import as_script, rounded, slugs
+from unitscope.atlas_pages.data_scripts import as_script, round_digits, slugs
 
 
 @given(st.text())
@@ -37,11 +37,11 @@ def test_what_cannot_stand_in_a_script_is_refused():
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e30, max_value=1e30))
 def test_rounded_keeps_six_digits(value):
-    assert rounded(np.array([value]))[0] == pytest.approx(value, rel=5e-6, abs=1e-300)
+    assert round_digits(np.array([value]))[0] == pytest.approx(value, rel=5e-6, abs=1e-300)
 
 
 def test_rounded_is_short_and_leaves_the_rest_alone():
-    values = rounded(np.array([1 / 3, 0.0, np.nan, np.inf, -1234567.0]))
+    values = round_digits(np.array([1 / 3, 0.0, np.nan, np.inf, -1234567.0]))
     assert values[0] == 0.333333
     assert values[1] == 0
     assert np.isnan(values[2])

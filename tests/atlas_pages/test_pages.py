@@ -45,8 +45,8 @@ def test_kernels_of_a_network_that_wants_blue_first_are_drawn_red_green_blue(
     record = write_record(tmp_path / "record", write_pictures(tmp_path / "pictures", count=3), top=2)
     turned = replace(record, facts={**record.facts, "network": {**record.facts["network"], "order": "BGR"}})
     drawn: list[np.ndarray] = []
-    contrast = figures.contrast
-    monkeypatch.setattr(figures, "contrast", lambda delta, gain: drawn.append(delta) or contrast(delta, gain=gain))
+    contrast = figures.draw_contrast
+    monkeypatch.setattr(figures, "draw_contrast", lambda delta, gain: drawn.append(delta) or contrast(delta, gain=gain))
     for one in (record, turned):
         means.write_kernels(one, one.sites["conv1"], stem=tmp_path / "site")
     for own, other in zip(drawn[:6], drawn[6:], strict=True):

@@ -56,7 +56,7 @@ def view(record: Record, tmp_path: Path) -> RecordView:
 
 
 def test_a_unit_is_shown_with_what_it_reads_the_strongest_first(view: RecordView, tmp_path: Path) -> None:
-    (data,) = panel.show(view, view.record.sites["2"], stem=tmp_path / "2-filters") or []
+    (data,) = panel.unit_data(view, view.record.sites["2"], stem=tmp_path / "2-filters") or []
     assert (data["site"], data["reads"], data["chain"]) == ("2", "1", ["0"])
     assert data["read"] == [[0, 2], [1], [2, 3, 1, 0]]
     assert data["coupling"] == [[1.0, 0.5], [-1.0], [-0.4, 0.3, 0.2, 0.1]]
@@ -70,7 +70,7 @@ def test_a_unit_is_shown_with_what_it_reads_the_strongest_first(view: RecordView
 
 
 def test_a_site_without_virtual_filters_shows_none(view: RecordView, tmp_path: Path) -> None:
-    assert panel.show(view, view.record.sites["0"], stem=tmp_path / "0-filters") is None
+    assert panel.unit_data(view, view.record.sites["0"], stem=tmp_path / "0-filters") is None
 
 
 def test_the_first_page_has_the_tests_beside_those_of_untrained_copies(view: RecordView, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_first_page_has_the_tests_beside_those_of_untrained_copies(view: Rec
 def test_a_record_without_filters_shows_nothing(tmp_path: Path) -> None:
     bare = survey(mixed(), write_many(tmp_path, 2), to=tmp_path / "record", sites=["2"])
     (view,) = view_records([bare], tmp_path / "atlas")
-    assert panel.show(view, bare.sites["2"], stem=tmp_path / "x") is None
+    assert panel.unit_data(view, bare.sites["2"], stem=tmp_path / "x") is None
     assert panel.overview(view, tmp_path) is None
 
 

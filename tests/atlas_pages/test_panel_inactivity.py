@@ -13,7 +13,7 @@ from tests.conftest import needs
 
 from unitscope.analysis.measures import measure
 from unitscope.atlas_pages.panels import inactivity
-from unitscope.atlas_pages.panels.inactivity import signed
+from unitscope.atlas_pages.panels.inactivity import format_change
 from unitscope.atlas_pages.record_view import RecordView, view_records
 from unitscope.atlas_pages.site import build_atlas
 from unitscope.perturbation.experiment import perturb
@@ -44,7 +44,7 @@ def view(record: Record, tmp_path: Path) -> RecordView:
 
 
 def test_a_site_is_told_its_levels_its_weights_and_what_was_lost(view: RecordView, tmp_path: Path) -> None:
-    data = inactivity.show(view, view.record.sites["conv1"], stem=tmp_path / "x")
+    data = inactivity.unit_data(view, view.record.sites["conv1"], stem=tmp_path / "x")
     assert data is not None
     assert data["levels"]["flags"]["certified_dead"] == [False, True, False, True]
     assert data["levels"]["weights"]["highest_possible"][1] == pytest.approx(-0.5, abs=1e-3)
@@ -54,7 +54,7 @@ def test_a_site_is_told_its_levels_its_weights_and_what_was_lost(view: RecordVie
     kept = pandas.read_parquet(view.record.path / "perturbation.parquet")
     assert [row["delta_loss"] for row in losses["rows"]] == kept.delta_loss.tolist()
     assert [row["which"] for row in losses["rows"]] == ["all", "channel 1", "channel 3", "all"]
-    behind = inactivity.show(view, view.record.sites["relu"], stem=tmp_path / "x")
+    behind = inactivity.unit_data(view, view.record.sites["relu"], stem=tmp_path / "x")
     assert behind is not None
     assert behind["losses"] == losses
 
@@ -67,11 +67,11 @@ def test_the_first_page_counts_the_levels_and_shows_the_paper_s_conditions(view:
     assert losses.body.count("<tr>") == 3
     assert "noise in 2 units" in losses.body
     assert "noise in 2 active units" in losses.body
-    assert signed(pandas.read_parquet(view.record.path / "perturbation.parquet").delta_loss[0]) in losses.body
+    assert format_change(pandas.read_parquet(view.record.path / "perturbation.parquet").delta_loss[0]) in losses.body
 
 
 def test_changes_in_words() -> None:
-    assert [signed(x) for x in (0.0, -1e-17, 0.01234, -2.0, 3e-6, float("nan"))] == [
+    assert [format_change(x) for x in (0.0, -1e-17, 0.01234, -2.0, 3e-6, float("nan"))] == [
         "0", "0", "+0.0123", "−2.0000", "+3.0e−06", "–",
     ]  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_without_measures_and_perturbation_nothing_is_shown(tmp_path: Path) -> N
     images = wiring.write_folder(tmp_path / "images", {"a": [torch.rand(3, 32, 32)]})
     record = survey(wiring.dead_network(), images, to=tmp_path / "record", sites=["conv1"], top=2, resize=32)
     (view,) = view_records([record], tmp_path / "atlas")
-    assert inactivity.show(view, record.sites["conv1"], stem=tmp_path / "x") is None
+    assert inactivity.unit_data(view, record.sites["conv1"], stem=tmp_path / "x") is None
     assert inactivity.overview(view, tmp_path) == []
 
 

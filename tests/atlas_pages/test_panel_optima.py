@@ -41,7 +41,7 @@ def view(record: Record, tmp_path: Path) -> RecordView:
 
 
 def shown(view: RecordView, folder: Path) -> list[dict]:
-    data = optima.show(view, view.record.sites["conv1"], stem=folder / "conv1-optima")
+    data = optima.unit_data(view, view.record.sites["conv1"], stem=folder / "conv1-optima")
     assert data is not None
     return data["groups"]
 
@@ -70,7 +70,7 @@ def test_a_sheet_shows_an_optimum_only_beside_a_natural_patch(view: RecordView, 
     assert groups[0]["pairs"]["missing"] == list(range(1, channels))
     assert groups[3]["pairs"]["missing"] == list(range(channels))  # no antipreferred patch was cut
     height, width = groups[0]["pairs"]["tile"]
-    assert width == 2 * height + optima.GAP
+    assert width == 2 * height + optima.PAIR_GAP
 
 
 def test_pictures_lie_in_their_fields_and_are_transparent_off_the_edge(view: RecordView, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_scores_belong_to_the_best_seed_and_the_first_page_counts_who_is_ahead(
     [("a.b:3", "center"), ("a.b:3@all", "all"), ("a.b:3@1,22", "1,22"), ("a.b:3 - a.b:4", None), ("2*a.b:3", None)],
 )
 def test_single_units_are_told_from_sums(objective: str, at: str | None) -> None:
-    assert optima.place_of(objective, "a.b", 3) == at
+    assert optima.lattice_place(objective, "a.b", 3) == at
 
 
 def test_an_atlas_has_the_pictures_and_a_record_without_optima_has_none(record: Record, tmp_path: Path) -> None:
@@ -116,5 +116,5 @@ def test_an_atlas_has_the_pictures_and_a_record_without_optima_has_none(record: 
     assert list((home / "sprites").glob("conv1-optima-*-pairs-0.webp"))
     bare = survey(opponent_network(), write_many(tmp_path, 2), to=tmp_path / "record", sites=["conv1"])
     (view,) = view_records([bare], tmp_path / "bare")
-    assert optima.show(view, bare.sites["conv1"], stem=tmp_path / "x") is None
+    assert optima.unit_data(view, bare.sites["conv1"], stem=tmp_path / "x") is None
     assert optima.overview(view, tmp_path) is None

@@ -15,10 +15,10 @@ from unitscope.analysis.categories import Category
 from unitscope.analysis.measures import measure
 from unitscope.analysis.selectivity import SELECTIVITY
 from unitscope.atlas_pages.panels import selectivity
-from unitscope.atlas_pages.panels.selectivity import SIDE
+from unitscope.atlas_pages.panels.selectivity import SCATTER_SIDE
 from unitscope.atlas_pages.record_view import RecordView, view_records
 from unitscope.atlas_pages.site import build_atlas
-from unitscope.atlas_pages.table_columns import describe
+from unitscope.atlas_pages.table_columns import describe_columns
 from unitscope.record import Record, open_record
 from unitscope.recording.survey import survey
 
@@ -49,7 +49,7 @@ def atlas(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_unit_is_told_its_numbers_for_every_category(view: RecordView, tmp_path: Path) -> None:
-    data = selectivity.show(view, view.record.sites["conv1"], stem=tmp_path / "x")
+    data = selectivity.unit_data(view, view.record.sites["conv1"], stem=tmp_path / "x")
     assert data is not None
     dogs, other = data["categories"]
     assert (dogs["name"], dogs["prevalence"]) == ("dogs", 0.5)
@@ -69,8 +69,8 @@ def test_figure_two_places_a_unit_by_its_shares_and_colors_it_by_its_index(view:
     figure = section.body.partition("<figure")[2].partition("</figure>")[0]
     red = re.search(r'class="band-3" d="([^"]*)"', figure)
     assert red is not None
-    assert red[1] == f"M{SIDE} 0h0"  # unit 0 has dogs at both ends; unit 1 has no lower end
-    assert f'class="chance" d="M{SIDE / 2:.1f} 0V{SIDE}' in figure
+    assert red[1] == f"M{SCATTER_SIDE} 0h0"  # unit 0 has dogs at both ends; unit 1 has no lower end
+    assert f'class="chance" d="M{SCATTER_SIDE / 2:.1f} 0V{SCATTER_SIDE}' in figure
     assert "2 of 5 units selective" in section.body
     both, without = re.findall(r'class="looked-at">(.*?)</p>', section.body)
     assert "<a" not in both  # four of eight classes are drawn in 70 ways: p is 1/70 at best, too much for five units
@@ -80,7 +80,7 @@ def test_figure_two_places_a_unit_by_its_shares_and_colors_it_by_its_index(view:
 
 
 def test_units_can_be_sorted_by_what_is_known_of_each_category(record: Record) -> None:
-    units, about = describe(record.path, record.units())
+    units, about = describe_columns(record.path, record.units())
     assert units["selectivity/selectivity/dogs"].iloc[:3].tolist() == [1, 1, 0]
     (told,) = (one for one in about if one["key"] == "selectivity/dichotomy/dogs")
     assert told["name"] == "dichotomy: dogs"
@@ -95,9 +95,9 @@ def test_without_such_a_table_nothing_is_shown(table: pd.DataFrame | None, tmp_p
         (record.path / "measures").mkdir()
         table.to_parquet(record.path / "measures" / "selectivity.parquet")
     (view,) = view_records([record], tmp_path / "atlas")
-    assert selectivity.show(view, record.sites["conv1"], stem=tmp_path / "x") is None
+    assert selectivity.unit_data(view, record.sites["conv1"], stem=tmp_path / "x") is None
     assert selectivity.overview(view, tmp_path) == []
-    assert list(selectivity.images(view)) == []
+    assert list(selectivity.extra_images(view)) == []
 
 
 @needs("chromium")

@@ -16,7 +16,7 @@ from tests.conftest import needs
 from unitscope.analysis.channel_sharing import compare
 from unitscope.atlas_pages.panels import sharing as panel
 from unitscope.atlas_pages.record_view import view_records
-from unitscope.atlas_pages.sharing_section import SIMILAR, section_of, write_matrix
+from unitscope.atlas_pages.sharing_section import SIMILAR_COLOR, section_of, write_matrix
 from unitscope.atlas_pages.site import build_atlas
 from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
@@ -63,7 +63,7 @@ def test_a_site_is_shown_with_its_stage_and_the_files_of_the_others_are_there(at
         for sprite in site["sprites"].values():
             for file in sprite["files"]:
                 with Image.open(atlas.parent / "resnet" / "sprites" / file) as shown:
-                    assert shown.size == (6 * (panel.SIDE + 2), panel.SIDE + 2)
+                    assert shown.size == (6 * (panel.STAGE_TILE + 2), panel.STAGE_TILE + 2)
 
 
 def test_a_site_by_itself_has_no_row(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_site_by_itself_has_no_row(tmp_path: Path) -> None:
         small(), write_waves(tmp_path / "images", 2), to=tmp_path / "record", sites=["bn1"], top=1, resize=32
     )
     (view,) = view_records([record], tmp_path / "atlas")
-    assert panel.show(view, record.sites["bn1"], stem=tmp_path / "x") is None
+    assert panel.unit_data(view, record.sites["bn1"], stem=tmp_path / "x") is None
     assert panel.compare([view], tmp_path) == []
 
 
@@ -93,7 +93,7 @@ def test_the_first_page_tells_the_numbers_that_compare_gives(records: list[Recor
 def test_a_matrix_is_clear_where_nothing_is_similar(tmp_path: Path) -> None:
     write_matrix(np.array([[1.0, 0.0], [-0.5, np.nan]]), tmp_path / "m.png")
     found = np.asarray(Image.open(tmp_path / "m.png"))
-    assert found[0, 0].tolist() == [*SIMILAR, 255]
+    assert found[0, 0].tolist() == [*SIMILAR_COLOR, 255]
     assert found[:, :, 3].tolist() == [[255, 0], [128, 0]]
     assert found[1, 0, 2] > found[1, 0, 0]  # blue for what is opposite
 

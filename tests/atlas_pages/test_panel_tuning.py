@@ -34,7 +34,7 @@ def view(record: Record, tmp_path: Path) -> RecordView:
 
 
 def test_curves_peak_where_the_unit_prefers_it(view: RecordView, tmp_path: Path) -> None:
-    data = tuning.show(view, view.record.sites["conv1"], stem=tmp_path / "conv1-tuning")
+    data = tuning.unit_data(view, view.record.sites["conv1"], stem=tmp_path / "conv1-tuning")
     assert data is not None
     assert [int(np.argmax(curve)) * 7.5 for curve in data["curves"]["orientation"]] == [30.0, 120.0]
     assert data["orientation"]["preferred_orientation"] == pytest.approx([30, 120], abs=0.5)
@@ -57,7 +57,7 @@ def test_every_site_stands_beside_macaque_v1(view: RecordView, tmp_path: Path) -
 def test_a_record_without_tuning_has_nothing_to_show(tmp_path: Path) -> None:
     record = survey(dead_network(), write_many(tmp_path, 2), to=tmp_path / "record", sites=["conv1"])
     (view,) = view_records([record], tmp_path / "atlas")
-    assert tuning.show(view, record.sites["conv1"], stem=tmp_path / "x") is None
+    assert tuning.unit_data(view, record.sites["conv1"], stem=tmp_path / "x") is None
     assert tuning.overview(view, tmp_path) is None
 
 

@@ -18,7 +18,7 @@ from unitscope.networks import Network
 from unitscope.record import Record
 from unitscope.recording.natural_variants import CHANGES, make_variants
 from unitscope.recording.survey import survey
-from unitscope.stimuli.color import XYZ_OF_LINEAR, decoded
+from unitscope.stimuli.color import XYZ_OF_LINEAR, decode_srgb
 from unitscope.vocabulary import Box
 
 
@@ -68,8 +68,8 @@ def test_changes_are_what_they_say() -> None:
     assert torch.allclose(found["mirrored:0"], patch.flip(1), atol=1e-5)
     assert torch.allclose(found["mirrored:90"], patch.flip(2), atol=1e-5)
     assert torch.allclose(found["mirrored:135"], patch.transpose(1, 2), atol=1e-5)
-    light = np.tensordot(XYZ_OF_LINEAR[1], decoded(patch.numpy()), (0, 0))
-    assert np.tensordot(XYZ_OF_LINEAR[1], decoded(found["gray"].numpy()), (0, 0)) == pytest.approx(light, abs=1e-5)
+    light = np.tensordot(XYZ_OF_LINEAR[1], decode_srgb(patch.numpy()), (0, 0))
+    assert np.tensordot(XYZ_OF_LINEAR[1], decode_srgb(found["gray"].numpy()), (0, 0)) == pytest.approx(light, abs=1e-5)
     assert torch.equal(found["gray"][0], found["gray"][2])
 
 

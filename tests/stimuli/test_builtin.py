@@ -15,7 +15,7 @@ from PIL import Image
 from tests.conftest import needs
 from unitscope.errors import Failure
 from unitscope.stimuli import builtin
-from unitscope.stimuli.builtin import PHOTOGRAPHS, builtin_images
+from unitscope.stimuli.builtin import SOURCE_PHOTOGRAPHS, builtin_images
 from unitscope.stimuli.images import open_images, reopen
 from unitscope.stimuli.presentation import Presentation, decode
 
@@ -48,7 +48,7 @@ def test_it_never_changes():
 
 def test_each_crop_is_what_its_name_says_without_loss():
     images = builtin_images()
-    with Image.open(builtin.file_of(PHOTOGRAPHS["coffee"])) as coffee:
+    with Image.open(builtin.file_of(SOURCE_PHOTOGRAPHS["coffee"])) as coffee:
         whole = np.asarray(coffee.convert("RGB"))
     image = next(i for i, item in enumerate(images) if item.label == "coffee") + 77
     top, left, bottom, right = map(int, images.items[image].uri.partition("box=")[2].split(","))
@@ -58,8 +58,8 @@ def test_each_crop_is_what_its_name_says_without_loss():
 
 
 def test_crops_lie_on_their_photographs_at_several_scales():
-    for photograph in PHOTOGRAPHS.values():
-        boxes = list(builtin.boxes(photograph.size))
+    for photograph in SOURCE_PHOTOGRAPHS.values():
+        boxes = list(builtin.crop_boxes(photograph.size))
         assert all(box.clip(photograph.size) == box and box.height == box.width for box in boxes)
         sides = [box.height for box in boxes]
         assert sides[0] == 96
@@ -113,7 +113,7 @@ def test_a_scikit_image_without_the_photographs_is_told(monkeypatch, tmp_path):
 def test_another_picture_in_a_photograph_s_place_is_refused(monkeypatch, tmp_path):
     Image.new("RGB", (5, 5)).save(tmp_path / "other.png")
     monkeypatch.setattr(builtin, "file_of", lambda _: tmp_path / "other.png")
-    builtin.pixels.cache_clear()
+    builtin.photograph_pixels.cache_clear()
     with pytest.raises(Failure, match=r"coffee\.png has 5 x 5 pixels instead of 600 x 400"):
-        builtin.pixels("coffee")
-    builtin.pixels.cache_clear()
+        builtin.photograph_pixels("coffee")
+    builtin.photograph_pixels.cache_clear()

@@ -17,15 +17,17 @@ from unitscope.recording.patches import patches
 from unitscope.recording.survey import survey
 from unitscope.stimuli.batteries import full_pictures
 from unitscope.stimuli.drawn import drawn_images, parameters, parameters_of
-from unitscope.stimuli.gratings import draw, product
+from unitscope.stimuli.gratings import draw_stimulus, make_product
 from unitscope.stimuli.images import reopen
 from unitscope.stimuli.items import Unreadable
 
 
 def test_an_image_is_its_stimulus_to_eight_bits() -> None:
-    stimuli = product("g", direction=["pixel", "l-m"], contrast=0.1, orientation=[0, 33.5], frequency=0.17, phase=45.0)
+    stimuli = make_product(
+        "g", direction=["pixel", "l-m"], contrast=0.1, orientation=[0, 33.5], frequency=0.17, phase=45.0
+    )
     images = drawn_images(stimuli, (9, 12))
-    exact = draw(stimuli, (9, 12), center=(4, 5.5)).permute(0, 2, 3, 1).numpy()
+    exact = draw_stimulus(stimuli, (9, 12), center=(4, 5.5)).permute(0, 2, 3, 1).numpy()
     for number in range(len(images)):
         shown = np.asarray(Image.open(io.BytesIO(images.bytes(number))), np.float64) / 255
         assert shown == pytest.approx(exact[number], abs=0.5 / 255 + 1e-6)
@@ -34,7 +36,7 @@ def test_an_image_is_its_stimulus_to_eight_bits() -> None:
 
 
 def test_names_hold_the_parameters() -> None:
-    stimuli = full_pictures((32, 32)) + product("disc", pattern="uniform", diameter=7.0, surround=-1.0)
+    stimuli = full_pictures((32, 32)) + make_product("disc", pattern="uniform", diameter=7.0, surround=-1.0)
     with np.printoptions(legacy="1.13"):  # as some libraries leave it
         images = drawn_images(stimuli, (32, 32))
     assert len({item.uri for item in images}) == len(images)
@@ -55,7 +57,7 @@ def test_what_is_no_such_name_is_unreadable() -> None:
 
 def test_a_session_of_gratings_is_a_survey_like_another(tmp_path: Path) -> None:
     network = little([0.0, 90.0])
-    stimuli = product("g", orientation=[0.0, 45.0, 90.0, 135.0], frequency=0.2, phase=[0.0, 90.0, 180.0, 270.0])
+    stimuli = make_product("g", orientation=[0.0, 45.0, 90.0, 135.0], frequency=0.2, phase=[0.0, 90.0, 180.0, 270.0])
     record = survey(
         network, drawn_images(stimuli, network.size), to=tmp_path / "r", sites=["relu"], resize=network.size
     )

@@ -11,8 +11,8 @@ import torch
 from tests.conftest import needs
 from unitscope.errors import BadInput
 from unitscope.stimuli import batteries
-from unitscope.stimuli.color import GRAY, cone_contrast, decoded
-from unitscope.stimuli.gratings import draw, product, rows
+from unitscope.stimuli.color import MIDDLE_GRAY, cone_contrast, decode_srgb
+from unitscope.stimuli.gratings import draw_stimulus, make_product, make_rows
 
 
 def by_definition(orientation: float, frequency: float, phase: float, row: float, col: float) -> float:
@@ -23,32 +23,32 @@ def by_definition(orientation: float, frequency: float, phase: float, row: float
 
 
 def test_a_grating_is_its_formula() -> None:
-    stimuli = product("g", orientation=[0, 30, 117], frequency=[0.07, 0.31], phase=[0, 90, 200], contrast=0.5)
-    pictures = draw(stimuli, (9, 12), center=(3.5, 5.0))
+    stimuli = make_product("g", orientation=[0, 30, 117], frequency=[0.07, 0.31], phase=[0, 90, 200], contrast=0.5)
+    pictures = draw_stimulus(stimuli, (9, 12), center=(3.5, 5.0))
     assert pictures.shape == (18, 3, 9, 12)
     for number in (0, 5, 11, 17):
         o, f, p = (float(stimuli.columns[name][number]) for name in ("orientation", "frequency", "phase"))
         for row, col in ((0, 0), (3, 5), (8, 11)):
-            expected = GRAY * (1 + 0.5 * by_definition(o, f, p, row - 3.5, col - 5.0))
+            expected = MIDDLE_GRAY * (1 + 0.5 * by_definition(o, f, p, row - 3.5, col - 5.0))
             assert pictures[number, :, row, col].tolist() == pytest.approx([expected] * 3, abs=1e-6)
 
 
 def test_bars_of_ninety_degrees_are_upright() -> None:
-    (picture,) = draw(product("g", orientation=90.0, frequency=0.2), (11, 11), center=(5, 5))
+    (picture,) = draw_stimulus(make_product("g", orientation=90.0, frequency=0.2), (11, 11), center=(5, 5))
     assert torch.allclose(picture, picture[:, :1].expand_as(picture))
     assert not torch.allclose(picture, picture[:, :, :1].expand_as(picture))
 
 
 def test_a_rising_bar_leans_to_the_right() -> None:
     """45 degrees counterclockwise from horizontal: from the lower left to the upper right."""
-    (picture,) = draw(product("g", orientation=45.0, frequency=0.15), (11, 11), center=(5, 5))
+    (picture,) = draw_stimulus(make_product("g", orientation=45.0, frequency=0.15), (11, 11), center=(5, 5))
     diagonal = torch.stack([picture[0, 10 - i, i] for i in range(11)])
     assert torch.allclose(diagonal, torch.ones(11), atol=1e-6)
 
 
 def test_a_hard_patch_a_soft_patch_and_an_annulus() -> None:
-    hard, soft, ring = draw(
-        rows("d", pattern="uniform", diameter=[6.0, 6.0, 6.0], edge=[0.0, 2.0, 0.0], inner=[0.0, 0.0, 3.0]),
+    hard, soft, ring = draw_stimulus(
+        make_rows("d", pattern="uniform", diameter=[6.0, 6.0, 6.0], edge=[0.0, 2.0, 0.0], inner=[0.0, 0.0, 3.0]),
         (11, 11),
         center=(5, 5),
     )[:, 0, 5]
@@ -58,8 +58,8 @@ def test_a_hard_patch_a_soft_patch_and_an_annulus() -> None:
 
 
 def test_a_surround_may_be_of_the_opposite_color() -> None:
-    same, opposite = draw(
-        rows("d", pattern="uniform", diameter=[4.0, 4.0], surround=[1.0, -1.0], contrast=[0.4, 0.4]),
+    same, opposite = draw_stimulus(
+        make_rows("d", pattern="uniform", diameter=[4.0, 4.0], surround=[1.0, -1.0], contrast=[0.4, 0.4]),
         (9, 9),
         center=(4, 4),
     )[:, 0]
@@ -69,20 +69,22 @@ def test_a_surround_may_be_of_the_opposite_color() -> None:
 
 
 def test_a_plaid_is_half_of_each_grating() -> None:
-    both = draw(
-        product("p", pattern="plaid", orientation=20.0, second=110.0, frequency=0.1, second_phase=50.0),
+    both = draw_stimulus(
+        make_product("p", pattern="plaid", orientation=20.0, second=110.0, frequency=0.1, second_phase=50.0),
         (9, 9),
         center=(4, 4),
     )
-    one = draw(product("p", orientation=20.0, frequency=0.1), (9, 9), center=(4, 4))
-    other = draw(product("p", orientation=110.0, frequency=0.1, phase=50.0), (9, 9), center=(4, 4))
+    one = draw_stimulus(make_product("p", orientation=20.0, frequency=0.1), (9, 9), center=(4, 4))
+    other = draw_stimulus(make_product("p", orientation=110.0, frequency=0.1, phase=50.0), (9, 9), center=(4, 4))
     assert torch.allclose(both, (one + other) / 2, atol=1e-6)
 
 
 def test_colors_have_the_cone_contrast_that_was_asked_for() -> None:
-    stimuli = product("c", pattern="uniform", direction=["luminance", "l-m", "s", "l", "m", "hue:200"], contrast=0.14)
-    pictures = draw(stimuli, (1, 1), center=(0, 0))[:, :, 0, 0].double().numpy()
-    changes = decoded(pictures) - float(decoded(np.array(GRAY)))
+    stimuli = make_product(
+        "c", pattern="uniform", direction=["luminance", "l-m", "s", "l", "m", "hue:200"], contrast=0.14
+    )
+    pictures = draw_stimulus(stimuli, (1, 1), center=(0, 0))[:, :, 0, 0].double().numpy()
+    changes = decode_srgb(pictures) - float(decode_srgb(np.array(MIDDLE_GRAY)))
     for change in changes:
         assert np.linalg.norm(cone_contrast(tuple(change))) == pytest.approx(0.14, abs=1e-5)
     assert abs(cone_contrast(tuple(changes[3]))[1:]).max() < 1e-5  # L alone
@@ -90,24 +92,24 @@ def test_colors_have_the_cone_contrast_that_was_asked_for() -> None:
 
 def test_contrasts_out_of_gamut_are_refused() -> None:
     with pytest.raises(BadInput, match="out of gamut"):
-        draw(product("c", direction="l-m", contrast=0.15), (3, 3), center=(1, 1))
+        draw_stimulus(make_product("c", direction="l-m", contrast=0.15), (3, 3), center=(1, 1))
     with pytest.raises(BadInput, match="leaves the pixel values"):
-        draw(product("c", contrast=1.1), (3, 3), center=(1, 1))
+        draw_stimulus(make_product("c", contrast=1.1), (3, 3), center=(1, 1))
 
 
 def test_an_unknown_parameter_is_named() -> None:
     with pytest.raises(BadInput, match="no parameter 'angle'"):
-        product("g", angle=[0, 1])
+        make_product("g", angle=[0, 1])
 
 
 def test_all_combinations_in_order() -> None:
-    stimuli = product("g", orientation=[0, 90], phase=[0, 120, 240])
+    stimuli = make_product("g", orientation=[0, 90], phase=[0, 120, 240])
     assert stimuli.columns["orientation"].tolist() == [0, 0, 0, 90, 90, 90]
     assert stimuli.columns["phase"].tolist() == [0, 120, 240] * 2
 
 
 def test_a_field_is_shown_from_one_cycle_to_the_finest_grating() -> None:
-    frequencies = batteries.frequencies((11, 11))
+    frequencies = batteries.grating_frequencies((11, 11))
     assert frequencies[0] == pytest.approx(1 / 11)
     assert frequencies[-1] == pytest.approx(0.4)
     assert len(frequencies) >= 6
@@ -122,7 +124,7 @@ def test_saturated_hues(hue: int, color: tuple[int, int, int]) -> None:
 
 def test_every_stimulus_of_a_session_can_be_shown() -> None:
     stimuli = batteries.first_part((5, 5)) + batteries.second_part((5, 5), [30.0, 90.0], [0.2, 0.3])
-    pictures = draw(stimuli, (3, 3), center=(1, 1))
+    pictures = draw_stimulus(stimuli, (3, 3), center=(1, 1))
     assert float(pictures.min()) >= 0
     assert float(pictures.max()) <= 1
     assert len(pictures) == len(stimuli)
@@ -140,6 +142,6 @@ def test_against_stimupy(turned: float, frequency: float) -> None:
         shape=(24, 24), ppd=1, frequency=frequency, rotation=turned, intensities=(0.0, 1.0), origin="center",
         round_phase_width=False,
     )["img"]  # fmt: skip
-    stimulus = product("g", orientation=(90 + turned) % 180, frequency=frequency, phase=[90.0, 270.0])
-    ours = draw(stimulus, (24, 24), center=(12, 12))[:, 0].numpy()
+    stimulus = make_product("g", orientation=(90 + turned) % 180, frequency=frequency, phase=[90.0, 270.0])
+    ours = draw_stimulus(stimulus, (24, 24), center=(12, 12))[:, 0].numpy()
     assert min(abs(one - theirs).max() for one in ours) < 1e-4

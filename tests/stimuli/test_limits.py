@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.stimuli.pictures import encoded, noise, plain, png_header
-from unitscope.stimuli.limits import PIXELS_PER_BYTE, SCAN_LIMIT, SMALL, count_scans
+from unitscope.stimuli.limits import PIXELS_PER_BYTE, SCAN_LIMIT, SMALL_IMAGE, count_scans
 from unitscope.stimuli.presentation import Unreadable, decode
 
 
@@ -62,7 +62,7 @@ def test_as_many_scans_as_programs_write_are_decoded_of_the_largest_picture():
 
 @pytest.mark.parametrize("side", [5_000, 9_000])
 def test_few_bytes_are_not_many_pixels(side):
-    assert side * side > SMALL
+    assert side * side > SMALL_IMAGE
     with pytest.raises(Unreadable, match=rf"{side:,} x {side:,} pixels from \d\d bytes, which no photograph has"):
         decode(png_header(side, side))
     gif = b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + b"\x2c" + struct.pack("<4HB", 0, 0, 1, 1, 0)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.stimuli.pictures import encoded
-from unitscope.stimuli.pixels import Values, from_fractions, high_byte
+from unitscope.stimuli.pixels import ValueRange, from_fractions, high_byte
 from unitscope.stimuli.presentation import Unreadable, decode, decode_opened, opened
 
 RAMP = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(8, 0)
@@ -176,7 +176,7 @@ def test_what_is_white_in_any_mode_is_shown_white(mode):
 
 def test_whole_numbers_keep_their_high_byte():
     with pytest.raises(Unreadable, match=r"whole numbers from -1 to 7, of which none is known to be white"):
-        high_byte(np.array([[-1, 7]], np.int32), Values())
-    assert high_byte(np.array([[0, 65535, 128]], np.int32), Values()).tolist() == [[0, 255, 0]]
-    assert high_byte(np.array([[0, 15, 8]]), Values(bits=4)).tolist() == [[0, 255, 136]]
+        high_byte(np.array([[-1, 7]], np.int32), ValueRange())
+    assert high_byte(np.array([[0, 65535, 128]], np.int32), ValueRange()).tolist() == [[0, 255, 0]]
+    assert high_byte(np.array([[0, 15, 8]]), ValueRange(bits=4)).tolist() == [[0, 255, 136]]
     assert from_fractions(np.array([[0.0, 1.0]], np.float32), inverted=True).tolist() == [[255, 0]]

@@ -48,7 +48,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def rounded(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
+def round_digits(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
     """Numbers to so many significant digits: enough to be read, and half as long to write."""
     values = np.asarray(values, np.float64)
     with np.errstate(all="ignore"):

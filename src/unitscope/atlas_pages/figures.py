@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 MARGIN = 1 / 8
 """A field much larger than the picture is shown with this share of the picture around it, not with all its overhang."""
 
-SHARP = 36
+SHARP_PIXELS = 36
 """A patch of at most this many pixels is enlarged pixel by pixel; a larger one smoothly."""
 
 
-def window(box: Box, picture: Size) -> Box:
+def frame_field(box: Box, picture: Size) -> Box:
     """What a figure of the field `box` frames: the box or, where that is much larger, the picture and a margin."""
     top, bottom = _span(box.top, box.bottom, picture[0])
     left, right = _span(box.left, box.right, picture[1])
@@ -39,14 +39,14 @@ def tile_size(field: Size, picture: Size, scale: float, *, longest: int) -> Size
 
     A small field is enlarged by a whole number. `scale` is the photographs' pixels per pixel of the network's input.
     """
-    frame = window(Box(0, 0, *field), picture)
+    frame = frame_field(Box(0, 0, *field), picture)
     height, width = frame.height * scale, frame.width * scale
     largest = max(height, width)
-    times = max(1, int(longest // largest)) if largest <= SHARP else longest / largest
+    times = max(1, int(longest // largest)) if largest <= SHARP_PIXELS else longest / largest
     return max(1, round(height * times)), max(1, round(width * times))
 
 
-def patch(photograph: Image.Image, box: Box, *, picture: Size, tile: Size) -> UInt8[np.ndarray, "height width 4"]:
+def cut_patch(photograph: Image.Image, box: Box, *, picture: Size, tile: Size) -> UInt8[np.ndarray, "height width 4"]:
     """What lies in `box` on the photograph, as a tile with an alpha channel: what is off the picture is transparent.
 
     Args:
@@ -55,7 +55,7 @@ def patch(photograph: Image.Image, box: Box, *, picture: Size, tile: Size) -> UI
         picture: height and width of the network's input.
         tile: height and width of the result. A box of another shape is centered in it.
     """
-    frame, inside = window(box, picture), box.clip(picture)
+    frame, inside = frame_field(box, picture), box.clip(picture)
     times = min(tile[0] / frame.height, tile[1] / frame.width)
     offset = (tile[0] - frame.height * times) / 2, (tile[1] - frame.width * times) / 2
     rows = [_within(offset[0] + (at - frame.top) * times, tile[0]) for at in (inside.top, inside.bottom)]
@@ -76,17 +76,19 @@ def _cut(photograph: Image.Image, box: Box, picture: Size, size: Size) -> UInt8[
     y, x = photograph.height / picture[0], photograph.width / picture[1]
     area = (box.left * x, box.top * y, box.right * x, box.bottom * y)
     enlarged = size[0] > box.height * y
-    small = max(box.height * y, box.width * x) <= SHARP
+    small = max(box.height * y, box.width * x) <= SHARP_PIXELS
     filter_ = Image.Resampling.NEAREST if enlarged and small else Image.Resampling.BILINEAR
     return np.asarray(photograph.resize((size[1], size[0]), filter_, box=area))
 
 
-def absolute(mean: Float[np.ndarray, "color height width"]) -> UInt8[np.ndarray, "height width 4"]:
+def draw_mean(mean: Float[np.ndarray, "color height width"]) -> UInt8[np.ndarray, "height width 4"]:
     """A mean stimulus in picture space, RGB 0..1, clipped (methods 2.4); transparent where NaN: nothing was seen."""
     return _painted(mean)
 
 
-def contrast(delta: Float[np.ndarray, "color height width"], *, gain: float) -> UInt8[np.ndarray, "height width 4"]:
+def draw_contrast(
+    delta: Float[np.ndarray, "color height width"], *, gain: float
+) -> UInt8[np.ndarray, "height width 4"]:
     """A difference of pictures around middle gray, 0.5 + gain x delta (methods 2.4), never stretched color by color."""
     return _painted(0.5 + gain * delta)
 
@@ -98,7 +100,7 @@ def contrast_gain(deltas: Float[np.ndarray, "unit color height width"]) -> float
     return 0.5 / largest if largest > 0 else 1.0
 
 
-def seen_in(
+def reduce_picture(
     box: Box, picture: Float[np.ndarray, "color height width"], *, shape: Size
 ) -> Float[np.ndarray, "color row col"]:
     """What a record keeps of a picture in `box`, as `shape` rows and columns.
@@ -131,10 +133,10 @@ def _painted(picture: Float[np.ndarray, "color height width"]) -> UInt8[np.ndarr
     return np.dstack([*bytes_, np.where(seen, 255, 0).astype(np.uint8)])
 
 
-def enlarged(picture: UInt8[np.ndarray, "height width 4"], *, longest: int) -> UInt8[np.ndarray, "height width 4"]:
+def enlarge(picture: UInt8[np.ndarray, "height width 4"], *, longest: int) -> UInt8[np.ndarray, "height width 4"]:
     """The picture as large as `longest` allows: pixel by pixel by a whole number where it is small, else smoothly."""
     height, width = picture.shape[:2]
-    if max(height, width) <= SHARP // 2:
+    if max(height, width) <= SHARP_PIXELS // 2:
         times = max(1, longest // max(height, width))
         return picture.repeat(times, 0).repeat(times, 1)
     times_ = longest / max(height, width)
@@ -142,7 +144,7 @@ def enlarged(picture: UInt8[np.ndarray, "height width 4"], *, longest: int) -> U
     return np.asarray(Image.fromarray(picture, "RGBA").resize(size, Image.Resampling.BICUBIC))
 
 
-def heat(values: Float[np.ndarray, "row col"], *, longest: int) -> UInt8[np.ndarray, "height width 4"]:
+def draw_heat(values: Float[np.ndarray, "row col"], *, longest: int) -> UInt8[np.ndarray, "height width 4"]:
     """A map of numbers, black where lowest and white where highest, each position a square (or a part of a pixel)."""
     finite = np.isfinite(values)
     low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
@@ -150,10 +152,10 @@ def heat(values: Float[np.ndarray, "row col"], *, longest: int) -> UInt8[np.ndar
     picture = _painted(np.where(finite, shades, np.nan)[None])
     times = max(1, longest // max(values.shape))
     large = picture.repeat(times, 0).repeat(times, 1)
-    return large if max(large.shape) <= longest else fitted(large, side=longest)
+    return large if max(large.shape) <= longest else fit_square(large, side=longest)
 
 
-def fitted(tile: UInt8[np.ndarray, "height width 4"], *, side: int) -> UInt8[np.ndarray, "side side 4"]:
+def fit_square(tile: UInt8[np.ndarray, "height width 4"], *, side: int) -> UInt8[np.ndarray, "side side 4"]:
     """The tile reduced or enlarged to fit a square, in its middle."""
     height, width = tile.shape[:2]
     times = side / max(height, width)

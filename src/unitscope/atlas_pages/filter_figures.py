@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from matplotlib.figure import Figure
 
-MOST = 8
+SHOWN_FILTERS = 8
 """So many of the filters that a unit is coupled to are shown, the most strongly coupled first."""
 
 
@@ -31,7 +31,7 @@ def coupling_figure(
     """
     from matplotlib.figure import Figure
 
-    count = min(MOST, len(basis))
+    count = min(SHOWN_FILTERS, len(basis))
     figure = Figure(figsize=(0.95 * (count + 1) + 0.6, 1.06 * len(units) + 0.4), layout="constrained")
     axes = figure.subplots(len(units), count + 1, squeeze=False)
     largest = float(np.percentile(np.abs(basis), 99.5)) or 1.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unitscope.atlas_pages import figures, sprites
-from unitscope.atlas_pages.data_scripts import rounded
+from unitscope.atlas_pages.data_scripts import round_digits
 from unitscope.errors import UnknownName
 from unitscope.vocabulary import Box, Size
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import Record, SiteFacts
 
-FEW = 30
+FEW_STIMULI = 30
 """A mean over fewer stimuli is flagged as unreliable (methods 2.5)."""
 
-LONGEST = 72
+MEAN_TILE = 72
 
 
-class Means(NamedTuple):
+class MeanStimuli(NamedTuple):
     """What a record holds of one site's mean preferred stimuli."""
 
     mean: np.ndarray
@@ -48,8 +48,8 @@ def write_means(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, A
     if means is None:
         return None
     pictures = _used(means.mean, means.n, means.size)
-    absolute = [None if picture is None else figures.absolute(picture) for picture in pictures]
-    value = {"n": means.n, "few": FEW, "absolute": _write(absolute, stem, "mean"), "contrast": None}
+    absolute = [None if picture is None else figures.draw_mean(picture) for picture in pictures]
+    value = {"n": means.n, "few": FEW_STIMULI, "absolute": _write(absolute, stem, "mean"), "contrast": None}
     if view.mean_photograph is None:
         return value
     contrast, gain = _contrasts(means, view.mean_photograph)
@@ -65,16 +65,16 @@ def contrasts(view: RecordView, site: SiteFacts) -> list[np.ndarray | None] | No
     return None if means is None or view.mean_photograph is None else _contrasts(means, view.mean_photograph)[0]
 
 
-def _contrasts(means: Means, photograph: np.ndarray) -> tuple[list[np.ndarray | None], float]:
+def _contrasts(means: MeanStimuli, photograph: np.ndarray) -> tuple[list[np.ndarray | None], float]:
     """The contrasts of a site's units as pictures, and their one gain."""
     deltas = _deltas(_used(means.mean, means.n, means.size), photograph, means.box)
     gain = figures.contrast_gain(_reliable(deltas, means.n))
-    return [None if delta is None else figures.contrast(delta, gain=gain) for delta in deltas], gain
+    return [None if delta is None else figures.draw_contrast(delta, gain=gain) for delta in deltas], gain
 
 
-def _means(record: Record, site: SiteFacts) -> Means | None:
+def _means(record: Record, site: SiteFacts) -> MeanStimuli | None:
     arrays = _arrays(record, site, [f"mean_stimulus_center{part}" for part in ("", "_n", "_size", "_box")])
-    return None if arrays is None else Means(*arrays)
+    return None if arrays is None else MeanStimuli(*arrays)
 
 
 def _arrays(record: Record, site: SiteFacts, names: Sequence[str]) -> list[np.ndarray] | None:
@@ -101,7 +101,7 @@ def _deltas(seen: list[np.ndarray | None], photograph: np.ndarray, boxes: np.nda
     for mean, box in zip(seen, boxes.tolist(), strict=True):
         key = tuple(box)
         if mean is not None and key not in known:
-            known[key] = figures.seen_in(Box(*box), photograph, shape=mean.shape[1:])
+            known[key] = figures.reduce_picture(Box(*box), photograph, shape=mean.shape[1:])
         deltas.append(None if mean is None else mean - known[key])
     return deltas
 
@@ -116,7 +116,7 @@ def write_further_means(record: Record, site: SiteFacts, *, stem: Path) -> list[
         arrays = _arrays(record, site, [f"mean_stimulus_{where}{part}" for part in ("", "_n", "_size")])
         if arrays is not None:
             pictures = _used(*arrays)
-            absolute = [None if picture is None else figures.absolute(picture) for picture in pictures]
+            absolute = [None if picture is None else figures.draw_mean(picture) for picture in pictures]
             written.append({"title": title, "n": arrays[1], "absolute": _write(absolute, stem, f"mean-{where}")})
     return written
 
@@ -129,10 +129,10 @@ def write_response_maps(record: Record, site: SiteFacts, *, stem: Path) -> dict[
         return None
     if maps.ndim != 3 or max(maps.shape[1:]) == 1 or not np.isfinite(maps).any():
         return None
-    pictures = [figures.heat(values, longest=LONGEST) if np.isfinite(values).any() else None for values in maps]
+    pictures = [figures.draw_heat(values, longest=MEAN_TILE) if np.isfinite(values).any() else None for values in maps]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a unit that was never finite has no range: NaN, shown as none
-        low, high = rounded(np.nanmin(maps, (1, 2))), rounded(np.nanmax(maps, (1, 2)))
+        low, high = round_digits(np.nanmin(maps, (1, 2))), round_digits(np.nanmax(maps, (1, 2)))
     return {"low": low, "high": high, **_write(pictures, stem, "map", enlarge=False)}
 
 
@@ -147,24 +147,24 @@ def write_kernels(record: Record, site: SiteFacts, *, stem: Path) -> dict[str, A
     if kernels.shape[1] == 2 or kernels.shape[1] > 3:
         return None
     gain = figures.contrast_gain(kernels)
-    pictures = [figures.contrast(kernel, gain=gain) for kernel in kernels]
+    pictures = [figures.draw_contrast(kernel, gain=gain) for kernel in kernels]
     return {"gain": gain, "of": known["site"], "size": list(kernels.shape[2:]), **_write(pictures, stem, "kernel")}
 
 
 def _reliable(deltas: list[np.ndarray | None], n: np.ndarray) -> np.ndarray:
     """The values that set the gain: those of reliable means or, where there are none, of all."""
-    chosen = [delta for delta, seen in zip(deltas, n, strict=True) if delta is not None and seen >= FEW]
+    chosen = [delta for delta, seen in zip(deltas, n, strict=True) if delta is not None and seen >= FEW_STIMULI]
     chosen = chosen or [delta for delta in deltas if delta is not None]
     return np.concatenate([delta.ravel() for delta in chosen]) if chosen else np.zeros(0)
 
 
 def _write(pictures: Sequence[np.ndarray | None], stem: Path, kind: str, *, enlarge: bool = True) -> dict[str, Any]:
     tiles = [
-        None if picture is None else figures.enlarged(picture, longest=LONGEST) if enlarge else picture
+        None if picture is None else figures.enlarge(picture, longest=MEAN_TILE) if enlarge else picture
         for picture in pictures
     ]
     sharp = not enlarge or any(
-        picture is not None and max(picture.shape[:2]) <= figures.SHARP // 2 for picture in pictures
+        picture is not None and max(picture.shape[:2]) <= figures.SHARP_PIXELS // 2 for picture in pictures
     )
     size = _largest([tile for tile in tiles if tile is not None])
     tiles = [None if tile is None else _centered(tile, size) for tile in tiles]

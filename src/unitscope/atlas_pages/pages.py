@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import SiteFacts
 
-SMALLEST = 5
+SMALLEST_GLYPH = 5
 """A field in the small drawings is at least so large, in percent of the picture, that it can be seen."""
 
 ASSETS = ("atlas.css", "atlas.js", "panels.js", "sheet.js", "unit.js")
@@ -183,7 +183,7 @@ def _glyph(site: SiteFacts, picture: tuple[int, int]) -> dict[str, float]:
     """The center neuron's field within the picture, in percent of the picture's longer side, for a small drawing."""
     unit = 100 / max(picture)
     box = site.field.box(site.lattice[0] // 2, site.lattice[1] // 2).clip(picture)
-    rows, cols = max(box.height * unit, SMALLEST), max(box.width * unit, SMALLEST)
+    rows, cols = max(box.height * unit, SMALLEST_GLYPH), max(box.width * unit, SMALLEST_GLYPH)
     return {
         "height": round(picture[0] * unit, 2),
         "width": round(picture[1] * unit, 2),

@@ -2,9 +2,9 @@
 
 A panel is a module with any of these; what a record does not hold, it answers with None:
 
-* `show(view, site, *, stem)`: what the unit pages and the sheet of one site need, as plain data. It comes to the
+* `unit_data(view, site, *, stem)`: what the unit pages and the sheet of one site need, as plain data. It comes to the
   panel's script as `data`. Pictures go to files whose names begin with that of `stem`, as sprites do.
-* `images(view)`: the numbers of photographs that it needs besides those that the record lists.
+* `extra_images(view)`: the numbers of photographs that it needs besides those that the record lists.
 * `overview(view, home)`: what the first page says of one record, as `Overview`s.
 * `compare(views, folder)`: what the first page says of all records together, as `Overview`s.
 
@@ -56,16 +56,16 @@ def panels() -> dict[str, ModuleType]:
 def panel_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any]:
     """By panel: what it has to show of the units of one site. Left out where it has nothing."""
     shown = {
-        name: panel.show(view, site, stem=stem.with_name(f"{stem.name}-{name}"))
+        name: panel.unit_data(view, site, stem=stem.with_name(f"{stem.name}-{name}"))
         for name, panel in panels().items()
-        if hasattr(panel, "show")
+        if hasattr(panel, "unit_data")
     }
     return {name: data for name, data in shown.items() if data is not None}
 
 
 def panel_images(view: RecordView) -> set[int]:
     """The photographs that panels need besides those that the record lists."""
-    return {image for one in panels().values() if hasattr(one, "images") for image in one.images(view)}
+    return {image for one in panels().values() if hasattr(one, "extra_images") for image in one.extra_images(view)}
 
 
 def overviews(views: Sequence[RecordView], folder: Path) -> list[dict[str, Any]]:

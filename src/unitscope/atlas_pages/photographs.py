@@ -22,7 +22,7 @@ from unitscope.vocabulary import Box, Size
 if TYPE_CHECKING:
     from unitscope.record import Record
 
-SIDE = 256
+PHOTOGRAPH_SIDE = 256
 """Photographs are kept at the largest whole multiple of the network's input up to this, at least at its own size."""
 
 PER_FOLDER = 1000
@@ -54,7 +54,7 @@ class Album:
 
     @property
     def scale(self) -> int:
-        return max(1, SIDE // max(self.picture))
+        return max(1, PHOTOGRAPH_SIDE // max(self.picture))
 
     def file(self, image: int) -> str:
         """The photograph's file within `folder`."""
@@ -62,7 +62,7 @@ class Album:
 
 
 @dataclass
-class Found:
+class ReadPhotographs:
     """What reading the photographs once has given.
 
     `patches` by their keys, uint8 [height width 4]; `missing`, the images that could not be read any more; `total` the
@@ -79,7 +79,7 @@ class Found:
         return None if self.total is None else (self.total / (255 * self.count)).transpose(2, 0, 1)
 
 
-def album(record: Record, folder: Path) -> Album:
+def open_album(record: Record, folder: Path) -> Album:
     """The photographs of a record; an atlas does without them where their source is gone."""
     try:
         originals = originals_of(record)
@@ -88,7 +88,9 @@ def album(record: Record, folder: Path) -> Album:
     return Album(originals, presentation_of(record), folder)
 
 
-def read_once(album: Album, cuts: Mapping[int, Sequence[Cut]], *, done: Callable[[], None] = lambda: None) -> Found:
+def read_once(
+    album: Album, cuts: Mapping[int, Sequence[Cut]], *, done: Callable[[], None] = lambda: None
+) -> ReadPhotographs:
     """Store every photograph that `cuts` names and cut its patches; each is decoded once, several at a time.
 
     Args:
@@ -96,8 +98,8 @@ def read_once(album: Album, cuts: Mapping[int, Sequence[Cut]], *, done: Callable
         cuts: for each image the patches to be cut from it; none at all for one that is only stored.
         done: called after each photograph.
     """
-    found = Found()
-    for image, (patches, shown) in in_parallel(lambda image: _store(album, image, cuts[image]), sorted(cuts)):
+    found = ReadPhotographs()
+    for image, (patches, shown) in map_parallel(lambda image: _store(album, image, cuts[image]), sorted(cuts)):
         if shown is None:
             found.missing.add(image)
         else:
@@ -117,15 +119,15 @@ def _store(
         original = decode(album.originals.bytes(image))
     except (UnitscopeError, OSError):
         return {}, None
-    photograph = as_shown(original, album.presentation, scale=album.scale)
+    photograph = crop_shown(original, album.presentation, scale=album.scale)
     path = album.folder / album.file(image)
     path.parent.mkdir(parents=True, exist_ok=True)
     photograph.save(path, "WEBP", quality=82, method=2)
-    patches = {cut.key: figures.patch(photograph, cut.box, picture=album.picture, tile=cut.tile) for cut in cuts}
+    patches = {cut.key: figures.cut_patch(photograph, cut.box, picture=album.picture, tile=cut.tile) for cut in cuts}
     return patches, album.presentation.show(original)
 
 
-def as_shown(original: Image.Image, presentation: Presentation, *, scale: int) -> Image.Image:
+def crop_shown(original: Image.Image, presentation: Presentation, *, scale: int) -> Image.Image:
     """The part of an upright RGB picture that the network was shown, `scale` times as large as it was shown."""
     height, width = presentation.size
     top, left, bottom, right = presentation.to_original(Box(0, 0, height, width), (original.height, original.width))
@@ -140,7 +142,7 @@ def as_shown(original: Image.Image, presentation: Presentation, *, scale: int) -
     return whole
 
 
-def in_parallel(deed: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+def map_parallel(deed: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
     """Do it for each number on all cores, in order, never far ahead of who takes the results."""
     workers = os.cpu_count() or 1
     waiting = iter(numbers)

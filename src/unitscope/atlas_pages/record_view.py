@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 POLES = ("preferred", "antipreferred")
 
-TILE = 72
+PATCH_TILE = 72
 """The longest side of a patch in a sheet's sprite, pixels."""
 
-STRIPS = {1: 14, 2: 8}
+STRIP_PATCHES = {1: 14, 2: 8}
 """So many patches of each site stand on the first page, by the number of records; 6 where there are more."""
 
 
@@ -54,11 +54,11 @@ class RecordView:
 
     def tile(self, site: SiteFacts) -> Size:
         """Height and width of a site's patches in its sheets."""
-        return figures.tile_size(site.field.size, self.album.picture, self.album.scale, longest=TILE)
+        return figures.tile_size(site.field.size, self.album.picture, self.album.scale, longest=PATCH_TILE)
 
     def sharp(self, site: SiteFacts) -> bool:
         """Whether a site's patches are so small that they are shown pixel by pixel."""
-        return max(site.field.size) * self.album.scale <= figures.SHARP
+        return max(site.field.size) * self.album.scale <= figures.SHARP_PIXELS
 
     def teasers(self, site: SiteFacts) -> list[int]:
         """The channels of a strip, evenly spaced among the active ones."""
@@ -72,9 +72,9 @@ def view_records(records: Sequence[Record], folder: Path) -> list[RecordView]:
     names = slugs(titles)
     views = []
     for record, title in zip(records, titles, strict=True):
-        units, about = table_columns.describe(record.path, record.units())
+        units, about = table_columns.describe_columns(record.path, record.units())
         stimuli = record.stimuli().sort_values(["unit", "pole", "rank"], kind="stable")
-        album = photographs.album(record, folder / "photographs" / _album_name(record))
+        album = photographs.open_album(record, folder / "photographs" / _album_name(record))
         views.append(
             RecordView(
                 record,
@@ -85,7 +85,7 @@ def view_records(records: Sequence[Record], folder: Path) -> list[RecordView]:
                 about,
                 stimuli,
                 slugs(record.sites),
-                STRIPS.get(len(records), 6),
+                STRIP_PATCHES.get(len(records), 6),
             )
         )
     return views

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-INK, FAINT, SAME, OTHER = "#22262b", "#9aa1a9", "#b3361e", "#7d8894"
+TEXT_COLOR, FAINT_COLOR, SAME_COLOR, OTHER_COLOR = "#22262b", "#9aa1a9", "#b3361e", "#7d8894"
 
 
 def matrix_figure(pair: Pair, row: Any) -> Figure:
@@ -34,7 +34,10 @@ def matrix_figure(pair: Pair, row: Any) -> Figure:
     left.set(xlabel=f"channels of {pair.second}", ylabel=f"channels of {pair.first}", xticks=[], yticks=[])
     figure.colorbar(picture, ax=left, shrink=0.8, label="similarity")
     own, bins = np.eye(len(matrix), dtype=bool), np.linspace(-1, 1, 41)
-    for values, color, label in ((matrix[~own], OTHER, "different channels"), (matrix[own], SAME, "the same channel")):
+    for values, color, label in (
+        (matrix[~own], OTHER_COLOR, "different channels"),
+        (matrix[own], SAME_COLOR, "the same channel"),
+    ):
         if len(values):
             right.hist(
                 values, bins, weights=np.full(len(values), 100 / len(values)), color=color, alpha=0.65, label=label
@@ -42,7 +45,7 @@ def matrix_figure(pair: Pair, row: Any) -> Figure:
     right.set(xlabel="similarity", ylabel="% of pairs", xlim=(-1, 1))
     right.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False, fontsize=8, loc="upper left")
-    figure.suptitle(_title(pair, row), fontsize=9, x=0.01, ha="left", color=INK)
+    figure.suptitle(_title(pair, row), fontsize=9, x=0.01, ha="left", color=TEXT_COLOR)
     return figure
 
 
@@ -72,14 +75,14 @@ def advantage_figure(table: pandas.DataFrame, *, what: str = "mean stimulus") ->
     for row, trained in zip(rows.itertuples(), rows["seed"].isna(), strict=True):
         name = plain_title(row.network)
         y = places[_place(row)] + 0.2 * (names.index(name) - (len(names) - 1) / 2)
-        color = colors.get(name, INK)
+        color = colors.get(name, TEXT_COLOR)
         if trained:
             axes.plot([row.ci_low, row.ci_high], [y, y], color=color, lw=1.6, solid_capstyle="butt")
         axes.plot(row.advantage, y, "o", ms=5 if trained else 4, mfc=color if trained else "none", mec=color, mew=1)
     for name in names:
-        axes.plot([], [], "o", color=colors.get(name, INK), label=name)
-    axes.plot([], [], "o", mfc="none", mec=FAINT, label="untrained")
-    axes.axvline(0, color=FAINT, lw=0.8)
+        axes.plot([], [], "o", color=colors.get(name, TEXT_COLOR), label=name)
+    axes.plot([], [], "o", mfc="none", mec=FAINT_COLOR, label="untrained")
+    axes.axvline(0, color=FAINT_COLOR, lw=0.8)
     axes.set_yticks(range(len(places)), [" ~ ".join(place) for place in places], fontsize=7)
     axes.set(xlabel=f"advantage of the same channel ({what})")
     axes.invert_yaxis()

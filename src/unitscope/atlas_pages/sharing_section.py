@@ -24,9 +24,9 @@ from unitscope.record import Record
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-PERMUTATIONS = 1000
+CHANNEL_PERMUTATIONS = 1000
 
-SIMILAR, OPPOSITE = (182, 63, 39), (58, 118, 168)
+SIMILAR_COLOR, OPPOSITE_COLOR = (182, 63, 39), (58, 118, 168)
 
 ROW, LEFT, WIDTH = 15, 190, 330
 """Height of a row, where the axis begins and how long it is, in the figure of advantages."""
@@ -67,8 +67,8 @@ def section_of(records: Sequence[Record], folder: Path) -> Markup | None:
     except BadInput:
         return None
     generator = np.random.default_rng(0)
-    tested = [LayerPair(pair, identity(pair.similarity, generator=generator, permutations=PERMUTATIONS,
-                                        resamples=PERMUTATIONS)) for pair in pairs]  # fmt: skip
+    tested = [LayerPair(pair, identity(pair.similarity, generator=generator, permutations=CHANNEL_PERMUTATIONS,
+                                        resamples=CHANNEL_PERMUTATIONS)) for pair in pairs]  # fmt: skip
     tested = [one for one in tested if one.found.channels >= 3]
     if not tested:
         return None
@@ -120,7 +120,7 @@ def _matrices(tested: Sequence[LayerPair], folder: Path) -> list[dict[str, Any]]
 def write_matrix(similarity: np.ndarray, path: Path) -> None:
     """A pixel per pair of channels: red where similar, blue where opposite, the clearer the weaker."""
     values = np.clip(np.nan_to_num(similarity), -1, 1)
-    color = np.where((values >= 0)[..., None], SIMILAR, OPPOSITE)
+    color = np.where((values >= 0)[..., None], SIMILAR_COLOR, OPPOSITE_COLOR)
     Image.fromarray(np.dstack([color, np.rint(255 * np.abs(values))]).astype(np.uint8), "RGBA").save(
         path, optimize=True
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.atlas_pages import figures, means, pages, photographs, sprites
-from unitscope.atlas_pages.data_scripts import as_script, rounded, write_script
+from unitscope.atlas_pages.data_scripts import as_script, round_digits, write_script
 from unitscope.atlas_pages.panel_registry import panel_data, panel_images
 from unitscope.atlas_pages.photographs import Cut
 from unitscope.atlas_pages.record_view import POLES, RecordView, view_records
@@ -53,7 +53,7 @@ def build_atlas(records: Sequence[Record | str | Path], *, to: str | Path, progr
     _read_photographs(views, plans, _steps(sum(map(len, plans.values())), "photographs", progress))
     step = _steps(sum(len(view.record.sites) for view in views), "sites", progress)
     work = [(view, site) for view in views for site in view.record.sites.values()]
-    for _ in photographs.in_parallel(lambda place: _write_site(*work[place], folder), range(len(work))):
+    for _ in photographs.map_parallel(lambda place: _write_site(*work[place], folder), range(len(work))):
         step()
     for view in views:
         _write_teasers(view, folder)
@@ -164,7 +164,7 @@ def _write_site(view: RecordView, site: SiteFacts, folder: Path) -> None:
 
 
 def _values(column: pd.Series[Any]) -> list[Any]:
-    values = rounded(column.to_numpy()) if column.dtype.kind == "f" else column
+    values = round_digits(column.to_numpy()) if column.dtype.kind == "f" else column
     return [None if missing else value for value, missing in zip(values.tolist(), column.isna(), strict=True)]
 
 
@@ -177,7 +177,9 @@ def _ranked(view: RecordView, site: SiteFacts, pole: str) -> list[list[list[Any]
     table = table[table["pole"] == pole]
     rows: list[list[list[Any]]] = [[] for _ in range(site.channels)]
     names = ["image", "row", "col", "value", "top", "left", "bottom", "right"]
-    values = [table[name].tolist() if name != "value" else rounded(table[name].to_numpy()).tolist() for name in names]
+    values = [
+        table[name].tolist() if name != "value" else round_digits(table[name].to_numpy()).tolist() for name in names
+    ]
     for unit, *stimulus in zip(table["unit"].tolist(), *values, strict=True):
         rows[unit - site.first_unit].append(stimulus)
     return rows
@@ -197,6 +199,6 @@ def _write_teasers(view: RecordView, folder: Path) -> None:
     for site in view.record.sites.values():
         for channel in view.teasers(site):
             tile = view.patches.get((site.first_unit + channel, "preferred"))
-            tiles.append(None if tile is None else figures.fitted(tile, side=TEASER))
+            tiles.append(None if tile is None else figures.fit_square(tile, side=TEASER))
         tiles += [None] * (view.strip - len(view.teasers(site)))
     sprites.write_sprites(tiles, stem=home / "sprites" / "teasers", columns=view.strip)

@@ -12,7 +12,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-COLUMNS = 32
+SPRITE_COLUMNS = 32
 PER_FILE = 1024
 """Tiles in one file: 32 x 32 of them stay far below the 16,383 pixels that WebP allows a side."""
 
@@ -26,7 +26,7 @@ def write_sprites(
     stem: Path,
     lossless: bool = False,
     quality: int = 84,
-    columns: int = COLUMNS,
+    columns: int = SPRITE_COLUMNS,
 ) -> dict[str, Any]:
     """Write tiles of one size in order to STEM-0.webp, STEM-1.webp, ... and say where each is found.
 

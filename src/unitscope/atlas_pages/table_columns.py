@@ -59,14 +59,14 @@ MEANINGS = {
     "color/responsive": Meaning("responds to colors", "whether colored stimuli drive it at all"),
 }
 
-CATEGORIES = 6
+CATEGORY_COLUMNS = 6
 """Of so many categories the measures are columns."""
 
 SORTED_BY = ("selectivity", "preferred_share", "antipreferred_share", "dichotomy")
 """Of measures with a row per unit and category: those by which units are sorted."""
 
 
-def describe(record_path: Path, units: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+def describe_columns(record_path: Path, units: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """The unit table with all measures that have one row per unit joined to it, and what to call its columns.
 
     Returns:
@@ -101,7 +101,7 @@ def _by_category(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     import pandas as pd
 
     shown = {}
-    for category, rows in list(table.groupby("category", sort=False))[:CATEGORIES]:
+    for category, rows in list(table.groupby("category", sort=False))[:CATEGORY_COLUMNS]:
         for name in (name for name in SORTED_BY if name in rows):
             shown[f"{stem}/{name}/{category}"] = rows.set_index("unit")[name]
     return pd.DataFrame(shown)

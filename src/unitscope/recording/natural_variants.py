@@ -21,7 +21,7 @@ from unitscope.record import Record
 from unitscope.recording.aligned_crops import Crop, center_responses
 from unitscope.recording.source_images import Originals, originals_of
 from unitscope.recording.tuning_responses import PIXELS, Group
-from unitscope.stimuli.color import XYZ_OF_LINEAR, decoded, encoded
+from unitscope.stimuli.color import XYZ_OF_LINEAR, decode_srgb, encode_srgb
 from unitscope.stimuli.items import Unreadable
 from unitscope.vocabulary import Box
 
@@ -131,8 +131,8 @@ def make_variants(photograph: Float[Tensor, "3 height width"], box: Box) -> Floa
 
 
 def _to_gray(patch: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
-    luminance = np.tensordot(XYZ_OF_LINEAR[1], decoded(patch.numpy()), (0, 0))
-    return torch.from_numpy(encoded(luminance / XYZ_OF_LINEAR[1].sum())).float().expand(3, -1, -1)
+    luminance = np.tensordot(XYZ_OF_LINEAR[1], decode_srgb(patch.numpy()), (0, 0))
+    return torch.from_numpy(encode_srgb(luminance / XYZ_OF_LINEAR[1].sum())).float().expand(3, -1, -1)
 
 
 def _turn(degrees: float) -> Float[np.ndarray, "2 2"]:

@@ -17,8 +17,8 @@ import numpy as np
 from unitscope.durable import lock_folder, read_json, whole_folder, write_json, write_table
 from unitscope.errors import BadInput
 from unitscope.recording.aligned_crops import Crop, aligned_crop, center_responses
-from unitscope.stimuli.batteries import SMALLEST
-from unitscope.stimuli.gratings import StimulusSet, draw
+from unitscope.stimuli.batteries import SMALLEST_FIELD
+from unitscope.stimuli.gratings import StimulusSet, draw_stimulus
 from unitscope.vocabulary import Box, Size
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def refusal(site: Site) -> str | None:
     if field.status == "unknown":
         return f"its field is not known ({field.cause})" if field.cause else "its field is not known"
     seen = site.box(*site.center).clip(site.picture)
-    if min(seen.height, seen.width) < SMALLEST:
+    if min(seen.height, seen.width) < SMALLEST_FIELD:
         return (
             f"its field of {seen.height} x {seen.width} pixels holds less than a cycle of the finest grating "
-            f"({SMALLEST} pixels)"
+            f"({SMALLEST_FIELD} pixels)"
         )
     return None
 
@@ -105,7 +105,7 @@ def present(
     found: dict[str, list[np.ndarray]] = {name: [] for name in named}
     for start in range(0, len(stimuli), batch):
         part = stimuli.take(slice(start, start + batch))
-        pictures = draw(part, crop.size, center=crop.within(group.seen), device=network.device)
+        pictures = draw_stimulus(part, crop.size, center=crop.within(group.seen), device=network.device)
         pictures = pictures[:, :1] if network.inputs == 1 else pictures
         for name, value in center_responses(network, pictures, named, crop).items():
             found[name].append(value.cpu().numpy()[:, group.channels[name]])

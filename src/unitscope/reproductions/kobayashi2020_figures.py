@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from unitscope.analysis.channel_sharing import means_of
-from unitscope.atlas_pages.figures import contrast, contrast_gain
+from unitscope.atlas_pages.figures import contrast_gain, draw_contrast
 from unitscope.atlas_pages.filter_figures import coupling_figure
 from unitscope.errors import BadInput, Failure
 from unitscope.recording.patches import patches
@@ -54,7 +54,7 @@ def preferred_figure(
         for row, unit in enumerate(units):
             pictures = {"": mosaic(best_patches(record, f"{site}:{unit}")), "mean": shown[row]}
             if len(block) == 3 and kernels is not None:
-                pictures["first filter"] = contrast(kernels[unit], gain=contrast_gain(kernels[unit][None]))
+                pictures["first filter"] = draw_contrast(kernels[unit], gain=contrast_gain(kernels[unit][None]))
             for place, (title, picture) in enumerate(pictures.items()):
                 axes = figure.add_subplot(grid[row, first + place])
                 show(axes, picture)
@@ -103,7 +103,7 @@ def mean_contrasts(record: Record, site: str, units: Sequence[int]) -> list[np.n
     known = means.pictures[np.asarray(means.n) > 0]
     deltas = means.pictures - known.mean(0)
     gain = contrast_gain(deltas[list(units)])
-    return [contrast(deltas[unit], gain=gain) for unit in units]
+    return [draw_contrast(deltas[unit], gain=gain) for unit in units]
 
 
 def figure_3(one: Filtered, title: str) -> Figure:
@@ -134,7 +134,7 @@ def stretched(optimum: Optimum) -> np.ndarray:
     picture = np.asarray(optimum.pictures[0], np.float64)
     middle = np.asarray(optimum.light.mean)[:, None, None]
     delta = picture - (middle[::-1] if optimum.light.bgr else middle)
-    return contrast(delta, gain=contrast_gain(delta[None]))
+    return draw_contrast(delta, gain=contrast_gain(delta[None]))
 
 
 def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, float]]) -> Figure:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unitscope.stimuli.color import AXES, CONES, CONTRAST
-from unitscope.stimuli.gratings import StimulusSet, product, rows
+from unitscope.stimuli.color import COLOR_AXES, CONE_DIRECTIONS, CONTRAST
+from unitscope.stimuli.gratings import StimulusSet, make_product, make_rows
 from unitscope.vocabulary import Size
 
 ORIENTATIONS = tuple(np.arange(24) * 7.5)
@@ -18,14 +18,14 @@ PHASES = tuple(np.arange(32) * 11.25)
 COLOR_ORIENTATIONS = tuple(np.arange(12) * 15.0)
 COLOR_PHASES = tuple(np.arange(16) * 22.5)
 HUES = tuple(np.arange(36) * 10.0)
-CONTRASTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.65, 0.8, 1.0)
+GRATING_CONTRASTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.65, 0.8, 1.0)
 HIGHEST = 0.4
 """Cycles per pixel of the finest grating; at 0.5 a grating is a checkerboard or nothing, as its phase will have it."""
 
-DIRECTIONS = tuple(dict.fromkeys((*AXES, *CONES)))
+DIRECTIONS = tuple(dict.fromkeys((*COLOR_AXES, *CONE_DIRECTIONS)))
 """Luminance, L - M, S, L and M; S stands for the axis and for the cone."""
 
-CHANNELS = ("pixel:1,1,1", "pixel:1,-1,0", "pixel:-0.5,-0.5,1", "pixel:1,0,0", "pixel:0,1,0", "pixel:0,0,1")
+CHANNEL_DIRECTIONS = ("pixel:1,1,1", "pixel:1,-1,0", "pixel:-0.5,-0.5,1", "pixel:1,0,0", "pixel:0,1,0", "pixel:0,0,1")
 """The same in pixel values, as a network is told colors: gray, red against green, blue against yellow, and each of red,
 green and blue alone.
 """
@@ -33,11 +33,11 @@ green and blue alone.
 CHANNEL_CONTRASTS = (3**-0.5, 2**-0.5, 1.5**-0.5, 1.0, 1.0, 1.0)
 """So that all of CHANNELS change pixel values by the same root of summed squares, half their range."""
 
-SMALLEST = 3
+SMALLEST_FIELD = 3
 """A field of fewer pixels is smaller than a cycle of the finest grating."""
 
 
-def frequencies(field: Size, *, highest: float = HIGHEST) -> tuple[float, ...]:
+def grating_frequencies(field: Size, *, highest: float = HIGHEST) -> tuple[float, ...]:
     """From one cycle per field to HIGHEST, in steps of about half an octave, six at least."""
     lowest = 1 / max(field)
     count = max(6, int(np.ceil(2 * np.log2(highest / lowest))) + 1)
@@ -54,44 +54,46 @@ def first_part(field: Size, *, contrast: float = 1.0, color_contrast: float = CO
     """Gray; gray gratings of all orientations, frequencies and phases; and where the network has colors the same in
     five directions of color at equal cone contrast, uniform fields, hues, and discs with and without surround.
     """
-    f = frequencies(field)
-    stimuli = product("rest", contrast=0.0)
-    stimuli += product("orientation", contrast=contrast, orientation=ORIENTATIONS, frequency=f, phase=PHASES)
+    f = grating_frequencies(field)
+    stimuli = make_product("rest", contrast=0.0)
+    stimuli += make_product("orientation", contrast=contrast, orientation=ORIENTATIONS, frequency=f, phase=PHASES)
     if not color:
         return stimuli
-    stimuli += product(
+    stimuli += make_product(
         "color", direction=DIRECTIONS, contrast=color_contrast,
         orientation=COLOR_ORIENTATIONS, frequency=f, phase=COLOR_PHASES,
     )  # fmt: skip
-    stimuli += product("uniform", pattern="uniform", direction=DIRECTIONS, contrast=color_contrast, phase=COLOR_PHASES)
-    for name, amount in zip(CHANNELS, CHANNEL_CONTRASTS, strict=True):
-        stimuli += product(
+    stimuli += make_product(
+        "uniform", pattern="uniform", direction=DIRECTIONS, contrast=color_contrast, phase=COLOR_PHASES
+    )
+    for name, amount in zip(CHANNEL_DIRECTIONS, CHANNEL_CONTRASTS, strict=True):
+        stimuli += make_product(
             "channels", direction=[name], contrast=contrast * amount, orientation=COLOR_ORIENTATIONS, frequency=f,
             phase=COLOR_PHASES,
         )  # fmt: skip
-    for name, amount in zip(CHANNELS, CHANNEL_CONTRASTS, strict=True):
-        stimuli += product(
+    for name, amount in zip(CHANNEL_DIRECTIONS, CHANNEL_CONTRASTS, strict=True):
+        stimuli += make_product(
             "uniform channels", pattern="uniform", direction=[name], contrast=contrast * amount, phase=COLOR_PHASES
         )
     hues = [f"hue:{hue:g}" for hue in HUES]
-    stimuli += product("hue", pattern="uniform", direction=hues, contrast=color_contrast)
+    stimuli += make_product("hue", pattern="uniform", direction=hues, contrast=color_contrast)
     across = [d for d in diameters(field) if 2 < d < max(field)]
-    stimuli += product(
-        "disc", pattern="uniform", direction=AXES, contrast=color_contrast, phase=(0.0, 180.0), diameter=across,
+    stimuli += make_product(
+        "disc", pattern="uniform", direction=COLOR_AXES, contrast=color_contrast, phase=(0.0, 180.0), diameter=across,
         surround=(0.0, -1.0, 1.0),
     )  # fmt: skip
-    return stimuli + harris(field)
+    return stimuli + harris_stimuli(field)
 
 
-def harris(field: Size) -> StimulusSet:
+def harris_stimuli(field: Size) -> StimulusSet:
     """What harris2020 show: black, saturated hues in steps of a degree, full-contrast gratings of ten orientations,
     six phases, and all whole numbers of cycles up to half the field.
     """
-    black = product("black", pattern="uniform", contrast=1.0, phase=180.0)
+    black = make_product("black", pattern="uniform", contrast=1.0, phase=180.0)
     colors = [saturated(hue) for hue in range(360)]
-    hues = rows("saturated", pattern="uniform", direction=[_pixel(color) for color in colors])
+    hues = make_rows("saturated", pattern="uniform", direction=[_pixel(color) for color in colors])
     cycles = np.arange(1, max(field) // 2 + 1) / max(field)
-    gratings = product(
+    gratings = make_product(
         "full", orientation=tuple(np.arange(10) * 18.0), frequency=tuple(cycles), phase=tuple(np.arange(6) * 60.0)
     )
     return black + hues + gratings
@@ -128,10 +130,10 @@ def second_part(
         second = {"second": (common["orientation"] + 90) % 180} if block == "plaid" else {}
         pattern = "plaid" if block == "plaid" else "grating"
         fixed = {} if "contrast" in varied else {"contrast": contrast}
-        return rows(block, pattern=pattern, **fixed, **common, **second, **varied)
+        return make_rows(block, pattern=pattern, **fixed, **common, **second, **varied)
 
     stimuli = series("size", sizes, phases, a="diameter", b="phase")
-    stimuli += series("contrast", [c * contrast for c in CONTRASTS], few, a="contrast", b="phase")
+    stimuli += series("contrast", [c * contrast for c in GRATING_CONTRASTS], few, a="contrast", b="phase")
     return stimuli + series("plaid", few, few, a="second_phase", b="phase")
 
 
@@ -140,11 +142,15 @@ def full_pictures(size: Size, *, color: bool = True) -> StimulusSet:
     orientations, 5 frequencies and 4 phases; the axes of color at 6 orientations; uniform hues.
     """
     steps = tuple(float(f) for f in np.geomspace(min(0.02, 4 / min(size)), 0.3, 5))
-    stimuli = product("orientation", orientation=COLOR_ORIENTATIONS, frequency=steps, phase=(0.0, 90.0, 180.0, 270.0))
+    stimuli = make_product(
+        "orientation", orientation=COLOR_ORIENTATIONS, frequency=steps, phase=(0.0, 90.0, 180.0, 270.0)
+    )
     if color:
-        stimuli += product(
-            "color", direction=AXES[1:], contrast=CONTRAST, orientation=COLOR_ORIENTATIONS[::2], frequency=steps[:4],
+        stimuli += make_product(
+            "color", direction=COLOR_AXES[1:], contrast=CONTRAST, orientation=COLOR_ORIENTATIONS[::2], frequency=steps[:4],
             phase=(0.0, 180.0),
         )  # fmt: skip
-        stimuli += product("hue", pattern="uniform", direction=[f"hue:{hue:g}" for hue in HUES[::3]], contrast=CONTRAST)
+        stimuli += make_product(
+            "hue", pattern="uniform", direction=[f"hue:{hue:g}" for hue in HUES[::3]], contrast=CONTRAST
+        )
     return stimuli

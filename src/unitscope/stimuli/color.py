@@ -34,13 +34,13 @@ CONES_OF_LINEAR = CONES_OF_XYZ @ XYZ_OF_LINEAR / _WHITE[:, None]
 LUMINANCE_OF_CONES = np.linalg.inv(CONES_OF_XYZ)[1] * _WHITE * (1, 1, 0)
 """Weights of L, M and S in CIE luminance Y; that of S is 0 (1e-5, by the rounding of the published matrix)."""
 
-GRAY = 0.5
+MIDDLE_GRAY = 0.5
 """The background as a pixel value, to which every unit is adapted."""
 
-AXES = ("luminance", "l-m", "s")
+COLOR_AXES = ("luminance", "l-m", "s")
 """The three axes: all cones alike; L against M at equal luminance; S alone, at equal luminance, too."""
 
-CONES = ("l", "m", "s")
+CONE_DIRECTIONS = ("l", "m", "s")
 """The directions in which one kind of cone alone is modulated."""
 
 CONTRAST = 0.14
@@ -49,13 +49,13 @@ at 0.1419).
 """
 
 
-def decoded(pixels: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def decode_srgb(pixels: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Linear light of sRGB pixel values in 0..1."""
     pixels = np.asarray(pixels, dtype=np.float64)
     return np.where(pixels <= 0.04045, pixels / 12.92, ((pixels + 0.055) / 1.055) ** 2.4)
 
 
-def encoded(light: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def encode_srgb(light: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """sRGB pixel values of linear light in 0..1."""
     light = np.asarray(light, dtype=np.float64)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.abs(light) ** (1 / 2.4) - 0.055)
@@ -84,7 +84,7 @@ def dkl_of_linear(background: float = 0.5) -> Float[np.ndarray, "3 3"]:
     return dkl_of_cones(cones(light)) @ CONES_OF_LINEAR
 
 
-def direction(name: str, background: float = GRAY) -> Triple:
+def direction(name: str, background: float = MIDDLE_GRAY) -> Triple:
     """The change of linear red, green and blue from a gray `background` (a pixel value) that has the direction's name
     and a pooled cone contrast of 1.
 
@@ -96,32 +96,37 @@ def direction(name: str, background: float = GRAY) -> Triple:
 
 @cache
 def _direction(name: str, background: float) -> Triple:
-    light = float(decoded(np.array(background)))
-    if name in AXES:
-        change = np.linalg.inv(dkl_of_linear(light))[:, AXES.index(name)]
-    elif name in CONES:
-        change = np.linalg.inv(CONES_OF_LINEAR)[:, CONES.index(name)] * cones(np.full(3, light))[CONES.index(name)]
+    light = float(decode_srgb(np.array(background)))
+    if name in COLOR_AXES:
+        change = np.linalg.inv(dkl_of_linear(light))[:, COLOR_AXES.index(name)]
+    elif name in CONE_DIRECTIONS:
+        change = (
+            np.linalg.inv(CONES_OF_LINEAR)[:, CONE_DIRECTIONS.index(name)]
+            * cones(np.full(3, light))[CONE_DIRECTIONS.index(name)]
+        )
     elif name.startswith("hue:"):
         angle = math.radians(float(name.removeprefix("hue:")))
         change = np.linalg.inv(dkl_of_linear(light)) @ [0.0, math.cos(angle), math.sin(angle)]
     else:
-        raise unknown_name("direction", name, (*AXES, *CONES), where="color space", advice="Hues are written hue:90.")
+        raise unknown_name(
+            "direction", name, (*COLOR_AXES, *CONE_DIRECTIONS), where="color space", advice="Hues are written hue:90."
+        )
     return tuple(float(value) for value in change)  # type: ignore[return-value]
 
 
-def cone_contrast(change: Triple, background: float = GRAY) -> Float[np.ndarray, " 3"]:
+def cone_contrast(change: Triple, background: float = MIDDLE_GRAY) -> Float[np.ndarray, " 3"]:
     """Contrast of L, M and S of a change of linear light from a gray background (a pixel value)."""
-    light = np.full(3, float(decoded(np.array(background))))
+    light = np.full(3, float(decode_srgb(np.array(background))))
     return cones(np.array(change)) / cones(light)
 
 
-def largest_contrast(name: str, background: float = GRAY) -> float:
+def largest_contrast(name: str, background: float = MIDDLE_GRAY) -> float:
     """The largest pooled cone contrast of a grating in this direction that the display can show on the background."""
-    light = float(decoded(np.array(background)))
+    light = float(decode_srgb(np.array(background)))
     return min(light, 1 - light) / max(abs(value) for value in direction(name, background))
 
 
-def require_in_gamut(name: str, contrast: float, background: float = GRAY) -> None:
+def require_in_gamut(name: str, contrast: float, background: float = MIDDLE_GRAY) -> None:
     """Raises BadInput for a contrast that the display cannot show in this direction. Nothing is ever clipped."""
     largest = largest_contrast(name, background)
     if contrast > largest * (1 + 1e-9):

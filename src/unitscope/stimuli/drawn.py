@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 
 from unitscope.errors import BadInput
-from unitscope.stimuli.gratings import COLUMNS, StimulusSet, draw, rows
+from unitscope.stimuli.gratings import STIMULUS_COLUMNS, StimulusSet, draw_stimulus, make_rows
 from unitscope.stimuli.items import Images, Item, Unreadable
 from unitscope.vocabulary import Size
 
-NOTE = "drawn stimuli, rounded to 8 bits; `unitscope tuning` shows them exactly"
+DRAWN_NOTE = "drawn stimuli, rounded to 8 bits; `unitscope tuning` shows them exactly"
 
 
 def drawn_images(stimuli: StimulusSet, size: Size) -> Images:
@@ -28,11 +28,11 @@ def drawn_images(stimuli: StimulusSet, size: Size) -> Images:
     """
     stimuli.colors  # is everything in gamut?  # noqa: B018
     items = tuple(
-        Item(f"drawn:{size[0]}x{size[1]}?{urlencode(one)}", str(one.get("direction", COLUMNS["direction"])))
+        Item(f"drawn:{size[0]}x{size[1]}?{urlencode(one)}", str(one.get("direction", STIMULUS_COLUMNS["direction"])))
         for one in parameters(stimuli)
     )
     length = len(_header(size)) + 3 * size[0] * size[1]
-    return Images(items, [length] * len(items), Drawn([item.uri for item in items]), "drawn", NOTE)
+    return Images(items, [length] * len(items), DrawnImages([item.uri for item in items]), "drawn", DRAWN_NOTE)
 
 
 def parameters(stimuli: StimulusSet) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def parameters(stimuli: StimulusSet) -> list[dict[str, Any]]:
     """
     columns = {name: np.asarray(values).tolist() for name, values in stimuli.columns.items()}
     return [
-        {name: value for name, values in columns.items() if (value := values[number]) != COLUMNS[name]}
+        {name: value for name, values in columns.items() if (value := values[number]) != STIMULUS_COLUMNS[name]}
         for number in range(len(stimuli))
     ]
 
@@ -53,14 +53,14 @@ def parameters_of(uri: str) -> tuple[dict[str, Any], Size]:
         raise BadInput(f"{uri!r} names no drawn stimulus.")
     found = {}
     for name, value in parse_qsl(match[3], keep_blank_values=True):
-        if name not in COLUMNS:
+        if name not in STIMULUS_COLUMNS:
             raise BadInput(f"{uri!r}: stimuli have no parameter {name!r}.")
-        found[name] = type(COLUMNS[name])(value)
+        found[name] = type(STIMULUS_COLUMNS[name])(value)
     return found, (int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnImages:
     """Draws the stimuli that `uris` name, as PPM."""
 
     uris: Sequence[str]
@@ -68,11 +68,11 @@ class Drawn:
     def __call__(self, image: int) -> bytes:
         try:
             given, size = parameters_of(self.uris[image])
-            one = rows(
+            one = make_rows(
                 given.pop("block", ""), **{name: [value] for name, value in (given or {"contrast": 1.0}).items()}
             )
             center = ((size[0] - 1) / 2, (size[1] - 1) / 2)
-            picture = draw(one, size, center=center)[0].permute(1, 2, 0).numpy()
+            picture = draw_stimulus(one, size, center=center)[0].permute(1, 2, 0).numpy()
         except (BadInput, ValueError) as error:
             raise Unreadable(f"{self.uris[image]!r} names no drawn stimulus") from error
         return _header(size) + np.round(255 * picture).astype(np.uint8).tobytes()

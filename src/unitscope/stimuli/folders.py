@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unitscope.errors import BadInput, few
-from unitscope.stimuli.items import BYTE_LIMIT, SUFFIXES, Images, Item, Unreadable, is_image, path_of, uri_of
+from unitscope.stimuli.items import BYTE_LIMIT, IMAGE_SUFFIXES, Images, Item, Unreadable, is_image, path_of, uri_of
 from unitscope.stimuli.omissions import FOREIGN, describe_omissions, endings_of
 
 
@@ -22,10 +22,10 @@ class Files:
     uris: Sequence[str]
 
     def __call__(self, image: int) -> bytes:
-        return read(os.path.join(self.root, path_of(self.uris[image])))
+        return read_file(os.path.join(self.root, path_of(self.uris[image])))
 
 
-def read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """All bytes of a regular file. Raises Unreadable for dangling links, pipes, closed doors, and nothing at all."""
     try:
         facts = os.stat(path)
@@ -36,10 +36,10 @@ def read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise Unreadable(why(error, path)) from None
+        raise Unreadable(describe_error(error, path)) from None
 
 
-def why(error: OSError, path: str) -> str:
+def describe_error(error: OSError, path: str) -> str:
     """The reason of a failed access in words: "no such file", "it is a dangling link", "permission denied"."""
     if isinstance(error, FileNotFoundError):
         return "it is a link to a file that is not there" if os.path.islink(path) else "the file is not there"
@@ -60,14 +60,14 @@ def images_of_folder(folder: str) -> Images:
     images = [(path, size) for path, (_, size) in zip(paths, found, strict=True) if is_image(path.rpartition("/")[2])]
     if not images:
         raise BadInput(no_image_story(folder, paths))
-    items = tuple(Item(uri_of(path), label_of(path)) for path, _ in images)
+    items = tuple(Item(uri_of(path), folder_label(path)) for path, _ in images)
     note = describe_omissions(endings_of(path for path in paths if not is_image(path.rpartition("/")[2])))
     return Images(
         items, [size for _, size in images], Files(folder, [item.uri for item in items]), uri_of(folder), note
     )
 
 
-def label_of(path: str) -> str | None:
+def folder_label(path: str) -> str | None:
     """The first folder of a relative path, None for a bare file name."""
     first, slash, _ = path.partition("/")
     return uri_of(first) if slash else None
@@ -83,7 +83,7 @@ def files_below(folder: str) -> Iterator[tuple[str, int]]:
             for entry in entries(os.path.join(folder, below)):
                 path = below + entry.name
                 if not is_folder(entry):
-                    yield path, size_of(entry)
+                    yield path, entry_size(entry)
                 elif entry.is_symlink():
                     linked = sorted([*linked, path + "/"], reverse=True)
                 else:
@@ -119,7 +119,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def size_of(entry: os.DirEntry[str]) -> int:
+def entry_size(entry: os.DirEntry[str]) -> int:
     """Bytes of a file, -1 where it cannot be asked (a dangling or looping link)."""
     try:
         return entry.stat().st_size
@@ -137,7 +137,7 @@ def no_image_story(folder: str, paths: list[str]) -> str:
             story += f" Of these, {few(sorted(FOREIGN & endings.keys()))} are pictures of a kind that is not read."
     else:
         story += "it is empty, or everything in it is hidden."
-    return story + f" Images end in {few(sorted(SUFFIXES), most=len(SUFFIXES))}."
+    return story + f" Images end in {few(sorted(IMAGE_SUFFIXES), most=len(IMAGE_SUFFIXES))}."
 
 
 def images_of_list(path: str) -> Images:
@@ -149,7 +149,7 @@ def images_of_list(path: str) -> Images:
     no named file exists.
     """
     root = os.path.dirname(path)
-    rows = list(rows_of(path))
+    rows = list(read_list(path))
     items = tuple(Item(uri_of(uri), label or None, photograph or None) for uri, label, photograph in rows)
     sizes = [file_size(os.path.join(root, uri)) for uri, _, _ in rows]
     if not rows:
@@ -162,7 +162,7 @@ def images_of_list(path: str) -> Images:
     return Images(items, sizes, Files(root, [item.uri for item in items]), uri_of(path))
 
 
-def rows_of(path: str) -> Iterator[tuple[str, str, str]]:
+def read_list(path: str) -> Iterator[tuple[str, str, str]]:
     """(uri, label, photograph) of each row of a list. Raises BadInput with the line where something is wrong."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         table = csv.DictReader(file)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unitscope.errors import BadInput
-from unitscope.stimuli.color import GRAY, decoded, direction, require_in_gamut
+from unitscope.stimuli.color import MIDDLE_GRAY, decode_srgb, direction, require_in_gamut
 from unitscope.vocabulary import Size
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-COLUMNS: Mapping[str, Any] = {
+STIMULUS_COLUMNS: Mapping[str, Any] = {
     "block": "", "pattern": "grating", "direction": "pixel", "contrast": 1.0, "orientation": 0.0, "frequency": 0.0,
     "phase": 0.0, "diameter": math.inf, "inner": 0.0, "surround": 0.0, "second": 0.0, "second_phase": 0.0, "edge": 0.0,
     "pair": -1,
@@ -39,7 +39,7 @@ a share of that in it (-1 opposite, 0 none); `edge` width of a soft edge in pixe
 of the condition at which a series was taken, -1 for none.
 """
 
-NUMBERS = tuple(name for name, value in COLUMNS.items() if isinstance(value, float))
+NUMBERS = tuple(name for name, value in STIMULUS_COLUMNS.items() if isinstance(value, float))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class StimulusSet:
         return len(self.columns["block"])
 
     def __add__(self, other: StimulusSet) -> StimulusSet:
-        return StimulusSet({name: np.concatenate([self.columns[name], other.columns[name]]) for name in COLUMNS})
+        return StimulusSet(
+            {name: np.concatenate([self.columns[name], other.columns[name]]) for name in STIMULUS_COLUMNS}
+        )
 
     def take(self, which: slice) -> StimulusSet:
         part = StimulusSet({name: values[which] for name, values in self.columns.items()})
@@ -81,28 +83,28 @@ def _color(name: str, contrast: float) -> tuple[np.ndarray, bool]:
         require_in_gamut(name, contrast)
         return contrast * np.array(direction(name)), True
     weights = [float(value) for value in name.partition(":")[2].split(",")] if ":" in name else [1.0, 1.0, 1.0]
-    amount = GRAY * contrast * np.array(weights)
-    if np.abs(amount).max() > min(GRAY, 1 - GRAY) * (1 + 1e-9):
+    amount = MIDDLE_GRAY * contrast * np.array(weights)
+    if np.abs(amount).max() > min(MIDDLE_GRAY, 1 - MIDDLE_GRAY) * (1 + 1e-9):
         raise BadInput(
-            f"a contrast of {contrast:g} in the direction {name!r} leaves the pixel values 0..1 on gray, {GRAY:g}: "
-            f"at most {1 / max(map(abs, weights)):.4g} can be shown. Nothing is clipped."
+            f"a contrast of {contrast:g} in the direction {name!r} leaves the pixel values 0..1 on gray, "
+            f"{MIDDLE_GRAY:g}: at most {1 / max(map(abs, weights)):.4g} can be shown. Nothing is clipped."
         )
     return amount, False
 
 
-def product(block: str, **parameters: Any) -> StimulusSet:
+def make_product(block: str, **parameters: Any) -> StimulusSet:
     """All combinations of the parameters given as sequences, the last one changing fastest; others are the same for
     all.
 
     `product("orientation", orientation=[0, 90], phase=range(0, 360, 45))` has 16 stimuli.
     """
-    unknown = [name for name in parameters if name not in COLUMNS]
+    unknown = [name for name in parameters if name not in STIMULUS_COLUMNS]
     if unknown:
-        raise BadInput(f"stimuli have no parameter {unknown[0]!r}; they have {', '.join(COLUMNS)}.")
+        raise BadInput(f"stimuli have no parameter {unknown[0]!r}; they have {', '.join(STIMULUS_COLUMNS)}.")
     varied = {name: list(v) for name, v in parameters.items() if isinstance(v, Sequence | np.ndarray | range)
               and not isinstance(v, str)}  # fmt: skip
     count = math.prod(map(len, varied.values()))
-    columns = {name: _column(name, parameters.get(name, value), count) for name, value in COLUMNS.items()
+    columns = {name: _column(name, parameters.get(name, value), count) for name, value in STIMULUS_COLUMNS.items()
                if name not in varied}  # fmt: skip
     places = np.unravel_index(np.arange(count), tuple(map(len, varied.values()))) if varied else ()
     for (name, values), place in zip(varied.items(), places, strict=True):
@@ -111,13 +113,13 @@ def product(block: str, **parameters: Any) -> StimulusSet:
     return StimulusSet(columns)
 
 
-def rows(block: str, **parameters: Any) -> StimulusSet:
+def make_rows(block: str, **parameters: Any) -> StimulusSet:
     """Stimuli whose parameters are given one by one, all sequences equally long."""
     count = max(len(v) for v in parameters.values() if isinstance(v, Sequence | np.ndarray) and not isinstance(v, str))
     columns = {
         name: _typed(name, v) if isinstance(v := parameters.get(name, value), Sequence | np.ndarray)
         and not isinstance(v, str) else _column(name, v, count)
-        for name, value in COLUMNS.items()
+        for name, value in STIMULUS_COLUMNS.items()
     }  # fmt: skip
     columns["block"] = _column("block", block, count)
     return StimulusSet(columns)
@@ -128,11 +130,11 @@ def _column(name: str, value: Any, count: int) -> np.ndarray:
 
 
 def _typed(name: str, values: Any) -> np.ndarray:
-    kind = type(COLUMNS[name])
+    kind = type(STIMULUS_COLUMNS[name])
     return np.array([kind(value) for value in values], dtype=object if kind is str else kind)
 
 
-def draw(
+def draw_stimulus(
     stimuli: StimulusSet,
     size: Size,
     *,
@@ -150,7 +152,9 @@ def draw(
     amounts, linear = stimuli.colors
     modulation = _modulation(stimuli, size, center, torch.device(device))
     amount = torch.as_tensor(amounts, dtype=torch.float32, device=device)
-    gray = torch.where(torch.as_tensor(linear, device=device), float(decoded(np.array(GRAY))), GRAY).float()
+    gray = torch.where(
+        torch.as_tensor(linear, device=device), float(decode_srgb(np.array(MIDDLE_GRAY))), MIDDLE_GRAY
+    ).float()
     pictures = modulation[:, None] * amount[:, :, None, None] + gray[:, None, None, None]
     if linear.all():
         return _encoded(pictures)

@@ -11,7 +11,7 @@ from os import PathLike
 
 from unitscope.errors import BadInput, near
 from unitscope.stimuli.builtin import builtin_images
-from unitscope.stimuli.drawn import NOTE, Drawn
+from unitscope.stimuli.drawn import DRAWN_NOTE, DrawnImages
 from unitscope.stimuli.folders import Files, entries, image_alone, images_of_folder, images_of_list
 from unitscope.stimuli.items import Images, Item, Unreadable, digest, is_image, path_of, uri_of
 from unitscope.stimuli.omissions import describe_omissions, endings_of
@@ -161,7 +161,7 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
         return chosen(builtin_images(), items)
     sizes = [-1] * len(items)
     if source == "drawn":
-        return Images(tuple(items), sizes, Drawn([item.uri for item in items]), source, NOTE)
+        return Images(tuple(items), sizes, DrawnImages([item.uri for item in items]), source, DRAWN_NOTE)
     if isinstance(source, str) and not any("//" in item.uri for item in items[:1]):
         path = path_of(source)
         if not os.path.exists(path):

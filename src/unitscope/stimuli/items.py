@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from unitscope.errors import BadInput
 
-SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     f".{ending}"
     for ending in (
         *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "gif"),
@@ -133,7 +133,7 @@ def digest(data: bytes) -> str:
 def is_image(name: str) -> bool:
     """Whether a file of this name counts as an image: by its ending, and not hidden."""
     stem, dot, ending = name.rpartition(".")
-    return bool(dot) and not name.startswith(".") and bool(stem) and "." + ending.lower() in SUFFIXES
+    return bool(dot) and not name.startswith(".") and bool(stem) and "." + ending.lower() in IMAGE_SUFFIXES
 
 
 def uri_of(path: str) -> str:

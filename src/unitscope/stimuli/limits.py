@@ -19,7 +19,7 @@ PIXEL_LIMIT = 100_000_000
 HEAVY = {"WEBP": 2, "JPEG2000": 2}
 """Formats whose decoder holds a picture so many times as often in memory as others: they may have fewer pixels."""
 
-SMALL = 16_000_000
+SMALL_IMAGE = 16_000_000
 """So many pixels may come from a file of any size."""
 
 PIXELS_PER_BYTE = 2_000
@@ -48,7 +48,7 @@ def check_work(image: Image.Image, data: bytes, pixel_limit: int = PIXEL_LIMIT) 
     size = f"{image.width:,} x {image.height:,}"
     if pixels > pixel_limit // HEAVY.get(form, 1):
         raise Unreadable(too_large(size, pixel_limit // HEAVY.get(form, 1), f" of a {form}" if form in HEAVY else ""))
-    if pixels > SMALL and pixels > PIXELS_PER_BYTE * len(data):
+    if pixels > SMALL_IMAGE and pixels > PIXELS_PER_BYTE * len(data):
         raise Unreadable(f"{size} pixels from {len(data):,} bytes, which no photograph has")
     if form in ("JPEG", "MPO"):
         scans = count_scans(data)

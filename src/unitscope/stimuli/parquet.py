@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Row(NamedTuple):
+class ImageRow(NamedTuple):
     """An image of a Parquet file: its label, its row group, its place in that, and the number of its bytes."""
 
     label: str | None
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
+class ImageColumn:
     """Reads cells of image columns: image i lies in row group `groups[i]`, at `places[i]`, of `paths[files[i]]`.
 
     A row group is read as a whole and kept for its neighbors, so reading in order is quick and jumping about is slow.
@@ -46,7 +46,7 @@ class Column:
     def __call__(self, image: int) -> bytes:
         path = self.paths[self.files[image]]
         try:
-            cell = cells(path, int(self.groups[image]), *version(path))[int(self.places[image])].as_py()
+            cell = cells(path, int(self.groups[image]), *file_version(path))[int(self.places[image])].as_py()
         except (OSError, ValueError, IndexError) as error:
             raise Unreadable(f"its Parquet file: {' '.join(str(error).split()) or type(error).__name__}") from None
         if not cell:
@@ -61,7 +61,7 @@ def images_of_parquet(paths: Sequence[str], source: str | list[str]) -> Images:
     """
     paths = sorted(set(paths), key=os.fsencode)
     root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    tables = [rows_of(path, *version(path)) for path in paths]
+    tables = [read_rows(path, *file_version(path)) for path in paths]
     items = tuple(
         Item(f"{uri_of(os.path.relpath(path, root))}//{number}", row.label)
         for path, rows in zip(paths, tables, strict=True)
@@ -72,17 +72,17 @@ def images_of_parquet(paths: Sequence[str], source: str | list[str]) -> Images:
     places = [(number, row.group, row.place) for number, rows in enumerate(tables) for row in rows]
     sizes = [row.length for rows in tables for row in rows]
     source = uri_of(source) if isinstance(source, str) else [uri_of(path) for path in source]
-    return Images(items, sizes, Column(paths, *np.array(places, np.int64).T), source)
+    return Images(items, sizes, ImageColumn(paths, *np.array(places, np.int64).T), source)
 
 
-def version(path: str) -> tuple[int, int]:
+def file_version(path: str) -> tuple[int, int]:
     """What changes when a file is replaced: its size and its time."""
     facts = os.stat(path)
     return facts.st_size, facts.st_mtime_ns
 
 
 @lru_cache(maxsize=4096)
-def rows_of(path: str, size: int, time: int) -> tuple[Row, ...]:  # noqa: ARG001  (they are part of the cache's key)
+def read_rows(path: str, size: int, time: int) -> tuple[ImageRow, ...]:  # noqa: ARG001  (they are part of the cache's key)
     """The images of one Parquet file. Reads the image column once, for the numbers of bytes."""
     import pyarrow as pa
     import pyarrow.compute
@@ -90,12 +90,12 @@ def rows_of(path: str, size: int, time: int) -> tuple[Row, ...]:  # noqa: ARG001
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            labels = labels_of(file)
+            labels = read_labels(file)
             image_column(file.schema_arrow, path)
-            rows: list[Row] = []
+            rows: list[ImageRow] = []
             for group in range(file.num_row_groups):
-                lengths = pa.compute.binary_length(cells(path, group, *version(path))).to_pylist()
-                rows += [Row(labels[len(rows) + n], group, n, length or 0) for n, length in enumerate(lengths)]
+                lengths = pa.compute.binary_length(cells(path, group, *file_version(path))).to_pylist()
+                rows += [ImageRow(labels[len(rows) + n], group, n, length or 0) for n, length in enumerate(lengths)]
             return tuple(rows)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{uri_of(path)} cannot be read as a Parquet file ({str(error).splitlines()[0]}).") from None
@@ -135,7 +135,7 @@ def holds_bytes(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def labels_of(file: Any) -> Sequence[str | None]:
+def read_labels(file: Any) -> Sequence[str | None]:
     """The label of each row, None where there is no column `label`."""
     if "label" not in file.schema_arrow.names:
         return [None] * file.metadata.num_rows

@@ -27,7 +27,7 @@ DARK = 4096
 
 
 @dataclass(frozen=True)
-class Values:
+class ValueRange:
     """What a file says of its values: how many `bits` they have (None where their white is not known), and whether
     zero is white (`inverted`, which Pillow sees to in 8 bits only). `key` is a gray value that is transparent.
     `deep`: colors have 16 bits, of which Pillow keeps the high byte.
@@ -39,7 +39,7 @@ class Values:
     deep: bool = False
 
     @classmethod
-    def of(cls, image: ImageFile) -> Values:
+    def of(cls, image: ImageFile) -> ValueRange:
         """Of an opened image that is not loaded yet. Raises Unreadable for what Pillow would decode wrong."""
         if isinstance(image, TiffImageFile):
             return cls.of_tiff(image)
@@ -52,7 +52,7 @@ class Values:
         return cls(key=key)
 
     @classmethod
-    def of_tiff(cls, image: TiffImageFile) -> Values:
+    def of_tiff(cls, image: TiffImageFile) -> ValueRange:
         tags, mode = image.tag_v2, image.mode
         bits, kind = (numbers(tags.get(tag)) for tag in (BITS, SAMPLES))
         raw = all(tile.codec_name == "raw" for tile in image.tile)
@@ -75,7 +75,7 @@ def numbers(value: object) -> tuple[int, ...]:
     return tuple(number for number in values if isinstance(number, int))
 
 
-def rgb(image: Image.Image, values: Values) -> Image.Image:
+def rgb(image: Image.Image, values: ValueRange) -> Image.Image:
     """Any Pillow mode as RGB of 8 bits. Raises Unreadable for values whose white is unknown."""
     if values.deep and max(high for _, high in bands(image)) < DARK >> 8:
         raise Unreadable(f"16-bit colors below {DARK:,} of 65,535, nearly black; scale them to what is white")
@@ -107,7 +107,7 @@ def on_paper(image: Image.Image) -> Image.Image:
     return paper
 
 
-def high_byte(values: Shaped[np.ndarray, "height width"], known: Values) -> UInt8[np.ndarray, "height width"]:
+def high_byte(values: Shaped[np.ndarray, "height width"], known: ValueRange) -> UInt8[np.ndarray, "height width"]:
     """Grays of up to 16 bits as 8-bit ones, as Pillow does for 16-bit colors: the high byte."""
     low, high = int(values.min()), int(values.max())
     if known.bits is None or low < 0 or high >= 1 << known.bits:

@@ -24,7 +24,7 @@ from PIL.ImageFile import ImageFile
 from unitscope.errors import BadInput
 from unitscope.stimuli.items import Unreadable
 from unitscope.stimuli.limits import PIXEL_LIMIT, check_work, too_large
-from unitscope.stimuli.pixels import Values, rgb
+from unitscope.stimuli.pixels import ValueRange, rgb
 from unitscope.vocabulary import Box, Size
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -219,7 +219,7 @@ def reason(error: Exception) -> str:
 
 def upright_rgb(image: ImageFile) -> Image.Image:
     """The opened image as RGB of 8 bits, turned as its EXIF orientation says (broken EXIF data turn nothing)."""
-    values = Values.of(image)
+    values = ValueRange.of(image)
     image.load()
     return rgb(upright(image), values)
 

@@ -40,7 +40,7 @@ MASKED = frozenset(
 """What is kept beside pictures under names that end like theirs."""
 
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".jp2", ".avif")
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".jp2", ".avif")
 """Endings of images that are no masks, since what is written loses a little."""
 
 
@@ -64,7 +64,7 @@ def is_label(name: str) -> bool:
     return name.endswith(LABELS)
 
 
-def hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 
@@ -74,14 +74,14 @@ def split_images(names: Collection[str]) -> tuple[list[str], list[str]]:
     Where a stem has a text beside it (a label, a caption), it is one sample, and one image of it is the picture: a
     photograph (`007.jpg`) before what may be its mask (`007.png`).
     """
-    images = [name for name in names if is_image(name.rpartition("/")[2]) and not hidden(name)]
+    images = [name for name in names if is_image(name.rpartition("/")[2]) and not is_hidden(name)]
     of_stem: dict[str, list[str]] = {}
     for name in images:
         of_stem.setdefault(next(stems_of(name)), []).append(name)
     masks = {name for name in images if is_mask(name, of_stem)}
     for stem, several in of_stem.items():
         if len(several) > 1 and any(stem + ending in names for ending in (*LABELS, ".txt")):
-            picture = min(several, key=lambda name: not name.lower().endswith(PHOTOGRAPHS))
+            picture = min(several, key=lambda name: not name.lower().endswith(PHOTOGRAPH_SUFFIXES))
             masks.update(name for name in several if name is not picture)
     return [name for name in images if name not in masks], [name for name in images if name in masks]
 
@@ -93,12 +93,12 @@ def find_label(name: str, places: Collection[str], read: Callable[[str], bytes])
     """
     for stem in stems_of(name):
         for ending in LABELS:
-            if stem + ending in places and (label := understood(read(stem + ending), ending)):
+            if stem + ending in places and (label := parse_label(read(stem + ending), ending)):
                 return label
     return None
 
 
-def understood(data: bytes, ending: str) -> str | None:
+def parse_label(data: bytes, ending: str) -> str | None:
     """The label in a member: its text, or of JSON the text or number under one of KEYS."""
     if len(data) > LABEL_LIMIT:
         return None

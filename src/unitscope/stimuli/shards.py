@@ -16,17 +16,17 @@ from typing import NamedTuple
 import numpy as np
 
 from unitscope.errors import BadInput
-from unitscope.stimuli.folders import why
+from unitscope.stimuli.folders import describe_error
 from unitscope.stimuli.items import BYTE_LIMIT, Images, Item, Unreadable, uri_of
 from unitscope.stimuli.omissions import LINKS, MASKS, describe_omissions, endings_of
-from unitscope.stimuli.samples import LABEL_LIMIT, find_label, hidden, is_label, split_images
+from unitscope.stimuli.samples import LABEL_LIMIT, find_label, is_hidden, is_label, split_images
 
 HEADER_LIMIT = 1 << 20
 """A member whose name and further facts take more bytes makes a tar file one that is not read."""
 
 
 @dataclass(frozen=True, eq=False)
-class Members:
+class ShardFiles:
     """Reads members of tar files: image i is `lengths[i]` bytes at `offsets[i]` of `paths[shards[i]]`."""
 
     paths: Sequence[str]
@@ -49,7 +49,7 @@ def read_part(path: str, offset: int, length: int) -> bytes:
             while len(data) < length and (more := file.read(length - len(data))):
                 data += more
     except OSError as error:
-        raise Unreadable(f"its tar file: {why(error, path)}") from None
+        raise Unreadable(f"its tar file: {describe_error(error, path)}") from None
     if len(data) < length:
         raise Unreadable(f"its tar file ends after {len(data)} of {length} bytes")
     return data
@@ -74,7 +74,7 @@ def images_of_shards(
     """
     paths = sorted(set(paths), key=os.fsencode)
     root = os.path.commonpath([os.path.dirname(path) for path in paths])
-    found = [index(path, *version(path)) for path in paths]
+    found = [read_index(path, *shard_version(path)) for path in paths]
     indices, left_out = [members for members, _ in found], sum((Counter(o) for _, o in found), Counter(beside or {}))
     items = tuple(
         Item(f"{uri_of(os.path.relpath(path, root))}//{uri_of(member.name)}", member.label)
@@ -88,10 +88,10 @@ def images_of_shards(
     shards, offsets, lengths = np.array(places, np.int64).T
     source = uri_of(source) if isinstance(source, str) else [uri_of(path) for path in source]
     note = describe_omissions(left_out)
-    return Images(items, lengths.tolist(), Members(paths, shards, offsets, lengths), source, note)
+    return Images(items, lengths.tolist(), ShardFiles(paths, shards, offsets, lengths), source, note)
 
 
-def version(path: str) -> tuple[int, int]:
+def shard_version(path: str) -> tuple[int, int]:
     """What changes when a file is replaced: its size and its time."""
     facts = os.stat(path)
     return facts.st_size, facts.st_mtime_ns
@@ -117,7 +117,7 @@ EXTENDED = (
 
 
 @lru_cache(maxsize=4096)
-def index(path: str, size: int, time: int) -> tuple[tuple[Member, ...], Mapping[str, int]]:  # noqa: ARG001  (time is part of the cache's key)
+def read_index(path: str, size: int, time: int) -> tuple[tuple[Member, ...], Mapping[str, int]]:  # noqa: ARG001  (time is part of the cache's key)
     """The images of one tar file, in its order, and what was left out of it, by ending. A name that comes twice stands
     for its last place, as in unpacking.
     """
@@ -134,7 +134,7 @@ def index(path: str, size: int, time: int) -> tuple[tuple[Member, ...], Mapping[
                 elif member.isreg() and not member.issparse():
                     places[member.name] = (member.offset_data, member.size)
                 else:
-                    links += not member.isdir() and not hidden(member.name)
+                    links += not member.isdir() and not is_hidden(member.name)
     except BadInput:
         raise
     except Exception as error:  # a broken tar raises anything
@@ -147,7 +147,7 @@ def index(path: str, size: int, time: int) -> tuple[tuple[Member, ...], Mapping[
         return read_part(path, offset, min(length, LABEL_LIMIT + 1))
 
     known = {*pictures, *masks}
-    others = endings_of(name for name in places if name not in known and not is_label(name) and not hidden(name))
+    others = endings_of(name for name in places if name not in known and not is_label(name) and not is_hidden(name))
     left_out = others + Counter({MASKS: len(masks), LINKS: links})
     members = [
         Member(name, find_label(name, places, read_label) or folder_of(name), *places[name]) for name in pictures

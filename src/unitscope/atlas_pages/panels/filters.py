@@ -12,8 +12,8 @@ import numpy as np
 
 from unitscope.analysis.couplings import TESTS, filter_array, read_filters
 from unitscope.atlas_pages import figures, sprites
-from unitscope.atlas_pages.data_scripts import rounded
-from unitscope.atlas_pages.filter_figures import MOST
+from unitscope.atlas_pages.data_scripts import round_digits
+from unitscope.atlas_pages.filter_figures import SHOWN_FILTERS
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import BadInput
 from unitscope.html_templates import render
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import Record, SiteFacts
 
-LONGEST = 72
+FILTER_TILE = 72
 """The longest side of a tile, pixels."""
 
-WORDS = {
+MODE_WORDS = {
     "max_tap": "strongest taps, without their places (the paper's)",
     "max_tap_shifted": "strongest taps, in their places",
     "full": "all taps",
 }
 
 
-def show(view: RecordView, site: SiteFacts, *, stem: Path) -> list[dict[str, Any]] | None:
+def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> list[dict[str, Any]] | None:
     """The virtual filters whose channels are those of the site, each with the filters that it reads most strongly."""
     listed = [
         (number, about)
@@ -76,16 +76,16 @@ def _shown(record: Record, number: int, about: dict[str, Any], *, stem: Path) ->
         filter_array(record, number, name, of=about) for name in ("pictures", "basis", "coupling", "cosine", "error")
     )
     swapped = record.facts["network"].get("order") == "BGR"
-    strongest = np.argsort(-np.abs(coupling), axis=1, kind="stable")[:, :MOST]
+    strongest = np.argsort(-np.abs(coupling), axis=1, kind="stable")[:, :SHOWN_FILTERS]
     return {
         "site": about["site"], "reads": about["reads"], "chain": about["chain"][:-1],
-        "mode": WORDS.get(about["mode"], about["mode"]), "folded": about["folded"], "weighted": about["weighted"],
+        "mode": MODE_WORDS.get(about["mode"], about["mode"]), "folded": about["folded"], "weighted": about["weighted"],
         "size": list(pictures.shape[2:]), "why": about["why"],
         "filters": _write(pictures, stem.with_name(f"{stem.name}-{number}-virtual"), swapped=swapped),
         "basis": _write(basis, stem.with_name(f"{stem.name}-{number}-basis"), swapped=swapped),
         "read": [[int(k) for k in row if coupling[unit, k] != 0] for unit, row in enumerate(strongest)],
         "coupling": [
-            rounded(coupling[unit, row[coupling[unit, row] != 0]], digits=3).tolist()
+            round_digits(coupling[unit, row[coupling[unit, row] != 0]], digits=3).tolist()
             for unit, row in enumerate(strongest)
         ],
         "cosine": _listed(cosine), "error": _listed(error),
@@ -93,7 +93,7 @@ def _shown(record: Record, number: int, about: dict[str, Any], *, stem: Path) ->
 
 
 def _listed(values: Float[np.ndarray, " unit"]) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in rounded(values, digits=3).tolist()]
+    return [value if np.isfinite(value) else None for value in round_digits(values, digits=3).tolist()]
 
 
 def _write(kernels: Float[np.ndarray, "unit color height width"], stem: Path, *, swapped: bool) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def _write(kernels: Float[np.ndarray, "unit color height width"], stem: Path, *,
     color = kernels if kernels.shape[1] == 3 else kernels.mean(1, keepdims=True)
     color = color[:, ::-1] if swapped else color
     gain = figures.contrast_gain(color)
-    tiles = [figures.enlarged(figures.contrast(kernel, gain=gain), longest=LONGEST) for kernel in color]
-    sharp = max(kernels.shape[2:]) <= figures.SHARP // 2
+    tiles = [figures.enlarge(figures.draw_contrast(kernel, gain=gain), longest=FILTER_TILE) for kernel in color]
+    sharp = max(kernels.shape[2:]) <= figures.SHARP_PIXELS // 2
     return {**sprites.write_sprites(tiles, stem=stem, lossless=sharp, quality=88), "sharp": sharp, "gain": gain}
 
 

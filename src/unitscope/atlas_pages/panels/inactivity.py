@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unitscope.analysis.activity import LEVELS
-from unitscope.atlas_pages.data_scripts import rounded
+from unitscope.atlas_pages.data_scripts import round_digits
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import UnknownName
 from unitscope.html_templates import render
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import Record, SiteFacts
 
-SHOWN = ("what", "which", "path", "dose", "target", "units", "images", "seeds", "delta_loss", "ci_low", "ci_high",
-         "delta_top1", "flips", "worst_class", "worst_delta_loss", "classes_changed")  # fmt: skip
+LOSS_COLUMNS = ("what", "which", "path", "dose", "target", "units", "images", "seeds", "delta_loss", "ci_low",
+                "ci_high", "delta_top1", "flips", "worst_class", "worst_delta_loss", "classes_changed")  # fmt: skip
 
-MEASURED = ("highest_possible", "kernel_norm", "gain", "offset")
+WEIGHT_COLUMNS = ("highest_possible", "kernel_norm", "gain", "offset")
 
-NAMES = ("never positive", "numerically dead", "rarely active", "certified dead")
+LEVEL_NAMES = ("never positive", "numerically dead", "rarely active", "certified dead")
 
 
-def show(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:  # noqa: ARG001
+def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:  # noqa: ARG001
     """The levels and the weights behind the site's units, and what the network lost when they were disturbed."""
     levels, losses = levels_of(view.record, site), losses_of(view.record, site)
     if levels is None and losses is None:
@@ -43,7 +43,7 @@ def levels_of(record: Record, site: SiteFacts) -> dict[str, Any] | None:
     flags = {name: [value is True for value in here[name].astype(object)] for name, *_ in LEVELS}
     if not any(any(values) for values in flags.values()):
         return None
-    weights = {name: rounded(here[name].to_numpy(), digits=4).tolist() for name in MEASURED if name in here}
+    weights = {name: round_digits(here[name].to_numpy(), digits=4).tolist() for name in WEIGHT_COLUMNS if name in here}
     median = here["kernel_norm"].median() if "kernel_norm" in here else None
     shares = [_plain(value) for value in here["positive_share"]]
     return {"flags": flags, "weights": weights, "median_norm": _plain(median), "positive_share": shares}
@@ -57,7 +57,7 @@ def losses_of(record: Record, site: SiteFacts) -> dict[str, Any] | None:
     first = table.iloc[0]
     if site.name not in (first["site"], first.get("inactive_at")):
         return None
-    rows = [{name: _plain(row[name]) for name in SHOWN} for row in table.to_dict("records")]
+    rows = [{name: _plain(row[name]) for name in LOSS_COLUMNS} for row in table.to_dict("records")]
     chosen = next((row for row in table.to_dict("records") if row["target"] == "chosen"), None)
     facts = {name: _plain(first[name]) for name in ("site", "loss", "top1", "chosen")}
     channels = [] if chosen is None else [int(channel) for channel in chosen["channels"]]
@@ -82,7 +82,7 @@ def levels_table(view: RecordView, table: pandas.DataFrame) -> Markup:
         "panels/levels.html.j2",
         units=len(table),
         photographs=view.record.facts["stimuli"]["count"],
-        levels={name: says for name, (_, says, *_) in zip(NAMES, LEVELS, strict=True)},
+        levels={name: says for name, (_, says, *_) in zip(LEVEL_NAMES, LEVELS, strict=True)},
         rows=rows,
         without=len(counts) - len(rows),
         total=_counts(table),
@@ -105,8 +105,8 @@ def losses_table(view: RecordView, table: pandas.DataFrame) -> Markup:
 
 
 def _losses_row(row: dict[str, Any]) -> dict[str, str]:
-    changes = {name: signed(row[name]) for name in ("delta_loss", "ci_low", "ci_high")}
-    return {"units": _noise_in(row), **changes, "delta_top1": signed(100 * row["delta_top1"], digits=2)}
+    changes = {name: format_change(row[name]) for name in ("delta_loss", "ci_low", "ci_high")}
+    return {"units": _noise_in(row), **changes, "delta_top1": format_change(100 * row["delta_top1"], digits=2)}
 
 
 def _noise_in(row: dict[str, Any]) -> str:
@@ -116,7 +116,7 @@ def _noise_in(row: dict[str, Any]) -> str:
     return f"one {kind}unit per batch"
 
 
-def signed(number: float, *, digits: int = 4) -> str:
+def format_change(number: float, *, digits: int = 4) -> str:
     """A change as text, with its sign; what is 0 without rounding is a plain 0."""
     if number != number:
         return "–"
@@ -143,7 +143,7 @@ def perturbation_of(record: Record) -> pandas.DataFrame | None:
     if not path.exists():
         return None
     table = pandas.read_parquet(path)
-    return table if len(table) and {*SHOWN, "site", "loss", "top1", "chosen", "channels"} <= set(table) else None
+    return table if len(table) and {*LOSS_COLUMNS, "site", "loss", "top1", "chosen", "channels"} <= set(table) else None
 
 
 def _page(view: RecordView, site: str) -> str:

@@ -12,7 +12,7 @@ from unitscope.analysis.categories import readable_name
 from unitscope.analysis.index_conflicts import SELECTIVE
 from unitscope.analysis.response_axis import quiet
 from unitscope.analysis.selectivity import SELECTIVITY
-from unitscope.atlas_pages.data_scripts import rounded
+from unitscope.atlas_pages.data_scripts import round_digits
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.errors import UnknownName
 from unitscope.html_templates import render
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import Record, SiteFacts
 
-SILENT = 4
+SILENT_PHOTOGRAPHS = 4
 """So many photographs that a unit leaves at zero are shown."""
 
 BANDS = ((0.0, 0.5), (0.5, 0.65), (0.65, 0.7), (0.7, math.inf))
 """Of selectivity; each has a color. From 0.65 on the study calls a unit selective, from 0.7 on it is red."""
 
-CATEGORIES = 4
+CATEGORY_FIGURES = 4
 """So many categories have a figure of their own."""
 
-LISTED = 8
+LISTED_UNITS = 8
 
 NEEDED = (
     "unit", "site", "channel", "category", "images", "category_images", "selectivity", "preferred_share",
     "preferred_q", "antipreferred_share", "antipreferred_q",
 )  # fmt: skip
 
-SIDE = 200
+SCATTER_SIDE = 200
 
 
-def show(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:  # noqa: ARG001
+def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:  # noqa: ARG001
     """The measures of the site's units per category, what they say, and the photographs that leave a unit at zero."""
-    table = table_of(view.record)
+    table = selectivity_table(view.record)
     if table is None:
         return None
     here = table[(table["unit"] >= site.first_unit) & (table["unit"] < site.first_unit + site.channels)]
-    silent = quiet(view.record, site, count=SILENT)
+    silent = quiet(view.record, site, count=SILENT_PHOTOGRAPHS)
     return {
         "measures": [
             {"key": column.name, "says": column.says, "range": _ends(column.range), "low": column.low,
@@ -62,22 +62,22 @@ def show(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | N
         ],
         "names": {label: readable_name(label) for label in view.record.facts["settings"].get("labels") or ()},
         "silent": None if silent is None else {
-            "image": silent.image.tolist(), "value": [rounded(row).tolist() for row in silent.value],
+            "image": silent.image.tolist(), "value": [round_digits(row).tolist() for row in silent.value],
         },
     }  # fmt: skip
 
 
-def images(view: RecordView) -> Iterable[int]:
-    """The photographs that `show` needs beyond those that a record lists."""
-    if table_of(view.record) is None:
+def extra_images(view: RecordView) -> Iterable[int]:
+    """The photographs that `unit_data` needs beyond those that a record lists."""
+    if selectivity_table(view.record) is None:
         return []
-    found = (quiet(view.record, site, count=SILENT) for site in view.record.sites.values())
+    found = (quiet(view.record, site, count=SILENT_PHOTOGRAPHS) for site in view.record.sites.values())
     return sorted({int(image) for one in found if one is not None for image in one.image.ravel() if image >= 0})
 
 
 def overview(view: RecordView, _home: Path) -> list[Overview]:
     """Figure 2 for the first categories, for the first one also site by site, and the units to look at."""
-    table = table_of(view.record)
+    table = selectivity_table(view.record)
     if table is None:
         return []
     before = {name for name, site in view.record.sites.items() if site.preactivation}
@@ -89,15 +89,15 @@ def overview(view: RecordView, _home: Path) -> list[Overview]:
         "panels/selectivity.html.j2",
         says={column.name: column.says for column in SELECTIVITY.columns},
         bands=[f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more" for low, high in BANDS],
-        side=SIDE,
-        categories=[_scatter(name, rows) for name, rows in categories[:CATEGORIES]],
+        side=SCATTER_SIDE,
+        categories=[_scatter(name, rows) for name, rows in categories[:CATEGORY_FIGURES]],
         sites=_sites(view, *categories[0]),
         lists=_most_selective(view, *categories[0]),
     )
     return [Overview("Selectivity at both poles", body)]
 
 
-def table_of(record: Record) -> pd.DataFrame | None:
+def selectivity_table(record: Record) -> pd.DataFrame | None:
     """What `unitscope measure --categories` wrote; None where there is none, or a table of another form."""
     try:
         table = record.measures("selectivity")
@@ -115,7 +115,7 @@ def _scatter(name: str, rows: pd.DataFrame) -> dict[str, Any]:
         "name": name,
         "units": len(rows),
         "selective": int((rows["selectivity"] >= SELECTIVE["selectivity"]).sum()),
-        "chance": SIDE * float(rows["category_images"].iloc[0] / max(rows["images"].iloc[0], 1)),
+        "chance": SCATTER_SIDE * float(rows["category_images"].iloc[0] / max(rows["images"].iloc[0], 1)),
         "bands": [_points(rows, low, high) for low, high in BANDS],
     }
 
@@ -123,7 +123,7 @@ def _scatter(name: str, rows: pd.DataFrame) -> dict[str, Any]:
 def _points(rows: pd.DataFrame, low: float, high: float) -> str:
     index = rows["selectivity"].fillna(0)
     chosen = rows[(index >= low) & (index < high)].dropna(subset=["preferred_share", "antipreferred_share"])
-    x, y = chosen["preferred_share"] * SIDE, SIDE - chosen["antipreferred_share"] * SIDE
+    x, y = chosen["preferred_share"] * SCATTER_SIDE, SCATTER_SIDE - chosen["antipreferred_share"] * SCATTER_SIDE
     return "".join(f"M{a:.4g} {b:.4g}h0" for a, b in zip(x, y, strict=True))
 
 
@@ -150,7 +150,7 @@ def _most_selective(view: RecordView, name: str, rows: pd.DataFrame) -> list[dic
 
 
 def _first_units(view: RecordView, rows: pd.DataFrame) -> list[dict[str, str]]:
-    first = rows.sort_values("selectivity", ascending=False, kind="stable")[:LISTED]
+    first = rows.sort_values("selectivity", ascending=False, kind="stable")[:LISTED_UNITS]
     return [
         {
             "name": f"{row.site}:{row.channel}",
@@ -165,7 +165,7 @@ def _shown(rows: pd.DataFrame) -> list[str]:
 
 
 def _values(column: pd.Series[Any]) -> list[Any]:
-    values = rounded(column.to_numpy(), digits=4) if column.dtype.kind == "f" else column
+    values = round_digits(column.to_numpy(), digits=4) if column.dtype.kind == "f" else column
     return [None if missing else value for value, missing in zip(values.tolist(), column.isna(), strict=True)]
 
 

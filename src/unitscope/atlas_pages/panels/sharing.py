@@ -11,7 +11,7 @@ import numpy as np
 
 from unitscope.analysis.residual_stages import family, step
 from unitscope.atlas_pages import figures, sprites
-from unitscope.atlas_pages.data_scripts import rounded
+from unitscope.atlas_pages.data_scripts import round_digits
 from unitscope.atlas_pages.means import contrasts
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.atlas_pages.sharing_section import section_of
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import SiteFacts
 
-SIDE = 64
+STAGE_TILE = 64
 """Pixels of a picture in the row."""
 
 
-def show(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
+def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
     """The sites of the stage that hold this one's place, with the pictures of its units, and how alike each channel is
     from one to the next. None where a site stands alone.
     """
@@ -57,13 +57,13 @@ def _pictures(view: RecordView, site: SiteFacts) -> dict[str, list[np.ndarray | 
     """The mean preferred stimulus of each unit of a site, and its best patch, as tiles of one size."""
     means = contrasts(view, site) or [None] * site.channels
     best = [view.patches.get((site.first_unit + channel, "preferred")) for channel in range(site.channels)]
-    enlarged = [None if tile is None else figures.enlarged(tile, longest=SIDE) for tile in means]
-    return {name: [None if tile is None else figures.fitted(tile, side=SIDE) for tile in tiles]
+    enlarged = [None if tile is None else figures.enlarge(tile, longest=STAGE_TILE) for tile in means]
+    return {name: [None if tile is None else figures.fit_square(tile, side=STAGE_TILE) for tile in tiles]
             for name, tiles in (("mean", enlarged), ("best", best))}  # fmt: skip
 
 
 def _sprites(view: RecordView, site: SiteFacts) -> dict[str, Any]:
-    """Where the pictures of a site's units are that `show` writes of it, by what they are."""
+    """Where the pictures of a site's units are that `unit_data` writes of it, by what they are."""
     stem, units = f"{view.site_slugs[site.name]}-sharing", range(site.first_unit, site.first_unit + site.channels)
     seen = {
         "mean": _averaged(view, site),
@@ -72,7 +72,7 @@ def _sprites(view: RecordView, site: SiteFacts) -> dict[str, Any]:
     return {
         name: {
             "files": [f"{stem}-{name}-{number}.webp" for number in range(-(-len(here) // sprites.PER_FILE))],
-            "tile": [SIDE, SIDE], "gutter": sprites.GUTTER, "columns": sprites.COLUMNS,
+            "tile": [STAGE_TILE, STAGE_TILE], "gutter": sprites.GUTTER, "columns": sprites.SPRITE_COLUMNS,
             "per_file": sprites.PER_FILE, "count": len(here), "sharp": False,
             "missing": [channel for channel, known in enumerate(here) if not known],
         }
@@ -91,4 +91,4 @@ def _averaged(view: RecordView, site: SiteFacts) -> list[bool]:
 
 
 def _values(values: np.ndarray) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in rounded(values, digits=4)]
+    return [float(value) if np.isfinite(value) else None for value in round_digits(values, digits=4)]

@@ -12,7 +12,7 @@ from unitscope.analysis.opponency import hue_curves
 from unitscope.analysis.orientation import contrast_curves, frequency_curves, orientation_curves, size_curves
 from unitscope.analysis.tuning_curves import Session, sessions
 from unitscope.atlas_pages import sprites
-from unitscope.atlas_pages.data_scripts import rounded
+from unitscope.atlas_pages.data_scripts import round_digits
 from unitscope.atlas_pages.panel_registry import Overview
 from unitscope.durable import read_table
 from unitscope.html_templates import render
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from unitscope.atlas_pages.record_view import RecordView
     from unitscope.record import SiteFacts
 
-SIDE = 64
+GRATING_SIDE = 64
 """Pixels of the pictures of best gratings."""
 
-ORIENTATION = ("responsive", "preferred_orientation", "orientation_error", "orientation_selectivity",
+ORIENTATION_COLUMNS = ("responsive", "preferred_orientation", "orientation_error", "orientation_selectivity",
                "orientation_selectivity_low", "orientation_selectivity_high", "bandwidth", "preferred_frequency",
                "frequency_low", "frequency_high", "frequency_octaves", "f1_f0", "simple", "preferred_phase",
                "preferred_size", "suppression", "contrast_saturates", "reliability")  # fmt: skip
-COLOR = ("responsive", "cone_l", "cone_m", "cone_s", "color_preference", "color_preference_low",
+COLOR_COLUMNS = ("responsive", "cone_l", "cone_m", "cone_s", "color_preference", "color_preference_low",
          "color_preference_high", "color_class", "opponency", "cone_opponency", "low_pass",
          "hue_axis", "preferred_hue", "hue_selectivity", "channel_red", "channel_green", "channel_blue",
          "channel_preference", "channel_opponency", "opponency_harris", "center_surround")  # fmt: skip
 
 
-def show(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
+def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:
     """Curves and measures of all units of a site that were shown gratings, and a sprite of their best gratings."""
     found = sessions(view.record, site=site.name)
     if not found:
         return None
-    tables = {name: table_of(view, name, site) for name in ("orientation", "color")}
+    tables = {name: measures_at(view, name, site) for name in ("orientation", "color")}
     orientation = tables["orientation"]
     if orientation is None:
         return None
@@ -67,14 +67,14 @@ def show(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | N
         "curves": curves,
         "axes": axes,
         "axis": _axis_of(found, site),
-        "orientation": {name: _plain(orientation[name]) for name in ORIENTATION if name in orientation},
-        "color": None if color is None else {name: _plain(color[name]) for name in COLOR if name in color},
+        "orientation": {name: _plain(orientation[name]) for name in ORIENTATION_COLUMNS if name in orientation},
+        "color": None if color is None else {name: _plain(color[name]) for name in COLOR_COLUMNS if name in color},
         "best": sprites.write_sprites(tiles, stem=stem, quality=80),
         "rectified": site.preactivation,
     }
 
 
-def table_of(view: RecordView, name: str, site: SiteFacts) -> pandas.DataFrame | None:
+def measures_at(view: RecordView, name: str, site: SiteFacts) -> pandas.DataFrame | None:
     """The measures of a site, a row per channel; None where there are none."""
     path = view.record.path / "measures" / f"{name}.parquet"
     if not path.exists():
@@ -92,7 +92,7 @@ def _by_channel(found: list[Session], site: SiteFacts, make: Any) -> list[Any]:
         for place, channel in enumerate(session.channels.tolist()):
             highest = float(values[:, place].max())
             if highest > 0:
-                curves[channel] = rounded(values[:, place] / highest, digits=3).tolist()
+                curves[channel] = round_digits(values[:, place] / highest, digits=3).tolist()
     return curves
 
 
@@ -107,7 +107,7 @@ def _axis_of(found: list[Session], site: SiteFacts) -> list[int | None]:
 
 def _plain(values: pandas.Series) -> list[Any]:
     if values.dtype.kind == "f":
-        return rounded(values.to_numpy(), digits=4).tolist()
+        return round_digits(values.to_numpy(), digits=4).tolist()
     return [None if missing else value for value, missing in zip(values.tolist(), values.isna(), strict=True)]
 
 
@@ -115,7 +115,7 @@ def best_grating(row: Any) -> UInt8[np.ndarray, "height width 4"] | None:
     """A picture of a unit's best grating, at its orientation, frequency (as cycles of the field) and phase."""
     if not row.responsive or np.isnan(row.preferred_frequency):
         return None
-    axis = (np.arange(SIDE) - (SIDE - 1) / 2) * 24 / SIDE
+    axis = (np.arange(GRATING_SIDE) - (GRATING_SIDE - 1) / 2) * 24 / GRATING_SIDE
     angle = np.radians(row.preferred_orientation)
     across = -axis[:, None] * np.cos(angle) - axis[None, :] * np.sin(angle)
     wave = np.cos(2 * np.pi * row.preferred_frequency * across + np.radians(row.preferred_phase))
@@ -172,8 +172,8 @@ def _row(view: RecordView, name: str, table: pandas.DataFrame, null: pandas.Data
         "href": f"{view.slug}/{view.site_slugs[name]}.html",
         "responsive": len(answers),
         "units": len(table),
-        "histogram": histogram(answers["orientation_selectivity"].dropna().to_numpy(), chance),
-        "rose": rose(counts),
+        "histogram": histogram_bars(answers["orientation_selectivity"].dropna().to_numpy(), chance),
+        "rose": rose_bars(counts),
         "cells": [_in_short(c, answers) for c in _known(table)],
         "opponency": opponent,
     }
@@ -195,7 +195,7 @@ def _in_short(comparison: Comparison, answers: pandas.DataFrame) -> str:
     return f"{100 * values.mean():.0f} %" if comparison.share else f"{values.median():.3g}"
 
 
-def histogram(values: np.ndarray, chance: np.ndarray | None) -> dict[str, Any]:
+def histogram_bars(values: np.ndarray, chance: np.ndarray | None) -> dict[str, Any]:
     """A small drawing of the distribution of 1 - circular variance, with that of untrained networks as a line."""
     width, height, bins = 120, 26, 20
 
@@ -215,7 +215,7 @@ def histogram(values: np.ndarray, chance: np.ndarray | None) -> dict[str, Any]:
     return {"width": width, "height": height, "units": len(values), "step": step, "bars": bars, "line": line}
 
 
-def rose(counts: np.ndarray) -> list[dict[str, float]]:
+def rose_bars(counts: np.ndarray) -> list[dict[str, float]]:
     """Four bars through a point, as long as there are units that prefer their orientation."""
     longest = max(int(counts.max()), 1)
     bars = []

@@ -62,7 +62,7 @@ const Atlas = (() => {
       `background-position:${at(x, sheetWidth, width)}% ${at(y, sheetHeight, height)}%,0 0`;
   }
 
-  /** The part of the picture that a figure of a field frames; as `figures.window` has it. */
+  /** The part of the picture that a figure of a field frames; as `figures.frame_field` has it. */
   function frame([top, left, bottom, right], [height, width]) {
     const span = (first, last, length) => {
       const margin = Math.round(length / 8);

@@ -147,8 +147,8 @@ def full_pictures(size: Size, *, color: bool = True) -> StimulusSet:
     )
     if color:
         stimuli += make_product(
-            "color", direction=COLOR_AXES[1:], contrast=CONTRAST, orientation=COLOR_ORIENTATIONS[::2], frequency=steps[:4],
-            phase=(0.0, 180.0),
+            "color", direction=COLOR_AXES[1:], contrast=CONTRAST, orientation=COLOR_ORIENTATIONS[::2],
+            frequency=steps[:4], phase=(0.0, 180.0),
         )  # fmt: skip
         stimuli += make_product(
             "hue", pattern="uniform", direction=[f"hue:{hue:g}" for hue in HUES[::3]], contrast=CONTRAST

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -228,11 +228,12 @@ class FusionFinder(TorchDispatchMode):
         self.kept: list[Any] = []  # so that no memory is used twice
         self.hooks = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> FusionFinder:
         for part in self.parts:
             self.hooks.callback(part.register_forward_pre_hook(self.before).remove)
             self.hooks.callback(part.register_forward_hook(self.after).remove)
-        return super().__enter__()
+        super().__enter__()
+        return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)

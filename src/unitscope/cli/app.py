@@ -45,8 +45,8 @@ app = App(
     help_epilogue="`unitscope VERB --help` explains a verb. --debug or UNITSCOPE_DEBUG=1 adds a traceback to an error.",
     help_format="plaintext",
     version=__version__,
-    default_parameter=Parameter(negative=()),
-    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative=()),  # a flag has no twin --no-flag, unless it asks for one
+    suppress_keyboard_interrupt=False,  # main says after Ctrl-C what is kept
 )
 
 VERBS = (

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.power import watched
-from unitscope.distributed import Company
+from unitscope.distributed import ProcessGroup
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network, load
 from unitscope.stimuli.images import open_images
@@ -133,7 +133,7 @@ def test_every_step_is_sgd_at_the_rate_of_its_place_within_the_epoch():
     x, y = torch.randn(4, 3, 2, 2, generator=generator), torch.tensor([0, 1, 1, 0])
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2, bias=False))
     recipe = Recipe(epochs=2, learning_rate=1.0, momentum=0.5, weight_decay=0.1, schedule="cosine")
-    run, velocity = _Run(module, recipe, "", Company()), torch.zeros(2, 12)
+    run, velocity = _Run(module, recipe, "", ProcessGroup()), torch.zeros(2, 12)
     for step in range(4):
         before = module[1].weight.detach().clone()
         told = run.learn(x, y, steps=4, among=4)
@@ -240,8 +240,8 @@ def test_two_processes_take_the_same_steps_as_one(pictures, tmp_path):
 
 def test_a_last_batch_too_small_for_all_processes_is_left_out():
     recipe = Recipe(batch=4)
-    assert [_steps(count, recipe, Company()) for count in (8, 9, 10)] == [2, 2, 3]
-    assert [_steps(count, recipe, Company(0, 2)) for count in (8, 11, 12)] == [2, 2, 3]
+    assert [_steps(count, recipe, ProcessGroup()) for count in (8, 9, 10)] == [2, 2, 3]
+    assert [_steps(count, recipe, ProcessGroup(0, 2)) for count in (8, 11, 12)] == [2, 2, 3]
 
 
 def test_two_equal_trainings_leave_the_same_bytes(pictures, tmp_path):

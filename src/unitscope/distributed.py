@@ -1,4 +1,4 @@
-"""Training in company: what several processes that torchrun has started say to each other, and that one is enough."""
+"""Training in several processes that torchrun started. One process alone works in the same way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unitscope.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Company:
+class ProcessGroup:
     """This process among all that train one network. Alone, it is the first of one."""
 
     rank: int = 0
@@ -26,11 +26,11 @@ class Company:
         """Whether this is the process that writes, validates and tells."""
         return self.rank == 0
 
-    def share(self, batch: list[int]) -> list[int]:
+    def take_share(self, batch: list[int]) -> list[int]:
         """This process's part of a batch: every `size`-th image, so that all parts together are the batch."""
         return batch[self.rank :: self.size]
 
-    def together(self, module: nn.Module) -> nn.Module:
+    def average_gradients(self, module: nn.Module) -> nn.Module:
         """The module, its gradients averaged over all processes after every backward pass."""
         if self.size == 1:
             return module
@@ -61,21 +61,21 @@ def _backend() -> str:
 
 
 @contextmanager
-def company(device: str) -> Iterator[tuple[Company, str]]:
+def join_processes(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     """Join the other processes where torchrun has started several; gives also the device of this one.
 
     Raises BadInput where there are more processes on this machine than GPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Company(), device
+        yield ProcessGroup(), device
         return
     kind = torch.device(device).type
     if kind == "cuda":
         device = _own_gpu()
     torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
-        yield Company(torch.distributed.get_rank(), size), device
+        yield ProcessGroup(torch.distributed.get_rank(), size), device
     finally:
         torch.distributed.destroy_process_group()
 

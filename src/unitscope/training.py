@@ -25,7 +25,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from unitscope.distributed import Company, company
+from unitscope.distributed import ProcessGroup, join_processes
 from unitscope.durable import lock_folder, whole_file, write_file
 from unitscope.errors import BadInput, Failure, few
 from unitscope.training_recipe import Recipe
@@ -76,12 +76,12 @@ def train(
         >>> unitscope.train(network, images, to="trained", recipe=Recipe(epochs=1, batch=6))
         PosixPath('trained/weights.safetensors')
     """
-    with company(device) as (team, own_device), _alone(Path(to), team):
+    with join_processes(device) as (team, own_device), _alone(Path(to), team):
         network.to(own_device)
         return _train(network, images, Path(to), recipe, validation, workers, checkpoint_every, progress, team)
 
 
-def _alone(folder: Path, team: Company) -> AbstractContextManager[None]:
+def _alone(folder: Path, team: ProcessGroup) -> AbstractContextManager[None]:
     """The folder's lock, which the first process holds for all."""
     return lock_folder(folder, wait=0, what="training") if team.first else nullcontext()
 
@@ -95,7 +95,7 @@ def _train(
     workers: int,
     checkpoint_every: int,
     progress: Callable[[dict[str, Any]], None] | None,
-    team: Company,
+    team: ProcessGroup,
 ) -> Path:
     """What each process does. The first of them writes and tells."""
     from unitscope.networks import save
@@ -154,9 +154,9 @@ def _silence(_: dict[str, Any]) -> None:
 class _Run:
     """The state of a training: what a checkpoint keeps."""
 
-    def __init__(self, module: nn.Module, recipe: Recipe, images: str, team: Company) -> None:
+    def __init__(self, module: nn.Module, recipe: Recipe, images: str, team: ProcessGroup) -> None:
         self.module, self.recipe, self.images, self.team = module, recipe, images, team
-        self.joined = team.together(module)
+        self.joined = team.average_gradients(module)
         self.optimizer = torch.optim.SGD(
             module.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
@@ -310,7 +310,7 @@ def szegedy_crop(size: tuple[int, int], rng: np.random.Generator, *, smallest_ar
     return left, upper, left + w, upper + h
 
 
-def _steps(count: int, recipe: Recipe, team: Company) -> int:
+def _steps(count: int, recipe: Recipe, team: ProcessGroup) -> int:
     """Steps in an epoch. A last batch of which a process would see a single picture, or none, from which batch
     normalization learns nothing, is left out.
     """
@@ -322,7 +322,7 @@ def _in_batch(count: int, recipe: Recipe, step: int) -> int:
     return min(recipe.batch, count - step * recipe.batch)
 
 
-def _seen(count: int, recipe: Recipe, team: Company) -> int:
+def _seen(count: int, recipe: Recipe, team: ProcessGroup) -> int:
     """How many images an epoch shows."""
     return min(count, _steps(count, recipe, team) * recipe.batch)
 
@@ -335,11 +335,11 @@ def _batches(
     epoch: int,
     skip: int,
     workers: int,
-    team: Company,
+    team: ProcessGroup,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images)).tolist()
     steps = range(skip, _steps(len(images), recipe, team))
-    batches = [team.share(order[i * recipe.batch : (i + 1) * recipe.batch]) for i in steps]
+    batches = [team.take_share(order[i * recipe.batch : (i + 1) * recipe.batch]) for i in steps]
     crops = Crops(images, labels, recipe, epoch=epoch)
     return iter(torch.utils.data.DataLoader(crops, batch_sampler=batches, num_workers=workers))
 

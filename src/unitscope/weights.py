@@ -151,9 +151,9 @@ def _whole(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The same tensors. Raises BadInput where some are not numbers in memory, one for each place."""
     odd = {name: _oddity(tensor) for name, tensor in state.items() if _oddity(tensor)}
     if odd:
-        told = few(f"{name} ({what})" for name, what in odd.items())
+        listed = few(f"{name} ({what})" for name, what in odd.items())
         raise BadInput(
-            f"{path.name} holds {len(odd)} of {len(state)} tensors that are not plain numbers: {told}. "
+            f"{path.name} holds {len(odd)} of {len(state)} tensors that are not plain numbers: {listed}. "
             "Save the state_dict() of the network with its numbers: dense, and on a device."
         )
     return state

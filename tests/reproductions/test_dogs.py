@@ -21,8 +21,8 @@ from unitscope.errors import BadInput
 from unitscope.networks import load
 from unitscope.record import open_record
 from unitscope.reproductions.dog_counts import breeds_of
-from unitscope.reproductions.dogs import control_of, labels_of, reproduce
-from unitscope.reproductions.untrained import untrained
+from unitscope.reproductions.dogs import control_category, group_labels, reproduce
+from unitscope.reproductions.untrained import untrained_network
 from unitscope.stimuli.images import open_images
 
 
@@ -93,7 +93,7 @@ def test_the_page_says_that_the_index_is_a_reconstruction_and_how_breeds_fall_of
 def test_any_group_of_labels_has_the_numbers_that_the_measures_give(study):
     record = open_record(study / "records" / "two-sided")
     ends = label_ends(record)
-    inside = labels_of("dogs", ends.labels)
+    inside = group_labels("dogs", ends.labels)
     found, expected = two_sided(ends, inside, chance_of(ends, 4)), selectivity(record, "dogs")
     for name in ("selectivity", "preferred_share", "antipreferred_share", "preferred_p", "antipreferred_p"):
         np.testing.assert_allclose(getattr(found, name), expected[name], rtol=1e-9, err_msg=name)
@@ -109,9 +109,9 @@ def test_random_groups_are_of_the_asked_size_and_repeat_with_their_generator(stu
 
 
 def test_the_control_is_a_group_without_dogs_of_about_as_many_labels():
-    assert control_of(("n02085620", "n02086240", "n01440764", "n02979186", "n03000684")) == "artifacts"
+    assert control_category(("n02085620", "n02086240", "n01440764", "n02979186", "n03000684")) == "artifacts"
     with pytest.raises(BadInput, match="all labels that are known of ImageNet are dogs"):
-        control_of(("n02085620", "n02086240"))
+        control_category(("n02085620", "n02086240"))
 
 
 def test_images_without_dogs_are_refused(tmp_path):
@@ -147,7 +147,7 @@ def test_what_leaves_a_unit_at_zero(study):
 def test_an_untrained_twin_has_other_weights_and_leaves_chance_and_network_alone(folder):
     network = load("resnet18", width=4, classes=2, size=32, seed=1)
     images, before, chance = open_images(folder), network.fingerprint, torch.get_rng_state()
-    twins = [untrained(network, images, seed=seed) for seed in (0, 0, 1)]
+    twins = [untrained_network(network, images, seed=seed) for seed in (0, 0, 1)]
     assert network.fingerprint == before
     assert torch.equal(torch.get_rng_state(), chance)
     prints = [twin.fingerprint for twin in twins]

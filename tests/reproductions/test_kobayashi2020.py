@@ -25,11 +25,11 @@ from unitscope.networks import Network, resnet
 from unitscope.record import open_record
 from unitscope.reproductions import kobayashi2020, kobayashi2020_inactive, kobayashi2020_layers, kobayashi2020_study
 from unitscope.reproductions.kobayashi2020 import centers, first_filters, reproduce, windows
-from unitscope.reproductions.kobayashi2020 import verdict_of as verdict_of_tuning
-from unitscope.reproductions.kobayashi2020_figures import BEST, GAP, TILE, mosaic
+from unitscope.reproductions.kobayashi2020 import tuning_verdict as verdict_of_tuning
+from unitscope.reproductions.kobayashi2020_figures import BEST, FIGURE_GAP, FIGURE_TILE, mosaic
 from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive, least_active
-from unitscope.reproductions.kobayashi2020_layers import how_far, verdict_of
-from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, places_of, some_of
+from unitscope.reproductions.kobayashi2020_layers import how_far, layers_verdict
+from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, find_paper_places, take_images
 from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import open_images
 from unitscope.synthesis.canvases import Noise
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def less() -> Iterator[None]:
     """Fewer channels in figures, one untrained copy, less noise, fewer permutations: so that the tests are quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kobayashi2020_study, "SHOWN", 1)
+        patch.setattr(kobayashi2020_study, "SHOWN_CHANNELS", 1)
         patch.setattr(kobayashi2020_inactive, "SEEDS", 4)
         for module in (kobayashi2020, kobayashi2020_layers):
             patch.setattr(module, "UNTRAINED", 1)
@@ -157,7 +157,7 @@ def test_the_residual_network_shares_channels_and_the_plain_one_does_not(claims)
 def test_how_far_channels_are_shared(p: list[float], advantage: float, said: str) -> None:
     rows = pd.DataFrame({"p": np.array(p, float), "advantage": np.full(len(p), advantage)})
     assert how_far(rows) == said
-    assert verdict_of(rows, rows) == (said if said == "not shared" else f"{said}; untrained copies: {said}")
+    assert layers_verdict(rows, rows) == (said if said == "not shared" else f"{said}; untrained copies: {said}")
 
 
 def test_virtual_filters_are_those_of_the_second_down_sampling_or_of_what_there_is(claims) -> None:
@@ -209,11 +209,11 @@ def test_filters_are_those_that_read_the_picture() -> None:
 
 
 def test_patches_are_laid_in_a_square() -> None:
-    patches = [np.full((TILE, TILE, 3), n, np.uint8) for n in range(BEST)]
+    patches = [np.full((FIGURE_TILE, FIGURE_TILE, 3), n, np.uint8) for n in range(BEST)]
     whole = mosaic(patches[:7])
-    step = TILE + GAP
+    step = FIGURE_TILE + FIGURE_GAP
     assert [int(whole[step * (n // 4), step * (n % 4), 0]) for n in range(8)] == [0, 1, 2, 3, 4, 5, 6, 255]
-    assert whole.shape == (4 * step - GAP, 4 * step - GAP, 3)
+    assert whole.shape == (4 * step - FIGURE_GAP, 4 * step - FIGURE_GAP, 3)
 
 
 def test_what_is_shown_answers_and_the_least_active_come_first(study) -> None:
@@ -230,9 +230,9 @@ def test_what_is_shown_answers_and_the_least_active_come_first(study) -> None:
 
 def test_some_of_the_images_are_spread_over_all(folder) -> None:
     images = open_images(folder)
-    few = some_of(images, 4)
+    few = take_images(images, 4)
     assert [item.uri for item in few.items] == [images.items[i].uri for i in (0, 5, 10, 15)]
-    assert some_of(images, 16) is images
+    assert take_images(images, 16) is images
 
 
 def test_the_windows_on_the_way_are_those_of_the_longest() -> None:
@@ -255,7 +255,9 @@ def test_a_network_without_such_layers_says_what_does_not_apply(folder, tmp_path
 def test_images_without_labels_cannot_tell_a_loss(study, tmp_path) -> None:
     record = open_record(study / "records" / "plain")
     images = open_images(write_many(tmp_path, 2))
-    about = Study([twin(plain=True)], [record], ["plain"], [places_of(record)], images, tmp_path, lambda *_: None)
+    about = Study(
+        [twin(plain=True)], [record], ["plain"], [find_paper_places(record)], images, tmp_path, lambda *_: None
+    )
     disturb_inactive(about)
     found = next(claim for claim in about.claims if claim.what.startswith("noise in"))
     assert found.verdict == "cannot be told"

@@ -8,9 +8,9 @@ from scipy import stats
 
 from unitscope.reproductions.kobayashi2020_sentences import (
     breadth,
-    of_differences,
+    differences_verdict,
     resemblance,
-    resembling,
+    resemblance_verdict,
     varieties,
 )
 
@@ -49,11 +49,11 @@ def test_variety_is_0_for_copies_and_1_for_patches_of_no_unit() -> None:
 
 def test_a_wide_interval_is_no_agreement() -> None:
     nan = float("nan")
-    assert of_differences([(0.3, 0.1, 0.5), (0.2, 0.1, 0.3)]) == "as the paper says"
-    assert of_differences([(0.3, 0.1, 0.5), (0.2, -0.1, 0.3)]) == "in 1 of 2 layers"
-    assert of_differences([(0.3, -0.1, 0.5)]) == "cannot be told: intervals hold 0"
-    assert of_differences([(-0.3, -0.5, -0.1)]) == "the opposite"
-    assert of_differences([(0.3, nan, nan)]) == of_differences([]) == "cannot be told: too few channels"
-    assert resembling([0.3, 0.2]) == "as the paper says"
-    assert resembling([0.3, 0.05, 0.0]) == "clearly in 1 of 3 layers, by a trace (less than 0.1) in 1"
-    assert resembling([0.0]) == "no more than by chance"
+    assert differences_verdict([(0.3, 0.1, 0.5), (0.2, 0.1, 0.3)]) == "as the paper says"
+    assert differences_verdict([(0.3, 0.1, 0.5), (0.2, -0.1, 0.3)]) == "in 1 of 2 layers"
+    assert differences_verdict([(0.3, -0.1, 0.5)]) == "cannot be told: intervals hold 0"
+    assert differences_verdict([(-0.3, -0.5, -0.1)]) == "the opposite"
+    assert differences_verdict([(0.3, nan, nan)]) == differences_verdict([]) == "cannot be told: too few channels"
+    assert resemblance_verdict([0.3, 0.2]) == "as the paper says"
+    assert resemblance_verdict([0.3, 0.05, 0.0]) == "clearly in 1 of 3 layers, by a trace (less than 0.1) in 1"
+    assert resemblance_verdict([0.0]) == "no more than by chance"

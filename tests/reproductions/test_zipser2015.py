@@ -15,7 +15,7 @@ from tests.wiring import gabor, write_folder
 from unitscope.cli.app import main
 from unitscope.networks import Network
 from unitscope.reproductions.zipser2015 import reproduce
-from unitscope.reproductions.zipser_studies import Effort, places_of, sites_of
+from unitscope.reproductions.zipser_studies import Effort, choose_places, sites_of
 from unitscope.stimuli.images import open_images
 
 SIDE = 16
@@ -72,7 +72,7 @@ def study(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sites_stand_for_ratios_and_constant_units_are_not_drawn(study: Path) -> None:
     assert [site.name for site in sites_of(network())] == ["first", "last"]
-    assert places_of(sites_of(network())[0]) == [(0, 0), (4, 4), (8, 8), (12, 12)]
+    assert choose_places(sites_of(network())[0]) == [(0, 0), (4, 4), (8, 8), (12, 12)]
     units = pd.read_csv(study / "units.csv")
     own = units[units["network"] == "switch"]
     assert own["unit"].tolist() == ["first:0", "first:1", "last:0"]

@@ -21,7 +21,7 @@ from unitscope.analysis.label_extremes import LabelEnds, chance_of, random_group
 from unitscope.analysis.natural_indices import index_of
 from unitscope.analysis.population_shares import wilson
 from unitscope.perturbation.estimates import change, class_changes
-from unitscope.reproductions.dog_counts import Found, counts_of
+from unitscope.reproductions.dog_counts import DogFindings, counts_of
 from unitscope.reproductions.kobayashi2020 import coupling_verdict
 from unitscope.reproductions.kobayashi2020_layers import how_far
 from unitscope.resampling import beyond_copies_p, mean_interval
@@ -113,7 +113,7 @@ def both_ends(chance: Chance) -> bool:
     known = LabelEnds(tuple(map(str, range(12))), which.sum(0), rectified, *ends, np.ones(60, bool))
     draws = chance_of(known, 6)
     counts = [counts_of(two_sided(known, group, draws)) for group in random_groups(known, 6, 40, generator=chance)]
-    network = object.__new__(Found)  # only what the verdict reads of it
+    network = object.__new__(DogFindings)  # only what the verdict reads of it
     for name, value in (("dogs", counts[0]), ("random", tuple(counts[1:]))):
         object.__setattr__(network, name, value)
     return network.p < 0.05

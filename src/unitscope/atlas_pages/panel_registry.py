@@ -73,15 +73,15 @@ def overviews(views: Sequence[RecordView], folder: Path) -> list[dict[str, Any]]
     found: list[dict[str, Any]] = []
     for panel in panels().values():
         if hasattr(panel, "compare"):
-            found += _told(panel.compare(views, folder), "")
+            found += _list_sections(panel.compare(views, folder), "")
         if hasattr(panel, "overview"):
             for view in views:
-                told = panel.overview(view, folder / view.slug)
-                found += _told(told, view.title if len(views) > 1 else "")
+                sections = panel.overview(view, folder / view.slug)
+                found += _list_sections(sections, view.title if len(views) > 1 else "")
     return found
 
 
-def _told(sections: Iterable[Overview] | None, record: str) -> list[dict[str, Any]]:
+def _list_sections(sections: Iterable[Overview] | None, record: str) -> list[dict[str, Any]]:
     return [{"title": section.title, "record": record, "body": section.body} for section in sections or ()]
 
 

@@ -142,13 +142,13 @@ def crop_shown(original: Image.Image, presentation: Presentation, *, scale: int)
     return whole
 
 
-def map_parallel(deed: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+def map_parallel(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
     """Do it for each number on all cores, in order, never far ahead of who takes the results."""
     workers = os.cpu_count() or 1
     waiting = iter(numbers)
     with ThreadPoolExecutor(workers) as pool:
-        running = [(number, pool.submit(deed, number)) for number in islice(waiting, 4 * workers)]
+        running = [(number, pool.submit(function, number)) for number in islice(waiting, 4 * workers)]
         while running:
             number, result = running.pop(0)
             yield number, result.result()
-            running += [(number, pool.submit(deed, number)) for number in islice(waiting, 1)]
+            running += [(number, pool.submit(function, number)) for number in islice(waiting, 1)]

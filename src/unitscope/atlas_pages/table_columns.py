@@ -76,7 +76,7 @@ def describe_columns(record_path: Path, units: pd.DataFrame) -> tuple[pd.DataFra
     table = units.set_index("unit").drop(columns=["site", "channel"])
     for measures in _measures(record_path, len(table)):
         table = table.join(measures)
-    return table, [_described(key, table[key]) for key in table.columns]
+    return table, [_describe_column(key, table[key]) for key in table.columns]
 
 
 def _measures(record_path: Path, count: int) -> list[pd.DataFrame]:
@@ -107,23 +107,31 @@ def _by_category(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
-def _described(key: str, values: pd.Series[Any]) -> dict[str, str]:
+def _describe_column(key: str, values: pd.Series[Any]) -> dict[str, str]:
     of, _, category = key.partition("/")[2].partition("/")
-    told = _declared().get(f"{key.partition('/')[0]}/{of}") if category else None
-    if told:
-        return {"key": key, "name": f"{told.name}: {category}", "says": told.says, "unit": "", "kind": _kind(values)}
-    meaning = _declared().get(key) or MEANINGS.get(key) or Meaning(key.rpartition("/")[2].replace("_", " "), "")
+    declared = _declared_meanings().get(f"{key.partition('/')[0]}/{of}") if category else None
+    if declared:
+        return {
+            "key": key,
+            "name": f"{declared.name}: {category}",
+            "says": declared.says,
+            "unit": "",
+            "kind": _kind(values),
+        }
+    meaning = (
+        _declared_meanings().get(key) or MEANINGS.get(key) or Meaning(key.rpartition("/")[2].replace("_", " "), "")
+    )
     return {"key": key, "name": meaning.name, "says": meaning.says, "unit": meaning.unit, "kind": _kind(values)}
 
 
-def _declared() -> dict[str, Meaning]:
+def _declared_meanings() -> dict[str, Meaning]:
     """What the measures say of themselves, by TABLE/COLUMN."""
     from unitscope.analysis.measures import TABLES
 
-    return {f"{table.name}/{measure.name}": _told(measure) for table in TABLES.values() for measure in table.columns}
+    return {f"{table.name}/{measure.name}": _meaning(measure) for table in TABLES.values() for measure in table.columns}
 
 
-def _told(measure: Measure) -> Meaning:
+def _meaning(measure: Measure) -> Meaning:
     if measure.range is None:
         return Meaning(measure.name.replace("_", " "), measure.says)
     ends = zip(measure.range, (measure.low, measure.high), strict=True)

@@ -13,13 +13,13 @@ from unitscope.record import Record
 from unitscope.resampling import false_discovery, permutation_p
 
 THRESHOLD = SELECTIVE["selectivity"]
-DRAWS = 200
+GROUP_DRAWS = 200
 SEED = 0
 Q = 0.05
 
 
 @dataclass(frozen=True)
-class Counts:
+class EndCounts:
     """Of one group of labels in one network: units before a nonlinearity, those that are selective for it; of these,
     whose share of it among the lowest responses is above its prevalence, significantly so, or significantly below; and
     medians over the selective units.
@@ -53,7 +53,7 @@ class Breeds:
 
 
 @dataclass(frozen=True)
-class Found:
+class DogFindings:
     """What one network gives: `random` are the counts of groups of labels drawn at random; `by_mean` where both ends
     are those of the map's mean.
     """
@@ -61,10 +61,10 @@ class Found:
     name: str
     record: Record
     units: TwoSided
-    dogs: Counts
-    control: Counts
-    by_mean: Counts
-    random: tuple[Counts, ...]
+    dogs: EndCounts
+    control: EndCounts
+    by_mean: EndCounts
+    random: tuple[EndCounts, ...]
     breeds: Breeds
     breeds_of_random: tuple[Breeds, ...] = ()
 
@@ -78,7 +78,9 @@ class Found:
         return float(permutation_p(own, others[None])[0])
 
 
-def find(name: str, record: Record, inside: Bool[np.ndarray, " label"], control: Bool[np.ndarray, " label"]) -> Found:
+def find_dogs(
+    name: str, record: Record, inside: Bool[np.ndarray, " label"], control: Bool[np.ndarray, " label"]
+) -> DogFindings:
     """All that is counted of one network, at its sites before a nonlinearity."""
     generator = np.random.default_rng(SEED)
     ends = preactivations(label_ends(record))
@@ -86,9 +88,9 @@ def find(name: str, record: Record, inside: Bool[np.ndarray, " label"], control:
     size, others = (int((which & (ends.images > 0)).sum()) for which in (inside, control))
     chance = chance_of(ends, size)
     units = two_sided(ends, inside, chance)
-    random = random_groups(ends, size, DRAWS, generator=generator)
+    random = random_groups(ends, size, GROUP_DRAWS, generator=generator)
     of_random = [two_sided(ends, group, chance) for group in random]
-    return Found(
+    return DogFindings(
         name=name,
         record=record,
         units=units,
@@ -114,8 +116,8 @@ def breeds_of(ends: LabelEnds, group: Bool[np.ndarray, " label"], selective: Boo
     others = (ends.rectified[selective][:, outside] * ends.images[outside]).sum(1) / ends.images[outside].sum()
     return Breeds(
         curve=np.median(means / means[:, :1], axis=0),
-        below=median((means < others[:, None]).mean(1)),
-        skewness=median(skew(means, axis=1)),
+        below=finite_median((means < others[:, None]).mean(1)),
+        skewness=finite_median(skew(means, axis=1)),
     )
 
 
@@ -128,29 +130,29 @@ def preactivations(ends: LabelEnds) -> LabelEnds:
     )  # fmt: skip
 
 
-def counts_of(units: TwoSided) -> Counts:
+def counts_of(units: TwoSided) -> EndCounts:
     selective = units.selectivity >= THRESHOLD
     enriched, depleted = (
         selective & (false_discovery(p) < Q) for p in (units.antipreferred_p, units.antipreferred_fewer_p)
     )
-    return Counts(
+    return EndCounts(
         units=len(selective),
         prevalence=units.prevalence,
         selective=int(selective.sum()),
         above=int((selective & (units.antipreferred_share > units.prevalence)).sum()),
         enriched=int(enriched.sum()),
         depleted=int(depleted.sum()),
-        preferred_share=median(units.preferred_share[selective]),
-        antipreferred_share=median(units.antipreferred_share[selective]),
+        preferred_share=finite_median(units.preferred_share[selective]),
+        antipreferred_share=finite_median(units.antipreferred_share[selective]),
     )
 
 
-def median(values: Float[np.ndarray, " n"]) -> float:
+def finite_median(values: Float[np.ndarray, " n"]) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
 
 
-def above_shares(one: Found) -> Float[np.ndarray, " draw"]:
+def above_shares(one: DogFindings) -> Float[np.ndarray, " draw"]:
     """Of each random group that has selective units: the share of these with more of the group at the lower end than
     its prevalence.
     """

@@ -26,8 +26,8 @@ from unitscope.recording.source_images import originals_of
 from unitscope.recording.survey import survey
 from unitscope.report import Claim, Figure, Report, write_report
 from unitscope.reproductions import dog_figures as figures
-from unitscope.reproductions.dog_counts import SEED, THRESHOLD, Counts, Found, Q, above_shares, find
-from unitscope.reproductions.untrained import untrained
+from unitscope.reproductions.dog_counts import SEED, THRESHOLD, DogFindings, EndCounts, Q, above_shares, find_dogs
+from unitscope.reproductions.untrained import untrained_network
 from unitscope.resampling import permutation_p
 from unitscope.stimuli.images import Images, Source, open_images
 
@@ -50,54 +50,56 @@ def reproduce(
     """
     opened = open_images(images)
     labels = tuple(opened.labels)
-    inside = labels_of(CATEGORY, labels)
+    inside = group_labels(CATEGORY, labels)
     if not inside.any() or inside.all() or len(labels) < 4:
         raise BadInput(
             f"the dog study needs images of ImageNet's classes, a sub-folder each, some of them dogs; {opened.source} "
             f"has {few(labels) if labels else 'no labels'}. Folders may be called n02085620 or Chihuahua."
         )
-    records = surveys([*networks, *twins(networks[:1], opened)], opened, Path(to), progress or (lambda *_: None))
-    control = control_of(labels)
-    found = [find(name, record, inside, labels_of(control, labels)) for name, record in records.items()]
-    write_file(Path(to) / "two-sided.csv", table_of(found, control).encode())
+    records = survey_networks(
+        [*networks, *untrained_twins(networks[:1], opened)], opened, Path(to), progress or (lambda *_: None)
+    )
+    control = control_category(labels)
+    found = [find_dogs(name, record, inside, group_labels(control, labels)) for name, record in records.items()]
+    write_file(Path(to) / "two-sided.csv", findings_table(found, control).encode())
     report = Report(
         paper=CATEGORY,
         title="Dog-selective units at both ends of their responses",
-        circumstances=circumstances(found, opened, labels, inside),
-        claims=claims_of(found, control),
-        figures=draw(found, Path(to)),
-        conclusion=conclusion_of(found),
+        circumstances=describe_study(found, opened, labels, inside),
+        claims=make_claims(found, control),
+        figures=draw_figures(found, Path(to)),
+        conclusion=conclude(found),
     )
     return report, write_report(report, Path(to))
 
 
-def labels_of(group: str, labels: Sequence[str]) -> Bool[np.ndarray, " label"]:
+def group_labels(group: str, labels: Sequence[str]) -> Bool[np.ndarray, " label"]:
     """Which labels are of one of ImageNet's groups."""
     return np.array([(wnid_of(label) or "") in groups()[group] for label in labels], dtype=bool)
 
 
-def control_of(labels: Sequence[str]) -> str:
+def control_category(labels: Sequence[str]) -> str:
     """The group without dogs that has most nearly as many of the labels as the dogs."""
-    dogs = labels_of(CATEGORY, labels)
-    others = {name: labels_of(name, labels) for name in groups()}
+    dogs = group_labels(CATEGORY, labels)
+    others = {name: group_labels(name, labels) for name in groups()}
     apart = {name: which for name, which in others.items() if which.any() and not (which & dogs).any()}
     if not apart:
         raise BadInput("all labels that are known of ImageNet are dogs; the study needs other classes, too.")
     return min(apart, key=lambda name: (abs(int(apart[name].sum()) - int(dogs.sum())), name))
 
 
-def twins(networks: Sequence[Network], images: Images) -> list[Network]:
+def untrained_twins(networks: Sequence[Network], images: Images) -> list[Network]:
     """Untrained twins, of those that can be drawn anew."""
     found = []
     for network in networks:
         try:
-            found.append(untrained(network, images, seed=SEED))
+            found.append(untrained_network(network, images, seed=SEED))
         except BadInput:
             continue
     return found
 
 
-def surveys(networks: Sequence[Network], images: Images, to: Path, tell: Progress) -> dict[str, Record]:
+def survey_networks(networks: Sequence[Network], images: Images, to: Path, tell: Progress) -> dict[str, Record]:
     """A record of each network, by its name."""
     names = [network.name.rpartition(":")[2] for network in networks]
     names = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
@@ -109,7 +111,7 @@ def surveys(networks: Sequence[Network], images: Images, to: Path, tell: Progres
     return records
 
 
-def table_of(found: Sequence[Found], control: str) -> str:
+def findings_table(found: Sequence[DogFindings], control: str) -> str:
     """All counts as CSV."""
     text = io.StringIO()
     rows: list[Mapping[str, object]] = []
@@ -123,8 +125,8 @@ def table_of(found: Sequence[Found], control: str) -> str:
     return text.getvalue()
 
 
-def circumstances(
-    found: Sequence[Found], images: Images, labels: Sequence[str], inside: Bool[np.ndarray, " label"]
+def describe_study(
+    found: Sequence[DogFindings], images: Images, labels: Sequence[str], inside: Bool[np.ndarray, " label"]
 ) -> str:
     dogs = ", ".join(readable_name(label) for label, dog in zip(labels, inside, strict=True) if dog)
     return (
@@ -136,7 +138,7 @@ def circumstances(
     )
 
 
-def claims_of(found: Sequence[Found], control: str) -> list[Claim]:
+def make_claims(found: Sequence[DogFindings], control: str) -> list[Claim]:
     trained = [one for one in found if "untrained" not in one.name]
     return [
         Claim(
@@ -144,45 +146,45 @@ def claims_of(found: Sequence[Found], control: str) -> list[Claim]:
             "units of GoogLeNet with an index above 0.65 are called so",
             "; ".join(f"{one.name}: {one.dogs.selective:,} of {one.dogs.units:,}" for one in found)
             + ". Groups of as many labels drawn at random: "
-            + "; ".join(f"{one.name}: {spread([counts.selective for counts in one.random])}" for one in found),
+            + "; ".join(f"{one.name}: {range_text([counts.selective for counts in one.random])}" for one in found),
             "as the paper says" if all(one.dogs.selective for one in trained) else "not in all networks",
         ),
         Claim(
             "Such units have dogs at their negative end, too",
             "among the most negative responses of dog-selective units there are dogs, beyond their prevalence",
-            "; ".join(ends_told(one) for one in found),
-            "; ".join(f"{one.name}: {verdict(one)}" for one in trained),
+            "; ".join(describe_ends(one) for one in found),
+            "; ".join(f"{one.name}: {give_verdict(one)}" for one in trained),
             "figure 2",
         ),
         Claim(
             "Is it chance?",
             "not asked",
             "Share of selective units with more of the category at the lower end than its prevalence: "
-            + "; ".join(chance_told(one) for one in found),
+            + "; ".join(describe_chance(one) for one in found),
         ),
         Claim(
             f"Is it about dogs? The same for {control}",
             "not asked",
-            "; ".join(ends_told(one, one.control) for one in found),
+            "; ".join(describe_ends(one, one.control) for one in found),
         ),
         Claim(
             "Responses to breeds fall off like half of a normal distribution",
             "a few breeds drive a unit most, and responses to the others fall off to nothing",
             "Over selective units: median of the breeds' mean responses, sorted, as shares of the largest; median "
             "share of breeds below the mean of all else; median skewness of the breeds' means (half-normal: 0.995): "
-            + "; ".join(breeds_told(one) for one in found),
-            "; ".join(f"{one.name}: {verdict_of_breeds(one)}" for one in trained),
+            + "; ".join(describe_breeds(one) for one in found),
+            "; ".join(f"{one.name}: {breeds_verdict(one)}" for one in trained),
             "how many of the random groups of labels have as large a skewness is the chance level",
         ),
         Claim(
             "Does it depend on what the ends are?",
             "maps are reduced to mean, minimum and maximum",
-            "With ends of the map's mean: " + "; ".join(ends_told(one, one.by_mean) for one in found),
+            "With ends of the map's mean: " + "; ".join(describe_ends(one, one.by_mean) for one in found),
         ),
     ]
 
 
-def ends_told(one: Found, counts: Counts | None = None) -> str:
+def describe_ends(one: DogFindings, counts: EndCounts | None = None) -> str:
     counts = counts or one.dogs
     if not counts.selective:
         return f"{one.name}: no selective unit"
@@ -195,7 +197,7 @@ def ends_told(one: Found, counts: Counts | None = None) -> str:
     )
 
 
-def breeds_told(one: Found) -> str:
+def describe_breeds(one: DogFindings) -> str:
     if not one.dogs.selective:
         return f"{one.name}: no selective unit"
     curve = ", ".join(f"{value:.2f}" for value in one.breeds.curve)
@@ -204,7 +206,7 @@ def breeds_told(one: Found) -> str:
     return f"{one.name}: {curve}; {one.breeds.below:.2f} below; skewness {one.breeds.skewness:.2f}{chance}"
 
 
-def verdict_of_breeds(one: Found) -> str:
+def breeds_verdict(one: DogFindings) -> str:
     """Skewness beside that of random groups of labels: a group of any classes has a first and a last."""
     others = np.array([breeds.skewness for breeds in one.breeds_of_random])
     others = others[np.isfinite(others)]
@@ -216,7 +218,7 @@ def verdict_of_breeds(one: Found) -> str:
     return "skewed as the paper says" + ("" if p < 0.05 else ", and no more than random groups of classes")
 
 
-def spread(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> str:
+def range_text(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> str:
     """Median and 95 % range of draws."""
     if not len(values):
         return "no selective unit"
@@ -224,15 +226,15 @@ def spread(values: Sequence[float] | np.ndarray, *, percent: bool = False) -> st
     return f"{middle:.0f}{' %' * percent} (95 % between {low:.0f} and {high:.0f}{' %' * percent})"
 
 
-def chance_told(one: Found) -> str:
+def describe_chance(one: DogFindings) -> str:
     if not one.dogs.selective:
         return f"{one.name}: no selective unit"
     share = f"{100 * one.dogs.above_share:.0f} %"
-    groups = spread(above_shares(one), percent=True)
+    groups = range_text(above_shares(one), percent=True)
     return f"{one.name}: {share}, of groups of as many labels drawn at random {groups}, p = {one.p:.3f}"
 
 
-def verdict(one: Found) -> str:
+def give_verdict(one: DogFindings) -> str:
     """One for each network, from random groups of labels."""
     if not one.dogs.selective:
         return "cannot be told: no selective unit"
@@ -241,7 +243,7 @@ def verdict(one: Found) -> str:
     return "as the paper says" if one.dogs.above_share > 0.5 else "for some units only, but more than by chance"
 
 
-def conclusion_of(found: Sequence[Found]) -> str:
+def conclude(found: Sequence[DogFindings]) -> str:
     trained = [one.dogs for one in found if "untrained" not in one.name]
     above, selective = (sum(getattr(one, what) for one in trained) for what in ("above", "selective"))
     return (
@@ -253,7 +255,7 @@ def conclusion_of(found: Sequence[Found]) -> str:
     )
 
 
-def draw(found: Sequence[Found], to: Path) -> list[Figure]:
+def draw_figures(found: Sequence[DogFindings], to: Path) -> list[Figure]:
     figures.figure_of_shares({one.name: one.units for one in found}, to / "figure-2.png", category=CATEGORY)
     named = {one.name: one for one in found if one.dogs.selective}
     drawn = [
@@ -269,12 +271,12 @@ def draw(found: Sequence[Found], to: Path) -> list[Figure]:
         figures.figure_of_controls(shares, random, to / "controls.png", category=CATEGORY)
         drawn.append(Figure("controls.png", "What random groups of labels give, beside dogs."))
     for place, one in enumerate(one for one in found if one.dogs.selective and "untrained" not in one.name):
-        caption = axis_of(one, to / f"figure-1-{place}.png")
+        caption = draw_axis(one, to / f"figure-1-{place}.png")
         drawn += [Figure(f"figure-1-{place}.png", caption)] if caption else []
     return drawn
 
 
-def axis_of(one: Found, path: Path) -> str | None:
+def draw_axis(one: DogFindings, path: Path) -> str | None:
     """Figure 1 of the most selective unit with more dogs at its lower end than their prevalence, or of the most
     selective one; its caption, None where the photographs are gone.
     """

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t as student
 
-Interval = tuple[float, float, float]
+MeanInterval = tuple[float, float, float]
 """An estimate, and the bounds of its 95 % interval."""
 
 
-def mean_of(values: Sequence[float] | np.ndarray) -> Interval:
+def mean_interval(values: Sequence[float] | np.ndarray) -> MeanInterval:
     """The mean with its interval by Student's t, which holds for few values, too; values that are not defined are left
     out. NaN where none is, and no interval for fewer than three.
     """
@@ -24,9 +24,9 @@ def mean_of(values: Sequence[float] | np.ndarray) -> Interval:
     return float(known.mean()), float(known.mean()) - half, float(known.mean()) + half
 
 
-def difference(ones: Sequence[float], others: Sequence[float]) -> Interval:
+def mean_difference(ones: Sequence[float], others: Sequence[float]) -> MeanInterval:
     """The mean of ones less that of others with its interval by Welch's t; none for fewer than three."""
-    (one, low, _), (other, low_other, _) = mean_of(ones), mean_of(others)
+    (one, low, _), (other, low_other, _) = mean_interval(ones), mean_interval(others)
     if np.isnan(low) or np.isnan(low_other):
         return one - other, float("nan"), float("nan")
     known = [np.asarray([v for v in values if np.isfinite(v)]) for values in (ones, others)]
@@ -36,7 +36,7 @@ def difference(ones: Sequence[float], others: Sequence[float]) -> Interval:
     return one - other, one - other - half, one - other + half
 
 
-def told(value: Interval) -> str:
+def describe_interval(value: MeanInterval) -> str:
     middle, low, high = value
     if np.isnan(middle):
         return "not defined"

@@ -31,12 +31,12 @@ from unitscope.reproductions.kobayashi2020_inactive import disturb_inactive
 from unitscope.reproductions.kobayashi2020_layers import compare_layers
 from unitscope.reproductions.kobayashi2020_sentences import try_sentences
 from unitscope.reproductions.kobayashi2020_study import (
-    PLACES,
+    PAPER_PLACES,
     UNTRAINED,
     Progress,
     Study,
     channels_shown,
-    places_of,
+    find_paper_places,
 )
 from unitscope.resampling import beyond_copies_p
 from unitscope.stimuli.images import Images, Source, open_images
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from unitscope.networks import Network
 
-SELECTIVE = 0.5
+SELECTIVE_UNITS = 0.5
 """From this 1 - circular variance on, a unit is called orientation selective."""
 
 DEPARTURES = (
@@ -84,11 +84,11 @@ def reproduce(
     opened, to = open_images(images), Path(to)
     names = [network.name.rpartition(":")[2] for network in networks]
     folders = slugs(f"{name}-{place}" if names.count(name) > 1 else name for place, name in enumerate(names)).values()
-    records = [recorded(n, opened, to / "records", f, tell) for n, f in zip(networks, folders, strict=True)]
-    titles, places = titles_of(records), [places_of(record) for record in records]
+    records = [open_or_survey(n, opened, to / "records", f, tell) for n, f in zip(networks, folders, strict=True)]
+    titles, places = titles_of(records), [find_paper_places(record) for record in records]
     study = Study(list(networks), records, titles, places, opened, to, tell, tuple(channels))
     for number in range(len(records)):
-        shown_in(study, number)  # before anything long: a channel that there is not is refused
+        shown_units(study, number)  # before anything long: a channel that there is not is refused
     for part in PARTS:
         part(study)
     where = f"{', '.join(titles)}; {len(opened):,} images ({opened.source}{'; ' + opened.note if opened.note else ''})"
@@ -103,16 +103,16 @@ def reproduce(
     return report, write_report(report, to)
 
 
-def recorded(network: Network, images: Images, folder: Path, name: str, tell: Progress) -> Record:
+def open_or_survey(network: Network, images: Images, folder: Path, name: str, tell: Progress) -> Record:
     """A complete record of this network and these images in the folder, or a new survey."""
     for place in sorted(folder.glob("*")) if folder.is_dir() else ():
         facts = read_facts(place) if place.is_dir() else None
-        if facts and facts.get("complete") and fits(facts, network, images):
+        if facts and facts.get("complete") and is_same_study(facts, network, images):
             return Record(place, facts)
     return survey(network, images, to=folder / name, progress=partial(tell, f"survey of {name}"))
 
 
-def fits(facts: Mapping[str, Any], network: Network, images: Images) -> bool:
+def is_same_study(facts: Mapping[str, Any], network: Network, images: Images) -> bool:
     """Whether these are the facts of a record of this network and these images."""
     alike = facts["stimuli"]["fingerprint"] == images.fingerprint
     return alike and not difference(facts["network"], identity_of(network))
@@ -122,9 +122,9 @@ def compare_fields(study: Study) -> None:
     """Sizes of fields, figure 4; and where their centers are in the paper's published code."""
     for record, title, places in zip(study.records, study.titles, study.places, strict=True):
         found = [f"{name}: {record.sites[site].field.size[0]}" for name, site in places.items()]
-        said = ", ".join(f"{name}: {size}" for name, size, _ in PLACES)
+        said = ", ".join(f"{name}: {size}" for name, size, _ in PAPER_PLACES)
         sizes = [record.sites[site].field.size[0] for site in places.values()]
-        verdict = "as the paper says" if sizes == [size for _, size, _ in PLACES] else "another network"
+        verdict = "as the paper says" if sizes == [size for _, size, _ in PAPER_PLACES] else "another network"
         study.claim(
             f"size of receptive fields, {title}", said, ", ".join(found) or "no such layers", verdict, "figure 4"
         )
@@ -139,7 +139,7 @@ def compare_fields(study: Study) -> None:
         )  # fmt: skip
 
 
-def shown_in(study: Study, number: int) -> list[int]:
+def shown_units(study: Study, number: int) -> list[int]:
     """The channels of a network that figures show."""
     sites = list(study.places[number].values())
     return channels_shown(study.records[number], sites, least=study.least, wanted=study.channels)
@@ -148,7 +148,7 @@ def shown_in(study: Study, number: int) -> list[int]:
 def show_preferred(study: Study) -> None:
     """Preferred stimuli and mean preferred stimuli of the same channels in three layers."""
     for number, (record, title, places) in enumerate(zip(study.records, study.titles, study.places, strict=True)):
-        units = shown_in(study, number)
+        units = shown_units(study, number)
         if units:
             study.tell("figures of preferred stimuli", number + 1, len(study.records))
             kernels = first_filters(study.networks[number], max(units) + 1)
@@ -173,10 +173,10 @@ def first_filters(network: Network, least: int) -> Float[np.ndarray, "unit 3 hei
     return kernels[:, ::-1] if network.order == "BGR" else kernels
 
 
-def measure_tuning(study: Study) -> None:
+def claim_tuning(study: Study) -> None:
     """The abstract's claim, with gratings and colors in place of looking: orientation and double opponency."""
     for network, record, title, places in zip(study.networks, study.records, study.titles, study.places, strict=True):
-        site, what = places.get(PLACES[0][0]), f"orientation selective and double opponent units, {title}"
+        site, what = places.get(PAPER_PLACES[0][0]), f"orientation selective and double opponent units, {title}"
         said = "ResNet has orientation selective neurons and double opponent color neurons"
         if site is None:
             study.claim(what, said, "no max-pooling", "does not apply", "abstract")
@@ -188,23 +188,23 @@ def measure_tuning(study: Study) -> None:
             continue
         own = counts({name: table[table["site"] == site] for name, table in found.items()})
         others = [counts(one) for one in untrained_tables(record, list(found), seeds=UNTRAINED)]
-        beside = [spread([one[i] for one in others]) for i in (0, 1)]
+        beside = [range_of_counts([one[i] for one in others]) for i in (0, 1)]
         told = (
             f"{site}: of {record.sites[site].channels} units {own[0]} orientation selective (1 less circular "
-            f"variance is {SELECTIVE} or more; untrained copies: {beside[0]}), {own[1]} double opponent in cones and "
-            f"in channels (untrained copies: {beside[1]})"
+            f"variance is {SELECTIVE_UNITS} or more; untrained copies: {beside[0]}), "
+            f"{own[1]} double opponent in cones and in channels (untrained copies: {beside[1]})"
         )
-        study.claim(what, said, told, verdict_of(own, others), "abstract")
+        study.claim(what, said, told, tuning_verdict(own, others), "abstract")
 
 
-def spread(values: Sequence[int]) -> str:
+def range_of_counts(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high}"
 
 
 def counts(tables: Mapping[str, pandas.DataFrame]) -> tuple[int, int]:
     """How many units are orientation selective, and how many double opponent."""
-    selective = int((tables["orientation"]["orientation_selectivity"] >= SELECTIVE).sum())
+    selective = int((tables["orientation"]["orientation_selectivity"] >= SELECTIVE_UNITS).sum())
     return selective, int((tables["color"]["opponency"] == "double").sum()) if "color" in tables else 0
 
 
@@ -216,7 +216,7 @@ def untrained_tables(record: Record, names: Sequence[str], *, seeds: int) -> lis
     return [{name: table[table["seed"] == seed] for name, table in tables.items()} for seed in range(seeds)]
 
 
-def verdict_of(own: tuple[int, int], others: Sequence[tuple[int, int]]) -> str:
+def tuning_verdict(own: tuple[int, int], others: Sequence[tuple[int, int]]) -> str:
     """For both kinds of units: none, more than untrained copies have (see `beyond_copies_p`), or no more."""
     said = []
     for kind, count, beside in zip(("orientation", "double opponency"), own, zip(*others, strict=True), strict=True):
@@ -286,7 +286,7 @@ TIES = (
 def show_optima(study: Study) -> None:
     """Optimal stimuli by the paper's recipe in three layers: of center neurons, and of whole units (figure 9)."""
     for number, (network, record, title) in enumerate(zip(study.networks, study.records, study.titles, strict=True)):
-        units, places = shown_in(study, number), study.places[number]
+        units, places = shown_units(study, number), study.places[number]
         for at, who in (("center", "center neurons of the same channels"), ("all", "whole channels (figure 9)")):
             if units:
                 tell = partial(study.tell, f"optimal stimuli of {who}")
@@ -336,6 +336,6 @@ def windows(graph: Mapping[str, Node], site: str) -> list[tuple[int, int, int]]:
 
 
 PARTS = (
-    compare_fields, show_preferred, measure_tuning, show_filters, compare_layers, disturb_inactive, show_optima,
+    compare_fields, show_preferred, claim_tuning, show_filters, compare_layers, disturb_inactive, show_optima,
     try_sentences,
 )  # fmt: skip

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 BEST = 16
 """So many patches of each unit are shown, as the paper's 16."""
 
-TILE = 64
+FIGURE_TILE = 64
 """Patches are shown at this many pixels."""
 
-GAP = 4
+FIGURE_GAP = 4
 """White pixels between patches."""
 
 
@@ -57,7 +57,7 @@ def preferred_figure(
                 pictures["first filter"] = draw_contrast(kernels[unit], gain=contrast_gain(kernels[unit][None]))
             for place, (title, picture) in enumerate(pictures.items()):
                 axes = figure.add_subplot(grid[row, first + place])
-                show(axes, picture)
+                show_picture(axes, picture)
                 if row == 0 and place:
                     axes.set_title(title, fontsize=7, pad=2)
                 if row == 0 and place == 0:
@@ -73,14 +73,18 @@ def preferred_figure(
 def mosaic(patches: Sequence[UInt8[np.ndarray, "height width color"]]) -> UInt8[np.ndarray, "rows cols color"]:
     """Patches in a square, row by row; white where there are fewer."""
     side = round(BEST**0.5)
-    whole = np.full((side * (TILE + GAP) - GAP, side * (TILE + GAP) - GAP, 3), 255, np.uint8)
+    whole = np.full(
+        (side * (FIGURE_TILE + FIGURE_GAP) - FIGURE_GAP, side * (FIGURE_TILE + FIGURE_GAP) - FIGURE_GAP, 3),
+        255,
+        np.uint8,
+    )
     for n, patch in enumerate(patches[: side * side]):
-        top, left = (TILE + GAP) * (n // side), (TILE + GAP) * (n % side)
-        whole[top : top + TILE, left : left + TILE] = patch
+        top, left = (FIGURE_TILE + FIGURE_GAP) * (n // side), (FIGURE_TILE + FIGURE_GAP) * (n % side)
+        whole[top : top + FIGURE_TILE, left : left + FIGURE_TILE] = patch
     return whole
 
 
-def show(axes: Axes, picture: np.ndarray) -> None:
+def show_picture(axes: Axes, picture: np.ndarray) -> None:
     axes.imshow(picture, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -89,7 +93,7 @@ def show(axes: Axes, picture: np.ndarray) -> None:
 def best_patches(record: Record, unit: str) -> list[np.ndarray]:
     """The unit's best patches, square; none where the photographs are gone."""
     try:
-        found = patches(record, unit, count=BEST, size=(TILE, TILE))
+        found = patches(record, unit, count=BEST, size=(FIGURE_TILE, FIGURE_TILE))
     except (BadInput, Failure):
         return []
     return [np.asarray(patch.convert("RGB")) for patch in found]
@@ -115,7 +119,7 @@ def figure_3(one: Filtered, title: str) -> Figure:
 
 
 def optima_figure(rows: Mapping[str, Sequence[Optimum]]) -> Figure:
-    """A row a layer, a column a channel: what the unit would order, at its own contrast."""
+    """A row a layer, a column a channel: the optimal stimulus of the unit, at its own contrast."""
     from matplotlib.figure import Figure
 
     columns = len(next(iter(rows.values())))
@@ -124,12 +128,12 @@ def optima_figure(rows: Mapping[str, Sequence[Optimum]]) -> Figure:
     for row, (name, optima) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name, fontsize=8)
         for axis, optimum in zip(row, optima, strict=True):
-            show(axis, stretched(optimum))
+            show_picture(axis, stretch_contrast(optimum))
             axis.set_title(str(optimum.channel), fontsize=8, pad=2)
     return figure
 
 
-def stretched(optimum: Optimum) -> np.ndarray:
+def stretch_contrast(optimum: Optimum) -> np.ndarray:
     """The picture of the first seed around its mean color, its contrast raised to fill the range."""
     picture = np.asarray(optimum.pictures[0], np.float64)
     middle = np.asarray(optimum.light.mean)[:, None, None]
@@ -142,7 +146,8 @@ def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, flo
     from matplotlib.figure import Figure
 
     rows: list[tuple[str, float, tuple[float, float] | None, bool]] = [
-        (named(row), row.delta_loss, (row.ci_low, row.ci_high), row.target == "chosen") for row in table.itertuples()
+        (row_label(row), row.delta_loss, (row.ci_low, row.ci_high), row.target == "chosen")
+        for row in table.itertuples()
     ]
     rows += [(f"{name}: inactive, {which}", value, None, False) for name, which, value in printed]
     figure = Figure(figsize=(6.6, 0.7 + 0.26 * len(rows)), layout="constrained")
@@ -163,7 +168,7 @@ def losses_figure(table: pandas.DataFrame, printed: Sequence[tuple[str, str, flo
     return figure
 
 
-def named(row: Any) -> str:
+def row_label(row: Any) -> str:
     """Of which network, in which units, and in how many at a time."""
     kind = "active" if row.target == "active" else "inactive" if row.chosen.startswith("inactive") else "least active"
     return f"{row.network}: {row.units if row.which == 'all' else ''} {kind}, {row.which}".replace(":  ", ": ")

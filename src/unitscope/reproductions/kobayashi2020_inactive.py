@@ -10,7 +10,7 @@ from unitscope.errors import BadInput, Failure
 from unitscope.perturbation.conditions import Condition
 from unitscope.perturbation.experiment import BATCH, perturb
 from unitscope.reproductions.kobayashi2020_figures import losses_figure
-from unitscope.reproductions.kobayashi2020_study import PLACES, Study
+from unitscope.reproductions.kobayashi2020_study import PAPER_PLACES, Study
 
 if TYPE_CHECKING:
     import pandas
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SEEDS = 20
 """Of the noise, and draws of active units: what noise does to these depends on which are drawn."""
 
-SHARE = 13 / 64
+PAPER_SHARE = 13 / 64
 """Of the paper's ResNet34, so many units are inactive. Where none is, as many of the least active are disturbed."""
 
 CONDITIONS = (Condition(), Condition(which="one per batch"), Condition(target="active"))
@@ -43,7 +43,7 @@ def disturb_inactive(study: Study) -> None:
 
     tables = []
     for number, (network, record, title) in enumerate(zip(study.networks, study.records, study.titles, strict=True)):
-        site = study.places[number].get(PLACES[0][0])
+        site = study.places[number].get(PAPER_PLACES[0][0])
         if site is None:
             study.claim(f"inactive units, {title}", "13 of 64", "no max-pooling", "does not apply", "table 1")
             continue
@@ -85,12 +85,12 @@ def changes(
         study.claim(what, said, str(error), "cannot be told", "table 1")
         return None
     chosen = rows[rows["target"] == "chosen"]
-    found = "; ".join(f"{row.which}: {told(row)}" for row in chosen.itertuples())
+    found = "; ".join(f"{row.which}: {describe_change(row)}" for row in chosen.itertuples())
     active = rows[rows["target"] == "active"]
-    found += "".join(f"; as many active ones: {told(row)}" for row in active.itertuples())
+    found += "".join(f"; as many active ones: {describe_change(row)}" for row in active.itertuples())
     if none:
         found = f"no unit of {site} is inactive; the {int(chosen['units'].max())} least active instead: {found}"
-    study.claim(what, said, found, verdict_of(chosen, none=none), "table 1")
+    study.claim(what, said, found, inactive_verdict(chosen, none=none), "table 1")
     return rows
 
 
@@ -98,17 +98,17 @@ def least_active(record: Record, site: str) -> list[str]:
     """Of a site's units those that answer the fewest images, then the weakest: a share as large as the paper's."""
     units = record.units()
     here = units[units["site"] == site].sort_values(["positive_images", "peak_max"], kind="stable")
-    return [f"{site}:{channel}" for channel in here["channel"].head(max(1, round(SHARE * len(here))))]
+    return [f"{site}:{channel}" for channel in here["channel"].head(max(1, round(PAPER_SHARE * len(here))))]
 
 
-def told(row: Any) -> str:
+def describe_change(row: Any) -> str:
     """A change with its interval; that is undefined for fewer than three images or batches."""
     known = math.isfinite(row.ci_low)
     interval = f" [{row.ci_low:+.2g}, {row.ci_high:+.2g}]" if known else f" (too few {row.ci_over}: no interval)"
     return f"{row.delta_loss:+.3g}{interval}".replace("-", "\N{MINUS SIGN}")
 
 
-def verdict_of(chosen: pandas.DataFrame, *, none: bool) -> str:
+def inactive_verdict(chosen: pandas.DataFrame, *, none: bool) -> str:
     """What the intervals say of noise in all chosen units."""
     rows = chosen[chosen["which"] == "all"]
     if none:

@@ -12,7 +12,7 @@ from unitscope.atlas_pages.sharing_figures import advantage_figure, matrix_figur
 from unitscope.random_copies import untrained
 from unitscope.recording.channel_correlations import sharing
 from unitscope.recording.survey import survey
-from unitscope.reproductions.kobayashi2020_study import AT_FIRST, UNTRAINED, Study, some_of
+from unitscope.reproductions.kobayashi2020_study import AT_FIRST, UNTRAINED, Study, take_images
 
 if TYPE_CHECKING:
     import pandas
@@ -37,15 +37,15 @@ def compare_layers(study: Study) -> None:
         study.claim("shared channels", "ResNet shares, PlainNet does not", found, "does not apply", "section 3.3")
         return
     first = first_stage(study)
-    few = some_of(study.images, AT_FIRST)
-    twins = [twin for number in range(len(study.networks)) for twin in twins_of(study, number, first[number], few)]
-    read = [behind(network, names) for network, names in zip(study.networks, first, strict=True)]
+    few = take_images(study.images, AT_FIRST)
+    twins = [twin for number in range(len(study.networks)) for twin in twin_records(study, number, first[number], few)]
+    read = [sites_behind(network, names) for network, names in zip(study.networks, first, strict=True)]
     for number, (network, record) in enumerate(zip(study.networks, study.records, strict=True)):
         tell = partial(study.tell, f"{study.titles[number]} along skips")
         sharing(network, few, record=record, sites=read[number], baselines=UNTRAINED, progress=tell)
     table = compare(*study.records, *twins, to=study.to / "comparison", least=study.least)
     study.write("sharing", table)
-    owners = owners_of(study, twins)
+    owners = pair_owners(study, twins)
     for what, names in (("mean stimulus", first), ("response", read)):
         claim_shared(study, table[table["what"] == what], names, owners, what)
         if (table["what"] == what).any():
@@ -61,7 +61,7 @@ def first_stage(study: Study) -> Names:
     return [[name for name in own if name is not None] for own in stages(study.records)[0]]
 
 
-def twins_of(study: Study, number: int, sites: Sequence[str], few: Images) -> list[Record]:
+def twin_records(study: Study, number: int, sites: Sequence[str], few: Images) -> list[Record]:
     """Records of untrained copies of a network, over a few of the images, at the first stage."""
     made = []
     for seed in range(UNTRAINED):
@@ -72,13 +72,13 @@ def twins_of(study: Study, number: int, sites: Sequence[str], few: Images) -> li
     return made
 
 
-def behind(network: Network, sites: Sequence[str]) -> list[str]:
+def sites_behind(network: Network, sites: Sequence[str]) -> list[str]:
     """What a nonlinearity makes of each site, which is what the next layer reads."""
     graph = graph_of(network)
     return [rectified(graph, site) for site in sites]
 
 
-def owners_of(study: Study, twins: Sequence[Record]) -> dict[str, int]:
+def pair_owners(study: Study, twins: Sequence[Record]) -> dict[str, int]:
     """For each name of a network in the comparison, an untrained copy's too, the number of the network."""
     names = titles_of([*study.records, *twins])
     count = len(study.records)
@@ -101,11 +101,11 @@ def claim_shared(study: Study, table: pandas.DataFrame, names: Names, owners: di
         study.claim(
             f"channels shared in the first stage, by {what}, {title}",
             "the same channel has similar features in different layers of ResNet34, not of PlainNet34",
-            found.replace("-", "\N{MINUS SIGN}"), verdict_of(own, others), "section 3.3",
+            found.replace("-", "\N{MINUS SIGN}"), layers_verdict(own, others), "section 3.3",
         )  # fmt: skip
 
 
-def verdict_of(own: pandas.DataFrame, others: pandas.DataFrame) -> str:
+def layers_verdict(own: pandas.DataFrame, others: pandas.DataFrame) -> str:
     """Whether channels are shared, and whether that was so before training."""
     trained, before = how_far(own), how_far(others)
     return trained if trained == "not shared" and before in ("", trained) else f"{trained}; untrained copies: {before}"

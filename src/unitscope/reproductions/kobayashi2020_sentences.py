@@ -3,8 +3,8 @@
 *Optimal stimuli resemble mean stimuli* (section 3.4): the correlation, over channels, of the center neuron's optimum
 with its mean preferred stimulus, less that with the means of other channels; p by permuting the channels of the means.
 
-*Means show broad trends only* (section 3.3): the share of a picture's power at `COARSE` cycles per field or fewer, its
-mean color left out; that of the mean less that of the single patches of the same unit.
+*Means show broad trends only* (section 3.3): the share of a picture's power at `COARSE_CYCLES` cycles per field
+or fewer, its mean color left out; that of the mean less that of the single patches of the same unit.
 
 *Variety grows with depth* (section 3.3): (1 - r) / (1 - s), with r the mean correlation of the best patches of a unit
 and s that of the patches of different units of the layer; 0 where a unit's patches are all the same, 1 where they
@@ -23,21 +23,21 @@ import numpy as np
 from jaxtyping import Float
 
 from unitscope.analysis.channel_sharing import means_of
-from unitscope.reproductions.intervals import Interval, mean_of, told
+from unitscope.reproductions.intervals import MeanInterval, describe_interval, mean_interval
 from unitscope.reproductions.kobayashi2020_figures import best_patches
-from unitscope.reproductions.kobayashi2020_study import Study, answering, channels_shown
+from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, responding_channels
 from unitscope.resampling import permutation_p
 from unitscope.synthesis.maximize import maximize
 
-COARSE = 2.0
+COARSE_CYCLES = 2.0
 """Waves of at most so many cycles per field are called broad."""
 
 CLEAR = 0.1
 """A correlation that exceeds that with other channels by less is no resemblance that one could see."""
 
-PERMUTATIONS = 999
+SENTENCE_PERMUTATIONS = 999
 
-Pictures = Float[np.ndarray, "unit color height width"]
+UnitPictures = Float[np.ndarray, "unit color height width"]
 Patches = dict[str, list[list[np.ndarray]]]
 """For each site, of each unit shown, its best patches."""
 
@@ -61,7 +61,7 @@ def compare_optima(study: Study, number: int) -> None:
     network, record, title = study.networks[number], study.records[number], study.titles[number]
     found, excess = [], []
     for site in study.places[number].values():
-        units, means = answering(record, [site], least=study.least), means_of(record, site)
+        units, means = responding_channels(record, [site], least=study.least), means_of(record, site)
         tell = partial(study.tell, f"optimal stimuli of {title} beside means")
         if means is None or len(units) < 3:
             continue
@@ -72,7 +72,7 @@ def compare_optima(study: Study, number: int) -> None:
         matched, other, p = resemblance(own, means.pictures[units], rng=np.random.default_rng(0))
         found.append(f"{site}: {matched:.2f}, other channels {other:.2f}, p {p:.3f} ({len(units)} channels)")
         excess.append(matched - other if p < 0.05 else 0.0)
-    verdict = "cannot be told" if not found else resembling(excess)
+    verdict = "cannot be told" if not found else resemblance_verdict(excess)
     study.claim(
         f"optimal stimuli resemble mean stimuli, {title}", "optimal stimuli look like the mean preferred stimuli",
         "mean correlation of a channel's optimum with its mean stimulus: "
@@ -81,7 +81,7 @@ def compare_optima(study: Study, number: int) -> None:
     )  # fmt: skip
 
 
-def resembling(excess: Sequence[float]) -> str:
+def resemblance_verdict(excess: Sequence[float]) -> str:
     """A verdict on what each layer's correlation exceeds chance by, 0 where it does not significantly so."""
     clear, traces = sum(one >= CLEAR for one in excess), sum(one > 0 for one in excess)
     if clear == len(excess):
@@ -91,26 +91,26 @@ def resembling(excess: Sequence[float]) -> str:
     return f"clearly in {clear} of {len(excess)} layers, by a trace (less than {CLEAR:g}) in {traces - clear}"
 
 
-def resemblance(optima: Pictures, means: Pictures, *, rng: np.random.Generator) -> tuple[float, float, float]:
+def resemblance(optima: UnitPictures, means: UnitPictures, *, rng: np.random.Generator) -> tuple[float, float, float]:
     """The mean correlation of optima with the means of their own channels, with those of others, and the p of the
     difference by permuting the channels of the means.
     """
-    table = correlations(optima, means)
+    table = correlate_pictures(optima, means)
     own = np.diag(table).mean()
     other = table[~np.eye(len(table), dtype=bool)].mean()
     places = np.arange(len(table))
-    drawn = np.array([table[places, rng.permutation(places)].mean() for _ in range(PERMUTATIONS)])
+    drawn = np.array([table[places, rng.permutation(places)].mean() for _ in range(SENTENCE_PERMUTATIONS)])
     return float(own), float(other), float(permutation_p(own[None], drawn[None])[0])
 
 
-def correlations(ones: Pictures, others: Pictures) -> Float[np.ndarray, "unit other"]:
+def correlate_pictures(ones: UnitPictures, others: UnitPictures) -> Float[np.ndarray, "unit other"]:
     """Correlations of pictures, each less the mean of its kind."""
-    left, right = (normed(pictures - pictures.mean(0)) for pictures in (ones, others))
+    left, right = (normalize_pictures(pictures - pictures.mean(0)) for pictures in (ones, others))
     found: np.ndarray = left @ right.T
     return found
 
 
-def normed(pictures: Pictures) -> Float[np.ndarray, "unit value"]:
+def normalize_pictures(pictures: UnitPictures) -> Float[np.ndarray, "unit value"]:
     flat = pictures.reshape(len(pictures), -1)
     flat = flat - flat.mean(1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -134,24 +134,26 @@ def measure_breadth(
             if one
         ]
         mean, single = np.mean(pairs, 0)
-        differences.append(mean_of([a - b for a, b in pairs]))
-        found.append(f"{site}: {mean:.2f}, single patches {single:.2f}, difference {told(differences[-1])}")
+        differences.append(mean_interval([a - b for a, b in pairs]))
+        found.append(
+            f"{site}: {mean:.2f}, single patches {single:.2f}, difference {describe_interval(differences[-1])}"
+        )
     study.claim(
         f"mean stimuli show broad trends only, {study.titles[number]}",
         "only the broad trend of colors and of light and dark can be seen in mean preferred stimuli",
-        f"share of power at up to {COARSE:g} cycles per field: "
+        f"share of power at up to {COARSE_CYCLES:g} cycles per field: "
         + ("; ".join(found) or "fewer than three channels").replace("-", "\N{MINUS SIGN}"),
-        of_differences(differences), "section 3.3",
+        differences_verdict(differences), "section 3.3",
     )  # fmt: skip
 
 
 def breadth(picture: Float[np.ndarray, "color height width"]) -> float:
-    """The share of power at `COARSE` cycles per field or fewer, the mean color left out; NaN without contrast."""
+    """The share of power at `COARSE_CYCLES` cycles per field or fewer, without the mean color; NaN without contrast."""
     power = (np.abs(np.fft.fft2(picture)) ** 2).sum(0)
     rows, cols = (np.fft.fftfreq(n, 1 / n) for n in power.shape)
     cycles = np.hypot(rows[:, None], cols[None, :])
     total = power[cycles > 0].sum()
-    return float(power[(cycles > 0) & (cycles <= COARSE)].sum() / total) if total > 0 else float("nan")
+    return float(power[(cycles > 0) & (cycles <= COARSE_CYCLES)].sum() / total) if total > 0 else float("nan")
 
 
 def measure_variety(study: Study, title: str, patches: Patches) -> None:
@@ -159,13 +161,16 @@ def measure_variety(study: Study, title: str, patches: Patches) -> None:
     layers = {site: varieties(shown) for site, shown in patches.items()}
     known = {site: values for site, values in layers.items() if len(values) > 1}
     ends = [known[site] for site in (next(iter(known)), list(known)[-1])] if len(known) > 1 else []
-    grown = mean_of((ends[1] - ends[0]).tolist()) if ends and len(ends[0]) == len(ends[1]) else (float("nan"),) * 3
+    grown = (
+        mean_interval((ends[1] - ends[0]).tolist()) if ends and len(ends[0]) == len(ends[1]) else (float("nan"),) * 3
+    )
     found = "; ".join(f"{site}: {values.mean():.2f}" for site, values in known.items())
     study.claim(
         f"variety grows with depth, {title}", "preferred stimuli of a unit are more varied in deeper layers",
-        (f"variety of a unit's patches (1: as those of any units) {found}; last less first layer {told(grown)}"
+        (f"variety of a unit's patches (1: as those of any units) {found}; "
+         f"last less first layer {describe_interval(grown)}"
          if found else "fewer than two channels").replace("-", "\N{MINUS SIGN}"),
-        of_differences([grown]), "section 3.3",
+        differences_verdict([grown]), "section 3.3",
     )  # fmt: skip
 
 
@@ -174,7 +179,7 @@ def varieties(shown: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, " unit
     if len(shown) < 2 or min(len(one) for one in shown) < 2:
         return np.zeros(0)
     whole = np.concatenate([np.stack(one) for one in shown]).astype(np.float64)
-    table = correlations(whole, whole)
+    table = correlate_pictures(whole, whole)
     unit = np.repeat(np.arange(len(shown)), [len(one) for one in shown])
     same = unit[:, None] == unit[None, :]
     other = table[~same].mean()
@@ -183,7 +188,7 @@ def varieties(shown: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, " unit
     return (1 - own) / (1 - other)
 
 
-def of_differences(differences: Sequence[Interval]) -> str:
+def differences_verdict(differences: Sequence[MeanInterval]) -> str:
     """A verdict on differences that are expected to be above 0, one a layer."""
     known = [one for one in differences if np.isfinite(one[1])]
     if not known:

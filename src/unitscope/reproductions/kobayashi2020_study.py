@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Told what is done, how many, and of how many."""
 
-PLACES = (
+PAPER_PLACES = (
     ("first max-pooling", 11, ("maxpool",)),
     ("layer 3", 27, ("layer1.0.add", "layer1.0.bn2")),
     ("layer 7", 59, ("layer1.2.add", "layer1.2.bn2")),
 )
 """What the paper calls the three layers of its figures, the size of their fields in print, and their sites here."""
 
-SHOWN = 6
+SHOWN_CHANNELS = 6
 """So many channels are shown in a figure."""
 
 UNTRAINED = 3
@@ -78,13 +78,13 @@ class Study:
         table.to_csv(self.to / f"{name}.csv", index=False, quoting=csv.QUOTE_MINIMAL)
 
 
-def places_of(record: Record) -> dict[str, str]:
+def find_paper_places(record: Record) -> dict[str, str]:
     """The sites of a record that stand where the paper's three layers are."""
     found = {}
-    for name, _, candidates in PLACES:
+    for name, _, candidates in PAPER_PLACES:
         site = next((site for site in candidates if site in record.sites), None)
         pooling = next((site.name for site in record.sites.values() if site.operation == "max_pool2d"), None)
-        site = pooling if site is None and name == PLACES[0][0] else site
+        site = pooling if site is None and name == PAPER_PLACES[0][0] else site
         if site is not None:
             found[name] = site
     return found
@@ -102,11 +102,13 @@ def channels_shown(record: Record, sites: Sequence[str], *, least: int, wanted: 
         raise BadInput(f"there is no channel {beyond[0]} at {', '.join(sites)}; their channels are 0 to {count - 1}.")
     if wanted:
         return list(wanted)
-    active = answering(record, sites, least=least)
-    return [active[i] for i in sorted({round(i) for i in np.linspace(0, len(active) - 1, min(SHOWN, len(active)))})]
+    active = responding_channels(record, sites, least=least)
+    return [
+        active[i] for i in sorted({round(i) for i in np.linspace(0, len(active) - 1, min(SHOWN_CHANNELS, len(active)))})
+    ]
 
 
-def answering(record: Record, sites: Sequence[str], *, least: int) -> list[int]:
+def responding_channels(record: Record, sites: Sequence[str], *, least: int) -> list[int]:
     """The channels whose center neuron answers at least so many stimuli at all of these sites."""
     means = [means_of(record, site) for site in sites]
     if not sites or any(one is None for one in means):
@@ -115,7 +117,7 @@ def answering(record: Record, sites: Sequence[str], *, least: int) -> list[int]:
     return [c for c in range(count) if all(one is not None and one.n[c] >= least for one in means)]
 
 
-def some_of(images: Images, most: int) -> Images:
+def take_images(images: Images, most: int) -> Images:
     """So many of the images, evenly spaced."""
     if len(images) <= most:
         return images

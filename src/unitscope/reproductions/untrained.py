@@ -13,15 +13,15 @@ from unitscope.recording.batches import batches
 from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
 
-SHOWN = 256
+WARM_UP_IMAGES = 256
 """So many images tell batch normalizations the mean and variance of what they see."""
 
 
-def untrained(network: Network, images: Images, *, seed: int) -> Network:
-    """The same network with first weights drawn anew, its batch normalizations knowing `SHOWN` evenly spaced images.
+def untrained_network(network: Network, images: Images, *, seed: int) -> Network:
+    """The same network with new random weights, whose batch normalizations have seen evenly spaced images.
 
-    Without the latter most units of an untrained network would answer always, or never. No other random state is
-    touched. Raises BadInput for a module that cannot be drawn anew.
+    Without these `WARM_UP_IMAGES` images most units of an untrained network would respond always, or never. No other
+    random state is touched. Raises BadInput for a module that cannot be drawn anew.
     """
     module = copy.deepcopy(network.module)
     with torch.random.fork_rng(devices=[]):
@@ -48,10 +48,10 @@ def accustom(network: Network, images: Images) -> None:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    step = max(1, len(images) // SHOWN)
+    step = max(1, len(images) // WARM_UP_IMAGES)
     few = Images(images.items[::step], images.sizes[::step], lambda i: images.bytes(i * step), images.source)
     shown = Presentation(network.size, None)
     with torch.no_grad():
-        for batch in batches(few, shown, first=0, last=min(SHOWN, len(few)), batch=32, workers=1):
+        for batch in batches(few, shown, first=0, last=min(WARM_UP_IMAGES, len(few)), batch=32, workers=1):
             network.module(network.prepare(batch.pictures.to(network.device).float() / 255))
     network.module.eval()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,17 @@ from unitscope.durable import write_file
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.report import Claim, Figure, Report, write_report
-from unitscope.reproductions.intervals import Interval, mean_of, told
-from unitscope.reproductions.untrained import untrained
+from unitscope.reproductions.intervals import MeanInterval, describe_interval, mean_interval
+from unitscope.reproductions.untrained import untrained_network
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
 from unitscope.reproductions.zipser_verdicts import (
-    LARGE,
-    SMALL,
+    LARGE_FIELDS,
+    SMALL_FIELDS,
     complexities,
     correlation,
     growth,
     indices,
-    sized,
+    sized_between,
     tilings,
     trained,
     verdict_complexity,
@@ -43,7 +43,7 @@ from unitscope.stimuli.images import Images, Source, open_images
 from unitscope.synthesis.position_figures import index_by_field, outcomes_by_position, transfer_by_fall_off
 
 Progress = Callable[[str, int, int], None]
-DEFAULT = Effort()
+DEFAULT_EFFORT = Effort()
 
 
 def reproduce(
@@ -52,7 +52,7 @@ def reproduce(
     *,
     to: Path,
     progress: Progress | None = None,
-    effort: Effort = DEFAULT,
+    effort: Effort = DEFAULT_EFFORT,
     control: bool = True,
 ) -> tuple[Report, Path]:
     """Study units with small and large fields of each network, and, as a `control`, of an untrained twin of the first.
@@ -67,32 +67,32 @@ def reproduce(
     except OSError as error:
         raise Failure(f"the study cannot be written to {to}: {error.strerror or error}.") from error
     found: list[Studied] = []
-    for network in [*networks, *(twin_of(networks[0], opened) if control else [])]:
+    for network in [*networks, *(untrained_twin(networks[0], opened) if control else [])]:
         folder = to / network.name.replace(":", "-").replace(", ", "-").replace("/", "-")
         found += studies_of(network, opened, effort, folder, tell)
     if not found:
         raise BadInput("the networks have no site with exact fields, positions and units that respond to the images.")
     write_file(to / "units.csv", as_csv([one.facts() for one in found]).encode())
-    write_file(to / "pairs.csv", as_csv([row for one in found for row in pairs_of(one)]).encode())
+    write_file(to / "pairs.csv", as_csv([row for one in found for row in similarity_pairs(one)]).encode())
     report = Report(
         paper="zipser2015",
         title="Does it matter where on the picture a neuron looks?",
-        circumstances=circumstances(found, effort),
-        claims=claims_of(found),
-        figures=draw(found, to),
-        conclusion=conclusion_of(found),
+        circumstances=describe_studies(found, effort),
+        claims=list_claims(found),
+        figures=save_figures(found, to),
+        conclusion=draw_conclusion(found),
     )
     return report, write_report(report, to)
 
 
-def twin_of(network: Network, images: Images) -> list[Network]:
+def untrained_twin(network: Network, images: Images) -> list[Network]:
     """The untrained twin, where it can be drawn anew, and has batch normalizations: without these, responses of random
     weights fade from layer to layer.
     """
     if not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in network.module.modules()):
         return []
     try:
-        return [untrained(network, images, seed=0)]
+        return [untrained_network(network, images, seed=0)]
     except BadInput:
         return []
 
@@ -105,14 +105,14 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def pairs_of(one: Studied) -> list[dict[str, Any]]:
+def similarity_pairs(one: Studied) -> list[dict[str, Any]]:
     """A row per ordered pair of positions of a unit."""
     table = one.study.table().to_dict("records")
     head = {"network": one.network, "unit": str(one.study.unit), "field_ratio": one.ratio}
     return [head | {str(key): value for key, value in row.items()} for row in table]
 
 
-def circumstances(found: Sequence[Studied], effort: Effort) -> str:
+def describe_studies(found: Sequence[Studied], effort: Effort) -> str:
     sizes = sorted({one.ratio for one in found})
     networks = list(dict.fromkeys(one.network for one in found))
     return (
@@ -131,33 +131,34 @@ def by_network(found: Sequence[Studied], of: Callable[[Sequence[Studied]], str])
     return "; ".join(f"{name}: {of([one for one in found if one.network == name])}" for name in networks)
 
 
-def index_told(units: Sequence[Studied], *, kind: str = "blurred", inside: bool = True) -> str:
+def describe_index(units: Sequence[Studied], *, kind: str = "blurred", inside: bool = True) -> str:
     """The mean index of some units, and how many of them are specific by their own test."""
     if not units:
         return "no such unit"
     own = [(one.inside if inside else one.found)[kind] for one in units]
     significant = sum(one.p < 0.05 for one in own)
-    return (
-        f"{told(mean_of([one.index for one in own]))}, {significant} of {len(own)} units with p < 0.05 (by chance "
-        f"{0.05 * len(own):.1f})"
+    index = describe_interval(mean_interval([one.index for one in own]))
+    return f"{index}, {significant} of {len(own)} units with p < 0.05 (by chance {0.05 * len(own):.1f})"
+
+
+def list_claims(found: Sequence[Studied]) -> list[Claim]:
+    small, large = (
+        (lambda units: sized_between(units, 0, SMALL_FIELDS)),
+        (lambda units: sized_between(units, LARGE_FIELDS, np.inf)),
     )
-
-
-def claims_of(found: Sequence[Studied]) -> list[Claim]:
-    small, large = (lambda units: sized(units, 0, SMALL)), (lambda units: sized(units, LARGE, np.inf))
     known = trained(found)
     return [
         Claim(
             "Units with small fields respond to the same at all positions",
             "optimal stimuli at different positions are alike",
-            "index of specificity at the inner positions: " + by_network(found, lambda n: index_told(small(n))),
+            "index of specificity at the inner positions: " + by_network(found, lambda n: describe_index(small(n))),
             by_network(known, lambda n: verdict_small(small(n))),
             "index 0 expected",
         ),
         Claim(
             "Units with fields as large as the picture respond to something else at each position",
             "optimal stimuli differ between positions, and outcomes of one position are alike",
-            "index at the inner positions: " + by_network(found, lambda n: index_told(large(n))),
+            "index at the inner positions: " + by_network(found, lambda n: describe_index(large(n))),
             by_network(known, lambda n: verdict_large(small(n), large(n))),
             "index above 0 expected",
         ),
@@ -168,8 +169,8 @@ def claims_of(found: Sequence[Studied]) -> list[Claim]:
             + by_network(
                 found,
                 lambda n: "; ".join(
-                    f"{name} fields {', '.join(told(mean_of([v[k] for v in rows])) for k in LEVELS)}"
-                    for name, rows in (("small", facts(small(n))), ("large", facts(large(n))))
+                    f"{name} fields {describe_similarities(rows)}"
+                    for name, rows in (("small", unit_facts(small(n))), ("large", unit_facts(large(n))))
                     if rows
                 ),
             ),
@@ -178,18 +179,18 @@ def claims_of(found: Sequence[Studied]) -> list[Claim]:
             "It is because parts of the field fall off the picture",
             "the more a field falls off, the more specific to its position is a neuron",
             "Spearman's correlation of the index of pairs of positions with the larger fall-off of both: "
-            + by_network(found, lambda n: told(correlation(n, "specificity")))
+            + by_network(found, lambda n: describe_interval(correlation(n, "specificity")))
             + ". At the corner, where small fields fall off, too (all four positions): "
-            + by_network(found, lambda n: f"small {index_told(small(n), inside=False)}"),
+            + by_network(found, lambda n: f"small {describe_index(small(n), inside=False)}"),
             by_network(known, lambda n: verdict_fall_off(correlation(n, "specificity"))),
         ),
         Claim(
             "Optimal stimuli grow more complex with the size of the field",
             "patterns are more complex in deeper layers",
             "waves that an outcome in the middle takes, Spearman's correlation with the field over units: "
-            + by_network(found, lambda n: told(growth(n, relative=False)))
+            + by_network(found, lambda n: describe_interval(growth(n, relative=False)))
             + ". As a share of those of noise in the same field: "
-            + by_network(found, lambda n: f"{told(growth(n, relative=True))}; {complexities(n)}"),
+            + by_network(found, lambda n: f"{describe_interval(growth(n, relative=True))}; {complexities(n)}"),
             by_network(known, verdict_complexity),
             "an untrained network and noise are the chance levels",
         ),
@@ -205,29 +206,35 @@ def claims_of(found: Sequence[Studied]) -> list[Claim]:
             "Does an outcome drive the unit elsewhere?",
             "not asked",
             "response kept when an outcome is moved between inner positions, the mean over pairs: "
-            + by_network(found, lambda n: f"small fields {told(kept(small(n)))}, large fields {told(kept(large(n)))}"),
+            + by_network(
+                found,
+                lambda n: (
+                    f"small fields {describe_interval(kept_share(small(n)))}, "
+                    f"large fields {describe_interval(kept_share(large(n)))}"
+                ),
+            ),
         ),
         Claim(
             "Does it depend on how likeness is measured?",
             "by eye",
             "; ".join(
-                f"{words}: small fields {index_told(small(known), kind=kind)}, large fields "
-                f"{index_told(large(known), kind=kind)}"
-                for kind, words in KINDS.items()
+                f"{words}: small fields {describe_index(small(known), kind=kind)}, large fields "
+                f"{describe_index(large(known), kind=kind)}"
+                for kind, words in SIMILARITY_KINDS.items()
             ),
         ),
     ]
 
 
-LEVELS = ("within", "across", "strangers")
-KINDS = {
+SIMILARITY_LEVELS = ("within", "across", "strangers")
+SIMILARITY_KINDS = {
     "blurred": "correlation of blurred pictures",
     "shifted": "best correlation over shifts",
     "features": "cosine of other units' responses",
 }
 
 
-def facts(units: Sequence[Studied]) -> list[dict[str, float]]:
+def unit_facts(units: Sequence[Studied]) -> list[dict[str, float]]:
     """How alike outcomes are at the inner positions, and with those of other units."""
     return [
         {"within": (own := one.inside["blurred"]).within, "across": own.across, "strangers": one.strangers}
@@ -235,20 +242,27 @@ def facts(units: Sequence[Studied]) -> list[dict[str, float]]:
     ]
 
 
-def kept(units: Sequence[Studied]) -> Interval:
+def describe_similarities(rows: Sequence[Mapping[str, float]]) -> str:
+    return ", ".join(describe_interval(mean_interval([row[level] for row in rows])) for level in SIMILARITY_LEVELS)
+
+
+def kept_share(units: Sequence[Studied]) -> MeanInterval:
     """The share of a response that is kept when an outcome is moved between inner positions."""
     apart = ~np.eye(3, dtype=bool)
-    return mean_of([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
+    return mean_interval([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
 
 
-def conclusion_of(found: Sequence[Studied]) -> str:
+def draw_conclusion(found: Sequence[Studied]) -> str:
     def both(units: Sequence[Studied]) -> str:
-        small, large = (told(mean_of(indices(sized(units, *bounds)))) for bounds in ((0, SMALL), (LARGE, np.inf)))
+        small, large = (
+            describe_interval(mean_interval(indices(sized_between(units, *bounds))))
+            for bounds in ((0, SMALL_FIELDS), (LARGE_FIELDS, np.inf))
+        )
         return f"{small} and {large}"
 
     return (
-        f"To be concluded: between inner positions the index is, for fields below {SMALL:g} of the picture, where "
-        f"equal weights leave nothing to differ but chance, and for fields of {LARGE:g} and more: "
+        f"To be concluded: between inner positions the index is, for fields below {SMALL_FIELDS:g} of the picture, "
+        f"where equal weights leave nothing to differ but chance, and for fields of {LARGE_FIELDS:g} and more: "
         f"{by_network(found, both)}. Not to be concluded: that a unit codes for another thing at each position; the "
         "index says how alike synthesized pictures are, an untrained network has the same borders, and the response "
         "that is kept elsewhere says how much of it matters."
@@ -258,7 +272,7 @@ def conclusion_of(found: Sequence[Studied]) -> str:
 # --- figures ----------------------------------------------------------------------------------------------
 
 
-def draw(found: Sequence[Studied], to: Path) -> list[Figure]:
+def save_figures(found: Sequence[Studied], to: Path) -> list[Figure]:
     rows = [
         (one.network, one.ratio, s.index, s.low, s.high)
         for one in found
@@ -273,14 +287,14 @@ def draw(found: Sequence[Studied], to: Path) -> list[Figure]:
     moved = [
         (one.network, row["other_fall_off"], row["transfer"])
         for one in found
-        for row in pairs_of(one)
+        for row in similarity_pairs(one)
         if np.isfinite(row["transfer"])
     ]
     if moved:
         label = "response to an outcome moved there,\nover that to own outcomes"
         transfer_by_fall_off(moved, ylabel=label).savefig(to / "transfer.png", dpi=180)
         drawn.append(Figure("transfer.png", "What an outcome is worth at another position, a point per pair."))
-    for one in shown(found):
+    for one in choose_shown(found):
         name = f"outcomes-{one.network}-{one.study.unit}".replace(":", "-").replace("/", "-").replace(", ", "-")
         outcomes_by_position(one.study).savefig(to / f"{name}.png", dpi=130)
         caption = f"{one.network} {one.study.unit}: positions in rows, outcomes in columns. {one.found['blurred']}."
@@ -288,7 +302,7 @@ def draw(found: Sequence[Studied], to: Path) -> list[Figure]:
     return drawn
 
 
-def shown(found: Sequence[Studied]) -> list[Studied]:
+def choose_shown(found: Sequence[Studied]) -> list[Studied]:
     """Of each trained network the unit, among those with a tiled outcome, with the smallest and the largest field."""
     chosen = []
     for name in dict.fromkeys(one.network for one in trained(found)):

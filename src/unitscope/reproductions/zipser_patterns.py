@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-MOST = 4096
+MOST_PIXELS = 4096
 """Patterns with more numbers than this are thinned evenly, the picture with them, before they are looked for."""
 
 
@@ -38,7 +38,7 @@ def tiling(outcome: Float[np.ndarray, "color height width"], picture: Float[np.n
     """
     if any(a >= b for a, b in zip(outcome.shape[1:], picture.shape[1:], strict=True)):
         return float("nan")
-    step = int(np.ceil(np.sqrt(max(1.0, outcome.size / MOST))))
+    step = int(np.ceil(np.sqrt(max(1.0, outcome.size / MOST_PIXELS))))
     windows = sliding_window_view(picture, outcome.shape[1:], (1, 2))[..., ::step, ::step]
     own = outcome[:, ::step, ::step].astype(np.float64)
     own = own - own.mean()

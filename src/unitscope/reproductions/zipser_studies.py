@@ -33,7 +33,7 @@ RATIOS = (0.1, 0.25, 0.5, 1.0, 2.0)
 FAR = 1.6
 """A site stands for a ratio if its own differs by no more than this factor."""
 
-SHOWN = 32
+SURVEY_IMAGES = 32
 """So many photographs tell which units respond at all."""
 
 
@@ -84,16 +84,16 @@ class Studied:
         return facts
 
 
-Tell = Callable[[str, int, int], None]
+StudyProgress = Callable[[str, int, int], None]
 
 
-def studies_of(network: Network, images: Images, effort: Effort, to: Path, tell: Tell) -> Iterator[Studied]:
+def studies_of(network: Network, images: Images, effort: Effort, to: Path, tell: StudyProgress) -> Iterator[Studied]:
     """All units of a network that are studied; optima are kept in the folder, and those there are not made anew."""
     for site in sites_of(network):
-        units = living(network, site, images, effort)
+        units = choose_living_units(network, site, images, effort)
         if not units:
             continue
-        places = places_of(site)
+        places = choose_places(site)
         label = f"{network.name} {site.name}"
         asked = [neuron(unit, at=place) for place in places for unit in units]
         kept: dict[str, Any] = {"recipe": effort.recipe, "seeds": effort.seeds, "seed": effort.seed, "to": to}
@@ -131,18 +131,18 @@ def ratio_of(site: Site) -> float:
     return float(np.sqrt(np.prod(site.field().size) / np.prod(site.picture)))
 
 
-def places_of(site: Site) -> list[Size]:
+def choose_places(site: Site) -> list[Size]:
     """The corner, and the diagonal at a quarter, the half and three quarters of the lattice."""
     rows, cols = site.lattice
     return [(part * rows // 4, part * cols // 4) for part in range(4)]
 
 
-def living(network: Network, site: Site, images: Images, effort: Effort) -> list[Unit]:
+def choose_living_units(network: Network, site: Site, images: Images, effort: Effort) -> list[Unit]:
     """Units of a site drawn at random from those whose responses to photographs vary and rise above 0."""
-    step = max(1, len(images) // SHOWN)
+    step = max(1, len(images) // SURVEY_IMAGES)
     few = Images(images.items[::step], images.sizes[::step], lambda i: images.bytes(i * step), images.source)
     presentation, maps = Presentation(network.size, None), []
-    for batch in batches(few, presentation, first=0, last=min(SHOWN, len(few)), batch=16, workers=1):
+    for batch in batches(few, presentation, first=0, last=min(SURVEY_IMAGES, len(few)), batch=16, workers=1):
         pictures = batch.pictures[batch.readable].to(network.device).float() / 255
         maps.append(read(network, pictures, [site.name])[site.name].amax((2, 3)).cpu())
     peaks = torch.cat(maps)
@@ -156,7 +156,7 @@ def patterns_of(study: PositionStudy, studies: Sequence[PositionStudy]) -> dict[
     that of other units' outcomes. All is blurred by half a stride, as where likeness is measured: the dots at which
     searches begin are left in the fine detail.
     """
-    own, stride = middle_of(study), study.field.stride
+    own, stride = middle_pictures(study), study.field.stride
     noise = np.random.default_rng(0).standard_normal(own.shape).astype(np.float32)
     found = {
         "complexity": float(np.mean([complexity(one) for one in own])),
@@ -165,14 +165,14 @@ def patterns_of(study: PositionStudy, studies: Sequence[PositionStudy]) -> dict[
     }  # fmt: skip
     if study.tiled is not None:
         pictures = blur_pictures(study.tiled.pictures, stride)
-        others = [middle_of(other)[0] for other in studies if other is not study]
+        others = [middle_pictures(other)[0] for other in studies if other is not study]
         found["tiling"] = float(np.mean([tiling(*pair) for pair in zip(own, pictures, strict=True)]))
         if others:
             found["tiling_strangers"] = float(np.mean([tiling(other, pictures[0]) for other in others]))
     return found
 
 
-def middle_of(study: PositionStudy) -> Float[np.ndarray, "seed color height width"]:
+def middle_pictures(study: PositionStudy) -> Float[np.ndarray, "seed color height width"]:
     """The outcomes of the position in the middle of the picture, as blurred contrast, in what it sees."""
     view = placed_pictures(study.outcomes, study.boxes, study.picture, rest=study.rest)[2]
     return blur_pictures(view.cut(view.frame), study.field.stride)

@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from unitscope.reproductions.intervals import Interval, difference, mean_of
+from unitscope.reproductions.intervals import MeanInterval, mean_difference, mean_interval
 from unitscope.reproductions.zipser_studies import Studied
 from unitscope.resampling import percentile_interval
 
-SMALL, LARGE = 0.4, 0.9
+SMALL_FIELDS, LARGE_FIELDS = 0.4, 0.9
 """Fields are called small below the first, and large from the second, as shares of the picture's side. Small ones lie
 wholly on the picture at the inner positions."""
 
 LITTLE = 0.1
 """An index whose whole interval is this near to 0 is none to speak of."""
 
-FEW = 10
+FEW_UNITS = 10
 """Units are not resampled where there are fewer."""
 
 
@@ -30,12 +30,12 @@ def trained(found: Sequence[Studied]) -> list[Studied]:
     return [one for one in found if "untrained" not in one.network]
 
 
-def sized(found: Sequence[Studied], low: float, high: float) -> list[Studied]:
+def sized_between(found: Sequence[Studied], low: float, high: float) -> list[Studied]:
     """Those with a field of `low` to `high` (excluded) of the picture's side."""
     return [one for one in found if low <= one.ratio < high]
 
 
-def correlation(found: Sequence[Studied], column: str) -> Interval:
+def correlation(found: Sequence[Studied], column: str) -> MeanInterval:
     """Spearman's correlation of a column of pairs of positions with the larger fall-off of the two; units drawn anew
     for the interval, which there is none of for fewer than FEW.
     """
@@ -53,7 +53,7 @@ def correlation(found: Sequence[Studied], column: str) -> Interval:
     return rank_correlation(tables)
 
 
-def rank_correlation(tables: Sequence[Float[np.ndarray, "2 row"]]) -> Interval:
+def rank_correlation(tables: Sequence[Float[np.ndarray, "2 row"]]) -> MeanInterval:
     """Spearman's correlation over all rows of all units' tables, with an interval by drawing units anew."""
 
     def rank(chosen: Sequence[np.ndarray]) -> float:
@@ -62,7 +62,7 @@ def rank_correlation(tables: Sequence[Float[np.ndarray, "2 row"]]) -> Interval:
             return float("nan")
         return float(np.corrcoef(rankdata(both, axis=1))[0, 1])
 
-    if len(tables) < FEW:
+    if len(tables) < FEW_UNITS:
         return rank(tables) if tables else float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(0)
     drawn = [rank([tables[n] for n in rng.integers(len(tables), size=len(tables))]) for _ in range(400)]
@@ -70,7 +70,7 @@ def rank_correlation(tables: Sequence[Float[np.ndarray, "2 row"]]) -> Interval:
     return rank(tables), float(low), float(high)
 
 
-def growth(found: Sequence[Studied], *, relative: bool) -> Interval:
+def growth(found: Sequence[Studied], *, relative: bool) -> MeanInterval:
     """Spearman's correlation, over units, of the complexity of outcomes with the size of the field; `relative` to that
     of noise in the same field.
     """
@@ -114,7 +114,7 @@ def tilings(units: Sequence[Studied]) -> str:
 
 
 def verdict_tiling(units: Sequence[Studied]) -> str:
-    middle, low, _ = mean_of([own - other for own, other in tiled_of(units)])
+    middle, low, _ = mean_interval([own - other for own, other in tiled_of(units)])
     if np.isnan(low):
         return "cannot be told: too few units"
     return "as the paper says" if low > 0 else "cannot be told: the interval holds 0" if middle > 0 else "not found"
@@ -126,7 +126,7 @@ def indices(units: Sequence[Studied]) -> list[float]:
 
 def verdict_small(units: Sequence[Studied]) -> str:
     """Whether the index is 0 as far as one would care; an interval that only holds 0 does not tell that."""
-    middle, low, high = mean_of(indices(units))
+    middle, low, high = mean_interval(indices(units))
     if np.isnan(middle):
         return "cannot be told: no such unit"
     if np.isnan(low):
@@ -137,19 +137,19 @@ def verdict_small(units: Sequence[Studied]) -> str:
 
 
 def verdict_large(small: Sequence[Studied], large: Sequence[Studied]) -> str:
-    middle, low, high = mean_of(indices(large))
+    middle, low, high = mean_interval(indices(large))
     if np.isnan(middle):
         return "cannot be told: no such unit"
     if np.isnan(low):
         return "cannot be told: too few units"
     if low <= 0:
         return "not found: hardly any" if high < LITTLE else "cannot be told: the interval holds 0"
-    if not difference(indices(large), indices(small))[1] > 0:
+    if not mean_difference(indices(large), indices(small))[1] > 0:
         return "above 0, but not clearly above small fields"
     return "as the paper says" if middle > LITTLE else "as the paper says, but little"
 
 
-def verdict_fall_off(found: Interval) -> str:
+def verdict_fall_off(found: MeanInterval) -> str:
     if np.isnan(found[0]):
         return "cannot be told"
     if np.isnan(found[1]):

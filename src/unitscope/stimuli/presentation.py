@@ -119,7 +119,7 @@ class Presentation:
         return ((box[0] + top) * down, (box[1] + left) * along, (box[2] + top) * down, (box[3] + left) * along)
 
     def to_network(self, box: Box | FloatBox, original: Size) -> FloatBox:
-        """Where a box of the original comes to lie in the network's input; the inverse of `to_original`."""
+        """A box of the original in pixels of the network's input; the inverse of `to_original`."""
         down, along = self._scale(original)
         top, left = self.corner(original)
         return (box[0] / down - top, box[1] / along - left, box[2] / down - top, box[3] / along - left)

@@ -1,4 +1,4 @@
-"""Optimal stimuli, always beside what the unit preferred or shunned among the photographs (borowski2021)."""
+"""Optimal stimuli, always beside the photographs with the highest or lowest responses (borowski2021)."""
 
 from __future__ import annotations
 
@@ -198,9 +198,9 @@ def sheet_key(group: OptimaGroup) -> str:
 
 
 def count_ahead(group: OptimaGroup) -> str:
-    """How many of the best seeds are ahead of the best natural patch, of those that were held against one."""
-    told = [scores_of(group, channel) for channel in group.optima]
-    pairs = [(one["response"], one["natural"]) for one in told if one and "natural" in one and "response" in one]
+    """How many of the best seeds are ahead of the best natural patch, of all that have such a patch."""
+    scores = [scores_of(group, channel) for channel in group.optima]
+    pairs = [(one["response"], one["natural"]) for one in scores if one and "natural" in one and "response" in one]
     if not pairs:
         return "not scored"
     sign = 1 if group.pole == "preferred" else -1

@@ -1,4 +1,4 @@
-// One unit, closely: what it prefers and shuns, where it looks, its numbers; beside it the other network's unit of the same place.
+// One unit, closely: what it responds to most and least, where it looks, its numbers; beside it the other network's unit of the same place.
 "use strict";
 
 const Unit = (() => {

@@ -1,4 +1,4 @@
-"""Jitters: pictures are moved, turned and scaled a little before each step, so that no optimum hangs on single pixels.
+"""Jitters: pictures are moved, turned and scaled a little before each step, so that no optimum needs a single pixel.
 
 Each is a callable of whitened pictures and one generator per picture, and differentiable. What comes in from beyond the
 picture has the mean color.

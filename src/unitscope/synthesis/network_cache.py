@@ -68,7 +68,7 @@ class NetworkCache:
     @property
     def network(self) -> Network:
         network = self.reference()
-        assert network is not None, "whoever uses a cache keeps its network"
+        assert network is not None, "who uses a cache keeps its network"
         return network
 
 

@@ -67,7 +67,7 @@ class PlacedPictures:
 def compare_positions(
     placed: Sequence[PlacedPictures], similarity: SimilarityFunction, *, least: float = LEAST
 ) -> Float64[np.ndarray, "position other_position picture other_picture"]:
-    """How alike the outcomes of each two positions are, laid upon each other, on the rectangle that the two share.
+    """How alike the outcomes of each two positions are, aligned, on the rectangle that the two share.
 
     [i, j] has the outcomes of position i, then those of j, both ways; [i, i] those of i on all that it sees, then NaN.
     NaN for an outcome with itself, and where two positions share less than `least` of what either sees.

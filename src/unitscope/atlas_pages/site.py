@@ -1,4 +1,17 @@
-"""A folder that shows records: a page per network and site, data as scripts. It opens by double-click."""
+"""Build an atlas: a folder of static pages that show records, and open by double-click.
+
+The problem: a page opened from the disk (file://) may not fetch data, a network has thousands of units with pictures
+each, and several records may show the same photographs.
+
+The idea: data are scripts that assign to one object (`data_scripts.py`), the pictures of all units of a site are a few
+sprites (`sprites.py`), and records of the same stimuli share one album in which each photograph is decoded once
+(`photographs.py`).
+
+    index.html                     all sites of all records            data/atlas.js
+    RECORD/SITE.html               the sheet and the unit pages        RECORD/data/SITE.js, RECORD/sprites/SITE-*.webp
+    photographs/ALBUM/000/*.webp   the photographs as they were shown  photographs/ALBUM/images.js
+    assets/                        style and scripts, the same in every atlas
+"""
 
 from __future__ import annotations
 

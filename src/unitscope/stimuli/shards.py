@@ -1,6 +1,14 @@
-"""Images inside tar files: read by offset from an index made once; members are never extracted.
+"""Images inside tar files, read by offset and never extracted.
 
-A picture is labeled by its WebDataset neighbor (see samples.py), where there is one, else by the folder it lies in.
+The problem: a data set of millions of images is a few hundred tar files. A tar has no table of contents, and a survey
+reads images in any order, in several processes.
+
+The idea: one pass over the headers of a tar gives an index of (name, label, offset, length), which is cached by path,
+size and time. An image is then one read of `length` bytes at `offset`.
+
+    | header | 0001.jpg ... | header | 0001.cls | header | 0002.jpg ...   ->   (0001.jpg, "7", 512, 20381), ...
+
+The label is the WebDataset neighbor of the image (see samples.py) if there is one, else the name of its folder.
 """
 
 from __future__ import annotations

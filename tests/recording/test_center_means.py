@@ -8,7 +8,7 @@ import torch
 
 from tests.oracles.everything import mean_of_patches
 from unitscope.recording.accumulator import Block
-from unitscope.recording.center_means import MOST, CenterSums, EnsembleSums, mean_stimuli, reliability
+from unitscope.recording.center_means import MOST_PICTURES, CenterSums, EnsembleSums, mean_stimuli, reliability
 from unitscope.recording.field_windows import FieldWindow
 from unitscope.vocabulary import Box
 
@@ -53,7 +53,7 @@ def test_sums_are_exact_where_float32_would_round():
     for _ in range(2):
         sums.add(np.ones((len(patches), 1), dtype=bool), patches)
     assert sums.total.ravel().tolist() == [2 * 65_793 * 255]
-    sums.n[:] = MOST
+    sums.n[:] = MOST_PICTURES
     sums.add(np.ones((1, 1), dtype=bool), patches[:1])  # more than 32 bits hold
     assert sums.total.dtype == np.int64
     with pytest.raises(ValueError, match="too large for exact sums"):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.recording.fast.test_reader import environment
 from unitscope.recording.accumulator import Block
-from unitscope.recording.statistics import Counts, LabelSums, ResponseMap, fixed
+from unitscope.recording.statistics import Counts, LabelSums, ResponseMap, to_fixed_point
 
 
 def block_of(peaks: np.ndarray) -> Block:
@@ -52,4 +52,4 @@ def test_a_unit_with_a_response_that_is_not_finite_has_no_sums_and_one_never_see
 
 def test_fixed_point_keeps_to_what_64_bits_hold():
     values = np.array([1.5, -1.5, np.nan, np.inf, 1e30, -1e30])
-    assert fixed(values).tolist() == [3 * 2**23, -3 * 2**23, 0, 0, 2**63 - 2**10, -(2**63)]
+    assert to_fixed_point(values).tolist() == [3 * 2**23, -3 * 2**23, 0, 0, 2**63 - 2**10, -(2**63)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,6 +20,9 @@ from unitscope.stimuli.presentation import Presentation
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
+
+Progress = Callable[[int, int], None]
+"""Called with how much has been done so far, and how much there is to do."""
 
 AHEAD = 3
 """How many batches are decoded before they are needed."""

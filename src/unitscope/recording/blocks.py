@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unitscope.errors import Failure
-from unitscope.recording.batches import Batch, ImageStatus, batches, convert_to_gray
+from unitscope.recording.batches import Batch, ImageStatus, Progress, batches, convert_to_gray
 from unitscope.recording.field_windows import FieldWindow
 from unitscope.recording.forward_pass import Reader
 from unitscope.recording.session import Session, save
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.recording.plan import Plan
     from unitscope.stimuli.images import Images
-
-Progress = Callable[[int, int], None]
-"""Called with the number of stimuli shown so far, and of all."""
 
 
 def show_blocks(

@@ -26,7 +26,7 @@ from unitscope.recording.acceleration import new_accumulator
 from unitscope.recording.accumulator import Accumulator, Block, PlainAccumulator
 from unitscope.recording.batches import Batch, prepare_pictures
 from unitscope.recording.forward_pass import Reader, ReadingMode, autocast
-from unitscope.recording.steadiness import Responses, Steadiness, check_steadiness, three_pictures
+from unitscope.recording.steadiness import SiteResponses, Steadiness, check_steadiness, three_pictures
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
@@ -120,17 +120,19 @@ def reason_for_plain(
     return first_difference(reader, pictures[:2], steadiness.first)
 
 
-def first_difference(reader: Reader, pictures: UInt8[Tensor, "stimulus color height width"], plain: Responses) -> str:
+def first_difference(
+    reader: Reader, pictures: UInt8[Tensor, "stimulus color height width"], plain: SiteResponses
+) -> str:
     """Where a reader reads other numbers than PyTorch reads of the plain responses; empty where it does not."""
     device, sites, numbers = reader.network.device, reader.electrodes.sites, torch.arange(len(pictures))
     batch = Batch(numbers, pictures, torch.ones(len(pictures), dtype=torch.bool), ())
     try:
-        fast = {name: begin(new_accumulator(site, device=device, size=2), site) for name, site in sites.items()}
+        fast = {name: begin_pair(new_accumulator(site, device=device, size=2), site) for name, site in sites.items()}
         reader.read(batch, fast)
         for name, site in sites.items():
-            expected = begin(PlainAccumulator(site.center, device=device), site)
+            expected = begin_pair(PlainAccumulator(site.center, device=device), site)
             expected.add(plain[name], numbers.to(device), batch.readable.to(device))
-            difference = find_difference(finish(fast[name]), finish(expected))
+            difference = find_difference(finish_pair(fast[name]), finish_pair(expected))
             if difference:
                 return f"the quick way read another {difference} at {name}"
     except Exception as error:  # whatever it is: the plain way has none of it
@@ -138,13 +140,13 @@ def first_difference(reader: Reader, pictures: UInt8[Tensor, "stimulus color hei
     return ""
 
 
-def begin(accumulator: Accumulator, site: Site) -> Accumulator:
+def begin_pair(accumulator: Accumulator, site: Site) -> Accumulator:
     """The accumulator, ready for a block in which only each unit's best response is looked up."""
     accumulator.begin({sign: np.full((site.channels, 1), -np.inf, dtype=np.float32) for sign in (1, -1)})
     return accumulator
 
 
-def finish(accumulator: Accumulator) -> Block:
+def finish_pair(accumulator: Accumulator) -> Block:
     """The block of two stimuli."""
     return accumulator.finish(0, np.ones(2, dtype=bool), np.full(2, -1), {})
 

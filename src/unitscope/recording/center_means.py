@@ -26,16 +26,16 @@ from torch import Tensor
 from unitscope.recording.acceleration import accelerated
 from unitscope.recording.accumulator import Block
 from unitscope.recording.field_windows import EXACT, FieldWindow
-from unitscope.recording.statistics import Fields
+from unitscope.recording.statistics import ArrayFields
 from unitscope.vocabulary import Box
 
 if TYPE_CHECKING:
     from unitscope.vocabulary import Site
 
-MOST = (2**31 - 1) // 255
+MOST_PICTURES = (2**31 - 1) // 255
 """So many pictures of 255 fit into sums of 32 bits."""
 
-AT_A_TIME = 256
+UNITS_AT_A_TIME = 256
 """Units whose sums of a block are held at a time."""
 
 
@@ -75,16 +75,16 @@ class CenterSums:
         if count > 65_793:
             raise ValueError(f"a block of {count} stimuli is too large for exact sums in float32")
         self.n += positive.sum(0)
-        if self.total.dtype == np.int32 and self.n.max(initial=0) > MOST:
+        if self.total.dtype == np.int32 and self.n.max(initial=0) > MOST_PICTURES:
             self.total = self.total.astype(np.int64)
         chosen = torch.from_numpy(np.ascontiguousarray(positive.T))
         pixels = torch.from_numpy(np.ascontiguousarray(patches.reshape(count, -1)))
-        for i in range(0, len(chosen), AT_A_TIME):
-            add_chosen(self.total[i : i + AT_A_TIME], chosen[i : i + AT_A_TIME], pixels)
+        for i in range(0, len(chosen), UNITS_AT_A_TIME):
+            add_chosen(self.total[i : i + UNITS_AT_A_TIME], chosen[i : i + UNITS_AT_A_TIME], pixels)
 
     def merge(self, other: CenterSums) -> CenterSums:
         n = self.n + other.n
-        kind = np.int64 if n.max(initial=0) > MOST else np.int32
+        kind = np.int64 if n.max(initial=0) > MOST_PICTURES else np.int32
         return CenterSums(self.view, self.channels, n, self.total.astype(kind) + other.total, self.every)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -95,7 +95,7 @@ class CenterSums:
 
 
 @dataclass
-class EnsembleSums(Fields):
+class EnsembleSums(ArrayFields):
     """Sums of all readable pictures, whatever a unit says of them: of those with even and those with odd numbers.
 
     `total` [half color row col] sums of uint8 pixels in what `view` sees, `n` [half] how many pictures; exact.

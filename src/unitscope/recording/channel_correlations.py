@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ from unitscope.durable import lock_folder, write_arrays, write_json, write_table
 from unitscope.errors import BadInput
 from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
+from unitscope.recording.batches import Progress
 from unitscope.recording.covariance import JointMoments, joint_moments
 from unitscope.recording.filter_tables import refuse_other_weights
 from unitscope.recording.source_images import originals_of, presentation_of
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     import pandas
 
     from unitscope.networks import Network
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images shown so far, to all networks together, and of all."""
 
 
 def sharing(

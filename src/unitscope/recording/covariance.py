@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput, Failure, unknown_name
-from unitscope.recording.batches import batches, convert_to_gray, default_workers, first_pictures
+from unitscope.recording.batches import Progress, batches, convert_to_gray, default_workers, first_pictures
 from unitscope.recording.electrode import show
 from unitscope.recording.steadiness import check_steadiness
 from unitscope.stimuli.images import Source, open_images
@@ -23,9 +23,6 @@ from unitscope.vocabulary import Size
 if TYPE_CHECKING:
     from unitscope.networks import Network
     from unitscope.vocabulary import Site
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images shown so far, and of all."""
 
 
 @dataclass

@@ -25,7 +25,7 @@ EXACT = 64
 COARSE = 32
 """The longer side to which what is seen of a larger field is reduced."""
 
-AT_A_TIME = 16
+PICTURES_AT_A_TIME = 16
 """Pictures whose sums over corners are held at a time."""
 
 
@@ -90,9 +90,9 @@ def shrink(
     up.
     """
     small = np.empty((len(pictures), pictures.shape[3], *shape), dtype=np.uint8)
-    for i in range(0, len(pictures), AT_A_TIME):
-        part = pictures[i : i + AT_A_TIME, box.top : box.bottom, box.left : box.right]
-        small[i : i + AT_A_TIME] = average_areas(part, shape)
+    for i in range(0, len(pictures), PICTURES_AT_A_TIME):
+        part = pictures[i : i + PICTURES_AT_A_TIME, box.top : box.bottom, box.left : box.right]
+        small[i : i + PICTURES_AT_A_TIME] = average_areas(part, shape)
     return small
 
 

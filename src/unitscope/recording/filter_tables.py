@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,15 +28,13 @@ from unitscope.errors import BadInput, unknown_name
 from unitscope.network_facts import difference
 from unitscope.random_copies import untrained
 from unitscope.record import Record, open_record
+from unitscope.recording.batches import Progress
 from unitscope.recording.covariance import joint_moments
 from unitscope.stimuli.images import Source
 from unitscope.vocabulary import match_names
 
 if TYPE_CHECKING:
     from unitscope.networks import Network
-
-Progress = Callable[[int, int], None]
-"""Told how many sites are done, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,7 +111,7 @@ def identity(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def finished(folder: Path, facts: dict[str, Any]) -> bool:
+def is_finished(folder: Path, facts: dict[str, Any]) -> bool:
     """Whether the folder holds the complete record of this very survey. Raises Failure where it is of another."""
     there = read_facts(folder) if folder.exists() else None
     if there is None:
@@ -140,7 +140,7 @@ def refuse_foreign(folder: Path, there: dict[str, Any], facts: dict[str, Any]) -
 
 
 @contextmanager
-def parts_of(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
+def open_parts(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
     """The folder for checkpoints, written to before the long pass begins, and locked against a second survey. It is
     deleted when the survey has been completed.
     """

@@ -13,10 +13,10 @@ from unitscope.durable import read_table
 from unitscope.errors import BadInput, few
 from unitscope.facts import OF_A_SHARD, fault_of, read_facts
 from unitscope.record import Record, open_record, refuse_torn
-from unitscope.recording.manifest import parts_of, refuse_foreign
+from unitscope.recording.manifest import open_parts, refuse_foreign
 from unitscope.recording.session import Session, load
 from unitscope.recording.site_state import Settings
-from unitscope.recording.tables import finish
+from unitscope.recording.tables import write_record
 
 
 def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
@@ -66,8 +66,8 @@ def merge(records: Iterable[str | Path], *, to: str | Path) -> Record:
     sessions = [load(path / "part.safetensors", facts["sites"], settings) for path, _ in shards]
     images = pa.concat_tables(read_table(path / "images.parquet") for path, _ in shards)
     folder, whole = Path(to), {name: value for name, value in facts.items() if name not in ("shard", "files")}
-    with parts_of(folder, whole):
-        finish(folder, reduce(Session.merge, sessions), whole, images)
+    with open_parts(folder, whole):
+        write_record(folder, reduce(Session.merge, sessions), whole, images)
     return open_record(folder)
 
 

@@ -19,7 +19,7 @@ KINDS = ("peak", "trough", "mean")
 
 
 @dataclass
-class Responses:
+class KeptResponses:
     """Peaks, troughs and means in the order of the images; NaN where a response was not finite or an image not
     readable.
     """
@@ -31,9 +31,9 @@ class Responses:
         for kind in KINDS:
             self.blocks[kind].append(np.where(block.counted, getattr(block, kind), np.float32(np.nan)))
 
-    def merge(self, other: Responses) -> Responses:
+    def merge(self, other: KeptResponses) -> KeptResponses:
         """With those to the images that follow."""
-        return Responses(self.units, {kind: self.blocks[kind] + other.blocks[kind] for kind in KINDS})
+        return KeptResponses(self.units, {kind: self.blocks[kind] + other.blocks[kind] for kind in KINDS})
 
     def all(self, kind: str) -> Float32[np.ndarray, "stimulus unit"]:
         return np.concatenate([np.empty((0, self.units), np.float32), *self.blocks[kind]])

@@ -14,7 +14,7 @@ from unitscope.recording.center_means import CenterSums, EnsembleSums, center_su
 from unitscope.recording.field_windows import FieldWindow
 from unitscope.recording.map_statistics import REGISTERED
 from unitscope.recording.position_means import PositionSums, position_sums
-from unitscope.recording.responses import Responses
+from unitscope.recording.responses import KeptResponses
 from unitscope.recording.statistics import Counts, Extremes, Histogram, LabelSums, Ladder, ResponseMap, Statistic
 from unitscope.vocabulary import Site
 
@@ -52,7 +52,7 @@ class SiteStatistics:
     trough_histogram: Histogram
     response_map: ResponseMap
     labels: LabelSums | None
-    responses: Responses | None
+    responses: KeptResponses | None
     center: list[CenterSums]
     full: list[CenterSums]
     even: list[CenterSums]
@@ -76,7 +76,7 @@ class SiteStatistics:
             trough_histogram=Histogram.empty(units, of="trough"),
             response_map=ResponseMap.empty(units, site.lattice),
             labels=LabelSums.empty(units, labels=len(settings.labels)) if settings.labels else None,
-            responses=Responses(units) if settings.responses else None,
+            responses=KeptResponses(units) if settings.responses else None,
             center=center_sums(site, colors=colors),
             full=center_sums(site, colors=colors, full=True) if "full" in settings.means else [],
             even=even,

@@ -9,7 +9,7 @@ Idea: whatever is merged is either exact, so that no order matters, or merged in
 
     counts         integers
     extremes       a total order: by value, then image, row and column; the best k of two lists are the best k of all
-    sums           integers in fixed point: 2^24 steps a unit (`fixed`)
+    sums           integers in fixed point: 2^24 steps a unit (`to_fixed_point`)
     mean, variance merged along one binary tree over the blocks (`Ladder`), which each shard grows its own part of:
 
                    blocks    0   1   2   3   4      shard 1 showed 0, 1 and 2; shard 2 showed 3 and 4
@@ -37,7 +37,7 @@ Array = np.ndarray
 POINT = 1 << 24
 """Fixed-point sums are integers in units of 1 / POINT."""
 
-MOST = float(2**63 - 2**10)
+LARGEST_INT64 = float(2**63 - 2**10)
 """The largest 64-bit integer that float64 holds."""
 
 
@@ -51,7 +51,7 @@ class Statistic(Protocol):
     def restore(self, arrays: Mapping[str, Array]) -> None: ...
 
 
-class Fields:
+class ArrayFields:
     """The part that is the same for statistics that are a few arrays."""
 
     def arrays(self) -> dict[str, Array]:
@@ -63,7 +63,7 @@ class Fields:
 
 
 @dataclass
-class Counts(Fields):
+class Counts(ArrayFields):
     """Images that counted, images with a positive response or with one that is not finite, positive positions;
     extremes over all.
     """
@@ -110,7 +110,7 @@ class Counts(Fields):
 
 
 @dataclass
-class Extremes(Fields):
+class Extremes(ArrayFields):
     """The `k` highest (`sign` = 1) or lowest (-1) responses of each unit in the order of methods 2.5.
 
     `value` [unit rank] float32; `image`, `row`, `col` [unit rank] int; empty places have image -1 and come last. Of
@@ -255,7 +255,7 @@ def bin_edges() -> Float32[Array, " edge"]:
 
 
 @dataclass
-class Histogram(Fields):
+class Histogram(ArrayFields):
     """How many images had their peak (`of` = "peak") or trough in each bin; bin i lies below edge i, and at or above
     edge i - 1.
     """
@@ -275,7 +275,7 @@ class Histogram(Fields):
 
 
 @dataclass
-class LabelSums(Fields):
+class LabelSums(ArrayFields):
     """Per label and unit: sums of peaks, of troughs and of peaks above zero in fixed point, and images with a positive
     response. `n` [label] counts images.
 
@@ -308,7 +308,7 @@ class LabelSums(Fields):
 
 
 @dataclass
-class ResponseMap(Fields):
+class ResponseMap(ArrayFields):
     """Sum of responses at each lattice position, in fixed point, and the number of images."""
 
     n: Array
@@ -397,16 +397,16 @@ def sum_by_label(
     """
     for one in np.unique(label[label >= 0]):
         of_label = label == one
-        peaks[one] += fixed(np.where(counted, peak, 0)[of_label]).sum(0)
-        troughs[one] += fixed(np.where(counted, trough, 0)[of_label]).sum(0)
-        rectified[one] += fixed(np.where(counted, peak.clip(min=0), 0)[of_label]).sum(0)
+        peaks[one] += to_fixed_point(np.where(counted, peak, 0)[of_label]).sum(0)
+        troughs[one] += to_fixed_point(np.where(counted, trough, 0)[of_label]).sum(0)
+        rectified[one] += to_fixed_point(np.where(counted, peak.clip(min=0), 0)[of_label]).sum(0)
         positive[one] += ((peak > 0) & counted)[of_label].sum(0, dtype=np.int32)
 
 
 @accelerated
 def add_fixed(values: Float32[Array, "unit row col"], total: Int64[Array, "unit row col"]) -> None:
     """Add real numbers to sums in fixed point."""
-    total += fixed(values)
+    total += to_fixed_point(values)
 
 
 @accelerated
@@ -437,12 +437,12 @@ def sum_in_order(values: Float[Array, "stimulus unit"]) -> Float[Array, " unit"]
     return np.repeat(values, 2, axis=1).sum(0)[::2] if values.shape[1] == 1 else values.sum(0)
 
 
-def fixed(values: Float[Array, ...]) -> Int[Array, ...]:
+def to_fixed_point(values: Float[Array, ...]) -> Int[Array, ...]:
     """Real numbers in fixed point; what is not finite becomes 0, and has to be kept count of elsewhere. What 64 bits
     cannot hold becomes the nearest that they can.
     """
     steps = np.rint(np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0) * POINT)
-    return steps.clip(-(2.0**63), MOST).astype(np.int64)
+    return steps.clip(-(2.0**63), LARGEST_INT64).astype(np.int64)
 
 
 def rank_within(sorted_groups: Int[Array, " n"]) -> Int[Array, " n"]:

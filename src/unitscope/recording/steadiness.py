@@ -46,7 +46,7 @@ that the network computes in. In float32 the largest found among networks of tor
 FLOOR = 0.1
 """A unit that hardly responds is compared with this share of its site's responses, too."""
 
-Responses = Mapping[str, Tensor]
+SiteResponses = Mapping[str, Tensor]
 """By site: [stimulus unit row col]."""
 
 Cast = Callable[[], AbstractContextManager[Any]]
@@ -68,7 +68,7 @@ class Steadiness:
     """What the network changed in itself, without effect on its responses; it was put back."""
     chance: bool
     """Whether the network draws random numbers that its responses depend on (from the seed that was given)."""
-    first: Responses
+    first: SiteResponses
     """The responses to the first two pictures, shown together in the memory order that was chosen."""
 
 
@@ -160,7 +160,7 @@ class Check:
                 kinds.add(torch.get_autocast_dtype(self.x.device.type))
         return max((TOLERANCE[kind] for kind in kinds if kind in TOLERANCE), default=TOLERANCE[torch.float32])
 
-    def show_twice(self) -> tuple[Responses, Responses, list[str], bool, bool]:
+    def show_twice(self) -> tuple[SiteResponses, SiteResponses, list[str], bool, bool]:
         """The responses to two pictures, twice in turn; what the network changed; whether it drew random numbers; and
         whether the pictures could be given channels last.
         """
@@ -177,7 +177,7 @@ class Check:
                     raise
         raise AssertionError("one of the two returns or raises")
 
-    def show(self, x: Tensor, *, pristine: bool = True) -> Responses:
+    def show(self, x: Tensor, *, pristine: bool = True) -> SiteResponses:
         """The responses of all sites to pictures, by overhearing all that the network does."""
         found: dict[str, Tensor] = {}
 
@@ -197,7 +197,7 @@ class Check:
             raise cannot_be_run(self.network.module, x, error) from error
         return found
 
-    def refuse_change(self, first: Responses, again: Responses, changed: list[str], drew: bool) -> Difference:
+    def refuse_change(self, first: SiteResponses, again: SiteResponses, changed: list[str], drew: bool) -> Difference:
         """Raises BadInput where the same pictures, shown again, give other responses."""
         found = largest_difference(first, again)
         if found.share <= self.tolerance and not (drew and self.seed is None and found.share > 0):
@@ -215,7 +215,7 @@ class Check:
             "Reset or freeze that state in the module's forward."
         )
 
-    def refuse_dependence(self, here: Responses, there: Responses, changed: list[str], how: str) -> Difference:
+    def refuse_dependence(self, here: SiteResponses, there: SiteResponses, changed: list[str], how: str) -> Difference:
         """Raises BadInput where the same picture gives another response when it is shown with others."""
         found = largest_difference(here, there)
         if found.share <= self.tolerance:
@@ -235,12 +235,12 @@ class Check:
         )
 
 
-def rows(responses: Responses, stimulus: int) -> Responses:
+def rows(responses: SiteResponses, stimulus: int) -> SiteResponses:
     """The responses to one of the stimuli."""
     return {name: value[stimulus : stimulus + 1] for name, value in responses.items()}
 
 
-def largest_difference(one: Responses, other: Responses) -> Difference:
+def largest_difference(one: SiteResponses, other: SiteResponses) -> Difference:
     """The largest relative difference of any unit between two showings of the same pictures.
 
     Of a unit with responses a and b it is rms(a - b) / max(rms(a), FLOOR rms of the site); infinite where one is not

@@ -18,13 +18,13 @@ from unitscope.facts import read_facts
 from unitscope.option_groups import DistributionOptions, PresentationOptions, SummaryOptions
 from unitscope.record import Record
 from unitscope.recording.acceleration import keep_freed_memory
-from unitscope.recording.batches import default_workers
-from unitscope.recording.blocks import Checkpoint, Progress, show_blocks
+from unitscope.recording.batches import Progress, default_workers
+from unitscope.recording.blocks import Checkpoint, show_blocks
 from unitscope.recording.cluster import show_on_cluster
-from unitscope.recording.manifest import finished, first_kernels, parts_of
+from unitscope.recording.manifest import first_kernels, is_finished, open_parts
 from unitscope.recording.plan import Plan, calibrate_plan
 from unitscope.recording.session import Session, resume
-from unitscope.recording.tables import finish, images_table
+from unitscope.recording.tables import images_table, write_record
 from unitscope.stimuli.images import Source, open_images
 from unitscope.vocabulary import Size
 
@@ -117,10 +117,10 @@ def survey(
         responses=responses, precision=precision, shard=shard, seed=seed,
     )  # fmt: skip
     folder = Path(to)
-    if finished(folder, plan.facts):
+    if is_finished(folder, plan.facts):
         shutil.rmtree(folder / "parts", ignore_errors=True)
         return Record(folder, read_facts(folder) or {})
-    with parts_of(folder, plan.facts) as parts:
+    with open_parts(folder, plan.facts) as parts:
         plan = calibrate_plan(plan, network, images)
         workers = default_workers() if workers is None else workers
         if engine == "ray":
@@ -144,5 +144,5 @@ def survey(
                 )
         session.kernels = first_kernels(network, plan.facts["kernels"])
         session.certificate = joined(certify(network, plan.sites))
-        finish(folder, session, plan.facts, images_table(session, images))
+        write_record(folder, session, plan.facts, images_table(session, images))
     return Record(folder, read_facts(folder) or {})

@@ -31,7 +31,7 @@ Arrays = dict[str, tuple[np.ndarray | Pieces, tuple[str, ...]]]
 """Values and names of their axes."""
 
 
-def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Table) -> None:
+def write_record(folder: Path, session: Session, facts: dict[str, Any], images: pa.Table) -> None:
     """Leave the record, or of a shard the part that `merge` takes, in the folder: last what names all the rest."""
     unreadable = sum(bool(fact.error) for fact in session.statuses)
     facts = facts | {"stimuli": facts["stimuli"] | {"unreadable": unreadable}}
@@ -40,7 +40,7 @@ def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Tab
         save(session, folder / "part.safetensors")
         names = ["part.safetensors"]
     else:
-        with shared_memory():
+        with use_system_memory():
             write_results(folder, session)
         facts["complete"] = True
         names = ["units.parquet", "stimuli.parquet", "arrays.zarr"]
@@ -48,7 +48,7 @@ def finish(folder: Path, session: Session, facts: dict[str, Any], images: pa.Tab
 
 
 @contextmanager
-def shared_memory() -> Iterator[None]:
+def use_system_memory() -> Iterator[None]:
     """Tables in the memory that everything else is in, and not in a reserve of their own beside it."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())

@@ -21,7 +21,7 @@ from unitscope.vocabulary import Box, Size
 if TYPE_CHECKING:
     from unitscope.networks import Network
 
-Moments = tuple[Int64[np.ndarray, " unit"], Float64[np.ndarray, " unit"], Float64[np.ndarray, " unit"]]
+MomentArrays = tuple[Int64[np.ndarray, " unit"], Float64[np.ndarray, " unit"], Float64[np.ndarray, " unit"]]
 """Number, mean and sum of squared deviations of each unit."""
 
 
@@ -43,7 +43,7 @@ def count_responses(
 
 def compute_moments(
     values: Float[np.ndarray, "stimulus unit"], counted: Bool[np.ndarray, "stimulus unit"]
-) -> Moments | NotImplementedType:
+) -> MomentArrays | NotImplementedType:
     if values.dtype != np.float32:
         return NotImplemented
     stimuli, units = values.shape

@@ -17,7 +17,7 @@ from unitscope.recording.fast.signatures import SiteRows, address
 UNITS, STIMULI, ROWS, COLS = 37, 5, 15, 20
 """More units than the widest register has lanes, with some left over, and more positions than are summed together."""
 
-MOST = 9_223_372_036_854_774_784
+LARGEST = 9_223_372_036_854_774_784
 """The largest 64-bit integer that float64 holds."""
 
 
@@ -195,7 +195,7 @@ def check_add_map(found: ctypes.CDLL) -> bool:
     sums = integers((UNITS, 70), 20)
     sums[3, :4] = np.nan, np.inf, 3e38, -3e38
     expected = (np.where(np.isfinite(sums), sums, 0).clip(-1e6, 1e6) * (1 << 24)).astype(np.int64)
-    expected[3, 2:4] = MOST, -(2**63)
+    expected[3, 2:4] = LARGEST, -(2**63)
     ways = []
     for last, in_memory in ((False, sums), (True, np.ascontiguousarray(sums.T))):
         total = np.zeros((UNITS, 70), np.int64)

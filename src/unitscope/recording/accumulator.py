@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -82,6 +82,7 @@ class Block:
     summaries: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Accumulator(Protocol):
     """Takes in the responses of one site to the batches of a block, and gives the block; then begins the next one."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitscope.anatomy.names import operation_of
+from unitscope.anatomy.node_names import operation_of
 from unitscope.anatomy.operations import (
     KINDS,
     TABLE,

@@ -100,10 +100,10 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return enter
 
 
-def bounds_of(recorded: Recorded, bounds: Mapping[Value, Tensor]) -> list[Tensor]:
-    """The bounds of an operation's results, from those of the values it reads (see `Program.run`).
+def bounds_by_rule(recorded: Recorded, bounds: Mapping[Value, Tensor]) -> list[Tensor] | None:
+    """The bounds of an operation's results, from those of the values it reads; None where no rule proves any.
 
-    NaN where nothing is proven. Raises Undecided where the network reads values.
+    Raises Undecided where the network reads values.
     """
     if recorded.outcome_depends_on_values:
         raise Undecided(recorded.name)
@@ -111,13 +111,13 @@ def bounds_of(recorded: Recorded, bounds: Mapping[Value, Tensor]) -> list[Tensor
         whole, part = (bounds[one] if isinstance(one, Value) else one for one in recorded.args)
         return [overwrite(whole, part, **recorded.kwargs)]
     if recorded.name not in RULES:
-        return nothing_proven(recorded)
+        return None
     try:
         result = RULES[recorded.name](Operation.of(recorded, bounds))
     except Unproven:
-        return nothing_proven(recorded)
+        return None
     found = list(result) if isinstance(result, tuple | list) else [result]
-    return found if len(found) == len(recorded.results) else nothing_proven(recorded)
+    return found if len(found) == len(recorded.results) else None
 
 
 def nothing_proven(recorded: Recorded) -> list[Tensor]:
@@ -130,17 +130,17 @@ def nothing_proven(recorded: Recorded) -> list[Tensor]:
     ]
 
 
-def widened(bounds: Tensor, by: Tensor) -> Tensor:
+def widen(bounds: Tensor, by: Tensor) -> Tensor:
     """Bounds moved apart; `by` is not negative."""
     return torch.stack([bounds[0] - by, bounds[1] + by])
 
 
-def rounded(bounds: Tensor, *, times: int = 1) -> Tensor:
+def widen_by_rounding(bounds: Tensor, *, times: int = 1) -> Tensor:
     """Bounds of a value that was rounded so many times."""
-    return widened(bounds, times * ROUNDING * bounds.abs().amax(0))
+    return widen(bounds, times * ROUNDING * bounds.abs().amax(0))
 
 
-def linear(
+def bound_linear(
     bounds: Tensor, weight: Tensor, bias: Tensor | None, apply: Callable[[Tensor, Tensor], Tensor], *, terms: int
 ) -> Tensor:
     """Bounds of a sum of products with constants: each end from what adds to it and what takes from it.
@@ -173,24 +173,24 @@ def convolution(op: Operation) -> Tensor:
         return torch.ops.aten.convolution.default(x, kernels, None, *geometry)
 
     terms = weight.numel() if op["transposed"] else weight[0].numel()
-    return linear(bounds, weight, bias, convolved, terms=terms)
+    return bound_linear(bounds, weight, bias, convolved, terms=terms)
 
 
 @rule("addmm")
 def addmm(op: Operation) -> Tensor:
     if op.get("beta", 1) != 1 or op.get("alpha", 1) != 1 or op["self"].ndim != 1:
         raise Unproven
-    return product(op, op["mat1"], op.constant(op["self"]))
+    return bound_product(op, op["mat1"], op.constant(op["self"]))
 
 
 @rule("mm")
 def mm(op: Operation) -> Tensor:
-    return product(op, op["self"], None)
+    return bound_product(op, op["self"], None)
 
 
-def product(op: Operation, first: Tensor, bias: Tensor | None) -> Tensor:
+def bound_product(op: Operation, first: Tensor, bias: Tensor | None) -> Tensor:
     second = op.constant(op["mat2"])
-    return linear(op.bounds(first), second, bias, torch.mm, terms=second.shape[0])
+    return bound_linear(op.bounds(first), second, bias, torch.mm, terms=second.shape[0])
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit", "cudnn_batch_norm",
@@ -208,7 +208,7 @@ def batch_norm(op: Operation) -> tuple[Tensor, ...]:
     a, b, m = scale.reshape(shape), offset.reshape(shape), mean.reshape(shape)
     ends = (bounds - m) * a + b
     margin = 8 * ROUNDING * (bounds.abs().amax(0) * a.abs() + (m * a).abs() + b.abs())
-    value = widened(ends.sort(0).values, margin)
+    value = widen(ends.sort(0).values, margin)
     empty = value.new_zeros(0)
     return (value, *(empty for _ in range(len(op.recorded.results) - 1)))
 
@@ -237,7 +237,7 @@ def curve(op: Operation) -> Tensor:
     if op.name == "softplus" and op.get("threshold", 20) < 15:  # there it jumps down onto the straight line
         raise Unproven
     op.bounds(op["self"])
-    return rounded(op.run(), times=8)
+    return widen_by_rounding(op.run(), times=8)
 
 
 @rule("leaky_relu", "elu")
@@ -246,7 +246,7 @@ def bent(op: Operation) -> Tensor:
     if min(slopes) < 0:
         raise Unproven
     op.bounds(op["self"])
-    return rounded(op.run(), times=8)
+    return widen_by_rounding(op.run(), times=8)
 
 
 LOWEST = -0.4
@@ -258,12 +258,12 @@ def dipping(op: Operation) -> Tensor:
     """Curves that fall once and then rise: the highest value is at an end, the lowest may lie between."""
     bounds = op.bounds(op["self"])
     ends = op.run()
-    value = rounded(torch.stack([ends.amin(0), ends.amax(0)]), times=8)
+    value = widen_by_rounding(torch.stack([ends.amin(0), ends.amax(0)]), times=8)
     return torch.stack([torch.where(bounds.isnan().any(0), torch.nan, value[0].clamp(max=LOWEST)), value[1]])
 
 
 @rule("avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "upsample_bilinear2d")
-def averaged(op: Operation) -> Tensor:
+def average(op: Operation) -> Tensor:
     bounds = op.bounds(op["self"])
     dims = op.get("dim")
     if op.name in ("mean", "sum") and (not dims or any(dim % bounds.ndim == 0 for dim in dims) or op.get("dtype")):
@@ -272,13 +272,13 @@ def averaged(op: Operation) -> Tensor:
     terms = bounds[0].numel() // max(1, bounds.shape[1] if bounds.ndim > 1 else 1)
     ends = op.run()
     ends = ends.flip(0) if (op.get("divisor_override") or 1) < 0 else ends
-    return widened(ends, (terms + 2) * ROUNDING * op.run(size, *op.args[1:])[0].abs())
+    return widen(ends, (terms + 2) * ROUNDING * op.run(size, *op.args[1:])[0].abs())
 
 
 # sums and products of what is bounded
 
 
-def operands(op: Operation) -> tuple[Any, Any]:
+def operand_bounds(op: Operation) -> tuple[Any, Any]:
     """Both operands: bounds, or constants that are the same for the lowest and the highest value."""
     pair: list[Any] = []
     reference = next(value for value in (op["self"], op["other"]) if op.depends(value))
@@ -298,33 +298,33 @@ def operands(op: Operation) -> tuple[Any, Any]:
 
 
 @rule("add", "sub")
-def added(op: Operation) -> Tensor:
-    first, second = operands(op)
+def add(op: Operation) -> Tensor:
+    first, second = operand_bounds(op)
     factor = op.get("alpha", 1) * (1 if op.name == "add" else -1)
     second = second * factor
     if factor < 0 and op.depends(op["other"]):
         second = second.flip(0)
-    value = rounded(first + second, times=2)
+    value = widen_by_rounding(first + second, times=2)
     if factor in (1, -1):
         return value
-    return widened(value, ROUNDING * torch.as_tensor(second).abs().broadcast_to(value.shape).amax(0))
+    return widen(value, ROUNDING * torch.as_tensor(second).abs().broadcast_to(value.shape).amax(0))
 
 
 @rule("rsub")
-def subtracted_from(op: Operation) -> Tensor:
+def subtract_from(op: Operation) -> Tensor:
     if not isinstance(op["other"], int | float) or op.get("alpha", 1) != 1:
         raise Unproven
-    return rounded(op["other"] - op.bounds(op["self"]).flip(0), times=2)
+    return widen_by_rounding(op["other"] - op.bounds(op["self"]).flip(0), times=2)
 
 
 @rule("mul", "div")
-def multiplied(op: Operation) -> Tensor:
+def multiply(op: Operation) -> Tensor:
     if op.name == "div":
         if op.depends(op["other"]) or op.get("rounding_mode"):
             raise Unproven
         if not bool(torch.as_tensor(op["other"] != 0).all()):
             raise Unproven
-    first, second = operands(op)
+    first, second = operand_bounds(op)
     if op.name == "div":
         second = 1 / second
     pairs = [
@@ -336,11 +336,11 @@ def multiplied(op: Operation) -> Tensor:
     if not op.depends(op["self"]) and isinstance(first, Tensor) and first.ndim == op["other"].ndim:
         pairs = [(first[0], b) for _, b in pairs]
     corners = torch.stack([torch.as_tensor(a * b) for a, b in pairs])
-    return rounded(torch.stack([corners.amin(0), corners.amax(0)]), times=2)
+    return widen_by_rounding(torch.stack([corners.amin(0), corners.amax(0)]), times=2)
 
 
 @rule("neg")
-def negated(op: Operation) -> Tensor:
+def negate(op: Operation) -> Tensor:
     return -op.bounds(op["self"]).flip(0)
 
 
@@ -348,7 +348,7 @@ def negated(op: Operation) -> Tensor:
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias")
-def viewed(op: Operation) -> Tensor:
+def view(op: Operation) -> Tensor:
     op.bounds(op["self"])
     if "dtype" in op.arguments:  # the same bits, read otherwise
         raise Unproven
@@ -359,7 +359,7 @@ def viewed(op: Operation) -> Tensor:
 
 
 @rule("permute", "transpose")
-def permuted(op: Operation) -> Tensor:
+def permute(op: Operation) -> Tensor:
     bounds = op.bounds(op["self"])
     dims = op["dims"] if op.name == "permute" else None
     if dims is not None and dims[0] % bounds.ndim != 0:
@@ -370,7 +370,7 @@ def permuted(op: Operation) -> Tensor:
 
 
 @rule("slice", "select", "split", "split_with_sizes", "unsqueeze", "squeeze", "narrow")
-def taken(op: Operation) -> Any:
+def take_part(op: Operation) -> Any:
     bounds = op.bounds(op["self"])
     dim = op.get("dim", 0)
     dims = dim if isinstance(dim, list | tuple) else [dim]
@@ -383,7 +383,7 @@ def taken(op: Operation) -> Any:
 
 
 @rule("cat", "stack")
-def joined(op: Operation) -> Tensor:
+def concat(op: Operation) -> Tensor:
     parts = [op.bounds(tensor) for tensor in op["tensors"]]
     extra = 1 if op.name == "stack" else 0
     if op.get("dim", 0) % (parts[0].ndim + extra) == 0:
@@ -392,7 +392,7 @@ def joined(op: Operation) -> Tensor:
 
 
 @rule("constant_pad_nd")
-def padded(op: Operation) -> Tensor:
+def pad(op: Operation) -> Tensor:
     bounds = op.bounds(op["self"])
     if len(op["pad"]) >= 2 * bounds.ndim:
         raise Unproven

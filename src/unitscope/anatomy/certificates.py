@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from unitscope.anatomy.bounds import ROUNDING, Undecided, bounds_of
+from unitscope.anatomy.bounds import ROUNDING, Undecided, bounds_by_rule, nothing_proven
 from unitscope.anatomy.operations import kind
 from unitscope.anatomy.program import OVERWRITTEN, Operation, Program, Value
 from unitscope.anatomy.sites import program_of
@@ -88,7 +88,7 @@ def certify(network: Network, sites: Mapping[str, Site]) -> dict[str, Certificat
             for name in program.names.get(value, ()):
                 if name in sites and sites[name].field().status != "unknown":
                     found[name] = certificate(proven, sites[name])
-    return {name: found.get(name) or unknown(site.channels) for name, site in sites.items()}
+    return {name: found.get(name) or unknown_certificate(site.channels) for name, site in sites.items()}
 
 
 def proven_values(program: Program, extremes: Tensor) -> Iterator[tuple[Value, Proven]]:
@@ -123,11 +123,11 @@ def extreme_pictures(network: Network) -> Float[Tensor, "2 color height width"]:
     return values[:, :, None, None].repeat(1, 1, *network.size).float()
 
 
-def unknown(channels: int) -> Certificate:
+def unknown_certificate(channels: int) -> Certificate:
     return Certificate(*(np.full(channels, np.nan, dtype=np.float32) for _ in NAMES))
 
 
-def joined(certificates: Mapping[str, Certificate]) -> Certificate:
+def concat_certificates(certificates: Mapping[str, Certificate]) -> Certificate:
     """The certificates of several sites as one, in their order."""
     return Certificate(*(np.concatenate([getattr(one, name) for one in certificates.values()]) for name in NAMES))
 
@@ -151,9 +151,11 @@ class Proven:
 
 def prove(operation: Operation, facts: Mapping[Value, Proven]) -> list[Proven]:
     """What is proven of an operation's results (see `Program.run`)."""
-    bounds = bounds_of(operation, {value: facts[value].bounds for value in operation.reads})
+    bounds = bounds_by_rule(operation, {value: facts[value].bounds for value in operation.reads})
+    if bounds is None and operation.is_view:
+        return [Proven(one) for one in nothing_proven(operation)]
     causes = causes_of(operation, facts)
-    return [Proven(one, causes) for one in bounds]
+    return [Proven(one, causes) for one in (nothing_proven(operation) if bounds is None else bounds)]
 
 
 def causes_of(operation: Operation, facts: Mapping[Value, Proven]) -> Causes | None:
@@ -201,13 +203,13 @@ def certificate(proven: Proven, site: Site) -> Certificate:
     """What is known of a site's value."""
     bounds, causes = proven.bounds, proven.causes
     if bounds.shape[0] != 2 or bounds.dtype != torch.float32 or site.channel_axis == 0:
-        return unknown(site.channels)
+        return unknown_certificate(site.channels)
     highest = bounds[1:].movedim(site.channel_axis, 1).reshape(site.channels, -1).amax(1)
     parts = [getattr(causes, name) if causes is not None else None for name in NAMES[1:]]
     known = [None if part is None or len(part) != site.channels else part.cpu().numpy() for part in parts]
     nothing = np.full(site.channels, np.nan, dtype=np.float32)
     return Certificate(
-        rounded_up(highest.cpu().numpy()), *(nothing if p is None else p.astype(np.float32) for p in known)
+        round_up(highest.cpu().numpy()), *(nothing if p is None else p.astype(np.float32) for p in known)
     )
 
 
@@ -217,7 +219,7 @@ def contiguous(value: Value) -> bool:
     return lies.is_contiguous() or (len(value.shape) == 4 and lies.is_contiguous(memory_format=torch.channels_last))
 
 
-def rounded_up(values: Float[np.ndarray, " unit"]) -> Float32[np.ndarray, " unit"]:
+def round_up(values: Float[np.ndarray, " unit"]) -> Float32[np.ndarray, " unit"]:
     """In float32, and not below what it was."""
     with np.errstate(over="ignore"):
         near = values.astype(np.float32)

@@ -12,9 +12,9 @@ and its content is written down: so it does not matter whether a table is made a
     value 1.0 = convolution(input=value 0.0, weight=weight conv.weight, ..., dilation=[2,2], ...)
     value 2.0 = leaky_relu(self=value 1.0, negative_slope=0.1)
 
-Results that take time are left blank (blanks.py), so that a fingerprint costs much less than a pass. Where a network
-looks at values of the picture (to choose its path, or to go on in numpy), its operations do not tell all, and the text
-of its modules counts, too.
+Results that take time are left blank (shape_only.py), so that a fingerprint costs much less than a pass. Where a
+network looks at values of the picture (to choose its path, or to go on in numpy), its operations do not tell all, and
+the text of its modules counts, too.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
-from unitscope.anatomy import blanks
 from unitscope.anatomy.operations import arguments_by_name, kind, plain_name, tensors_in, written_tensors
+from unitscope.anatomy.shape_only import blank_result
 from unitscope.anatomy.sites import STIMULI, Network, blank
 from unitscope.pristine import draw_from, keep_pristine
 
@@ -182,7 +182,7 @@ class Writing(TorchDispatchMode):
         line = "" if same else self.line(function, name, arguments)
         seeing = any(self.sees(t) for t in tensors)
         self.looked |= seeing and (kind(name).reads_values or kind(name).shaped_by_values)
-        result = blanks.blank(name, function, args, kwargs, arguments) if self.cheaply else None
+        result = blank_result(name, function, args, kwargs, arguments) if self.cheaply else None
         result = function(*args, **kwargs) if result is None else result
         made = {id(t): t for t in (*tensors_in([result]), *written_tensors(function, arguments))}
         self.enter(same, line, name, list(made.values()), seeing=seeing)

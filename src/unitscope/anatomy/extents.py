@@ -3,10 +3,16 @@
 Problem: the field of a neuron is a question to all operations on the way from the picture, and each operation has its
 own answer.
 
-Idea: the fact about a value are its maps (maps.py): for each element the first and the last row and column that it can
-see. An operation takes the maps of what it reads to the maps of what it makes, by the rule of its name
-(extent_rules.py, rearrangements.py, normalizations.py); elementwise operations need none, they see the hull of their
-operands. Nothing is guessed: what has no rule, or whose rule fails, sees everything, and is marked as unknown.
+Idea: the fact about a value is its extent (extent_maps.py): for each element the first and the last row and column that
+it can see. An operation takes the extents of what it reads to the extents of what it makes, by the rule of its name
+(window_rules.py, rearrangement_rules.py, normalization_rules.py); elementwise operations need no rule, they see the
+hull of their operands. Nothing is guessed: what has no rule, or whose rule fails, sees everything, and is marked as
+unknown.
+
+    row 6 of the picture                      sees rows 6 to 6
+    row 6 behind a 3 x 3 convolution          sees what rows 5 to 7 saw: 5 to 7
+    row 6 behind a second one                 sees what rows 5 to 7 saw: 4 to 8
+    row 3 behind a pooling of 2 rows by 2     sees what rows 6 to 7 saw: 4 to 9
 
     facts = program.run({program.origin: origin(...)}, Extents())
 
@@ -23,14 +29,12 @@ import numpy as np
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-import unitscope.anatomy.extent_rules
-import unitscope.anatomy.normalizations
-import unitscope.anatomy.rearrangements  # noqa: F401  these enter their rules
-from unitscope.anatomy.calls import RULES, Call, Constant, Gates, coarse_like, elementwise
-from unitscope.anatomy.maps import Factors, Map, Seen, condensed, labeled, nothing
+from unitscope.anatomy import normalization_rules, rearrangement_rules, window_rules  # noqa: F401  enter their rules
+from unitscope.anatomy.extent_maps import Extent, Factors, Map, condense_map, label_dims, nothing
+from unitscope.anatomy.extent_registry import RULES, Call, Constant, Gates, coarse_like, elementwise
 from unitscope.anatomy.operations import is_elementwise, kind, tensors_in
 from unitscope.anatomy.program import OUTSIDE_TORCH, OVERWRITTEN, Geometry, Operation, Value
-from unitscope.anatomy.views import expanded
+from unitscope.anatomy.reshape_extents import expand_extent
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Extents:
 
     gates: Gates = field(default_factory=Gates)
 
-    def __call__(self, operation: Operation, facts: Mapping[Value, Seen]) -> list[Seen | None]:
+    def __call__(self, operation: Operation, facts: Mapping[Value, Extent]) -> list[Extent | None]:
         if operation.name == OVERWRITTEN:
             return [overwritten_maps(operation, facts)]
         if operation.name == OUTSIDE_TORCH:
@@ -49,16 +53,16 @@ class Extents:
         call = self.call_of(operation, facts)
         found = maps_of_results(call)
         for value in operation.results[len(found) :]:  # what it wrote to beside its result
-            found.append(doubted(replace(call, result=value.blank())))
-        if operation.writes:  # it changes the size, or draws numbers: what was seen is still seen
+            found.append(claim_nothing(replace(call, result=value.blank())))
+        if operation.writes:  # it changes the size, or draws numbers: what it saw, it still sees
             found = [facts.get(operation.written[0]) if maps is None else maps for maps in found]
         pairs = zip(operation.results, found, strict=True)
         return [maps if maps is None else replace(maps, shape=value.shape) for value, maps in pairs]
 
-    def call_of(self, operation: Operation, facts: Mapping[Value, Seen]) -> Call:
+    def call_of(self, operation: Operation, facts: Mapping[Value, Extent]) -> Call:
         """The operation as its rule is told of it: with blank tensors in the place of values."""
         blanks = {value: value.blank() for value in (*operation.reads, *operation.results)}
-        seen = {id(blanks[value]): facts[value] for value in operation.reads if value in facts}
+        known = {id(blanks[value]): facts[value] for value in operation.reads if value in facts}
 
         def put(leaf: Any) -> Any:
             return blanks[leaf] if isinstance(leaf, Value) else leaf
@@ -66,21 +70,21 @@ class Extents:
         arguments = {name: tree_map(put, value) for name, value in operation.arguments.items()}
         result = tree_map(put, operation.result)
         return Call(
-            operation.name, operation.function, arguments, result, lambda tensor: seen.get(id(tensor)), self.gates
+            operation.name, operation.function, arguments, result, lambda tensor: known.get(id(tensor)), self.gates
         )
 
 
-def maps_of_results(call: Call) -> list[Seen | None]:
+def maps_of_results(call: Call) -> list[Extent | None]:
     """What each tensor of the result sees, by the operation's rule; where there is none, everything, and marked as
     unknown.
 
     A rule that fails meets arguments that nobody thought of: nothing is claimed of the result.
     """
     try:
-        seen = maps_by_rule(call)
+        extent = maps_by_rule(call)
     except Exception:
-        seen = doubted(call)
-    return maps_of_tensors(call.result, seen if fits(call.result, seen) else doubted(call))
+        extent = claim_nothing(call)
+    return maps_of_tensors(call.result, extent if fits(call.result, extent) else claim_nothing(call))
 
 
 def maps_by_rule(call: Call) -> Any:
@@ -88,10 +92,10 @@ def maps_by_rule(call: Call) -> Any:
     if own is not None:
         return own(call)
     if call.name == "copy":
-        source = call.seen(call["src"])
+        source = call.extent_of(call["src"])
         shape = tuple(call.result.shape)
-        return nothing(shape) if source is None else expanded(source, shape)
-    if call.name in ("fill", "zero") and not (isinstance(call.get("value"), Tensor) and call.seen(call["value"])):
+        return nothing(shape) if source is None else expand_extent(source, shape)
+    if call.name in ("fill", "zero") and not (isinstance(call.get("value"), Tensor) and call.extent_of(call["value"])):
         return nothing(tuple(call.result.shape))
     if kind(call.name).ignores_values:
         return None
@@ -100,10 +104,10 @@ def maps_by_rule(call: Call) -> Any:
     raise Constant
 
 
-def fits(result: Any, seen: Any) -> bool:
+def fits(result: Any, extent: Any) -> bool:
     """Whether maps are those of tensors of these shapes: equal to them, or of length 1, along each dimension."""
     try:
-        pairs = list(zip(tensors_in([result]), maps_of_tensors(result, seen), strict=True))
+        pairs = list(zip(tensors_in([result]), maps_of_tensors(result, extent), strict=True))
     except ValueError:
         return False
     return all(
@@ -116,31 +120,31 @@ def fits(result: Any, seen: Any) -> bool:
     )
 
 
-def doubted(call: Call) -> Any:
-    seens = coarse_like(call.all_seen, call.result, why=call.name)
+def claim_nothing(call: Call) -> Any:
+    extents = coarse_like(call.extents, call.result, why=call.name)
 
-    def mark(seen: Seen | None) -> Seen | None:
+    def mark(extent: Extent | None) -> Extent | None:
         return (
             None
-            if seen is None
-            else replace(seen, unknown=seen.unknown | {call.name}, bounded=seen.bounded - {call.name})
+            if extent is None
+            else replace(extent, unknown=extent.unknown | {call.name}, bounded=extent.bounded - {call.name})
         )
 
-    return tuple(mark(seen) for seen in seens) if isinstance(seens, tuple) else mark(seens)
+    return tuple(mark(extent) for extent in extents) if isinstance(extents, tuple) else mark(extents)
 
 
-def maps_of_tensors(result: Any, seen: Any) -> list[Seen | None]:
-    """One entry of `seen` per tensor of the result."""
+def maps_of_tensors(result: Any, extent: Any) -> list[Extent | None]:
+    """One entry of `extent` per tensor of the result."""
     count = len(tensors_in([result]))
-    if isinstance(seen, tuple):
-        return [maps for value, maps in zip(result, seen, strict=True) if isinstance(value, Tensor)]
-    return [seen] * count
+    if isinstance(extent, tuple):
+        return [maps for value, maps in zip(result, extent, strict=True) if isinstance(value, Tensor)]
+    return [extent] * count
 
 
 # values that share memory, and values from outside
 
 
-def overwritten_maps(operation: Operation, facts: Mapping[Value, Seen]) -> Seen:
+def overwritten_maps(operation: Operation, facts: Mapping[Value, Extent]) -> Extent:
     """The maps of a tensor after a part of its memory was overwritten."""
     whole, part = (facts.get(one) if isinstance(one, Value) else None for one in operation.args)
     whole_lies, part_lies = (operation.kwargs[name] for name in ("whole_lies", "part_lies"))
@@ -154,9 +158,9 @@ def overwritten_maps(operation: Operation, facts: Mapping[Value, Seen]) -> Seen:
     def change(array: Map, written: Map) -> Map:
         fresh = np.broadcast_to(written, (2, *new.shape)).reshape(2, -1)
         kept = np.broadcast_to(array, (2, *whole_lies.shape))
-        return condensed(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
+        return condense_map(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
 
-    dims = old.dims if any(old.dims) else meaning(whole_lies, part_lies, new)
+    dims = old.dims if any(old.dims) else dims_of_whole(whole_lies, part_lies, new)
     doubts = {
         "lost": old.lost | new.lost,
         "bounded": old.bounded | new.bounded,
@@ -176,22 +180,22 @@ def places(lies: Geometry) -> np.ndarray:
     return position
 
 
-def meaning(whole: Geometry, part: Geometry, seen: Seen) -> tuple[Factors, ...]:
+def dims_of_whole(whole: Geometry, part: Geometry, extent: Extent) -> tuple[Factors, ...]:
     """The dimensions of a tensor, as far as they are those of the part that was written into its memory."""
     if len(part.shape) == len(whole.shape):
-        return labeled(seen.dims, whole.shape)
-    dims = dict(zip(part.stride, seen.dims, strict=True))
-    return labeled(tuple(dims.get(stride, ()) for stride in whole.stride), whole.shape)
+        return label_dims(extent.dims, whole.shape)
+    dims = dict(zip(part.stride, extent.dims, strict=True))
+    return label_dims(tuple(dims.get(stride, ()) for stride in whole.stride), whole.shape)
 
 
-def maps_from_outside(operation: Operation, facts: Mapping[Value, Seen]) -> Seen | None:
+def maps_from_outside(operation: Operation, facts: Mapping[Value, Extent]) -> Extent | None:
     """The maps of a tensor that may be made of values that left torch: of its shape, or one row for each stimulus."""
     (result,), handed = operation.results, [facts[value] for value in operation.reads if value in facts]
-    alike = [seen for seen in handed if seen.shape == result.shape]
-    count = next((seen.shape[0] for seen in handed if seen.shape and seen.label(0) == "stimulus"), None)
+    alike = [extent for extent in handed if extent.shape == result.shape]
+    count = next((extent.shape[0] for extent in handed if extent.shape and extent.label(0) == "stimulus"), None)
     if not alike and not (len(result.shape) in (2, 4) and result.shape[0] == count):
         return None
-    seen = coarse_like(handed, result.blank(), why="numpy")
+    extent = coarse_like(handed, result.blank(), why="numpy")
     words = ("stimulus", "channel", "row", "col")[: len(result.shape)]
     dims = alike[0].dims if alike else tuple(((word, n),) for word, n in zip(words, result.shape, strict=True))
-    return replace(seen, dims=dims, bounded=frozenset(), unknown=frozenset([OUTSIDE_TORCH]))
+    return replace(extent, dims=dims, bounded=frozenset(), unknown=frozenset([OUTSIDE_TORCH]))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unitscope.anatomy.filters import NotLinear, VirtualFilters, is_left_out, pair
-from unitscope.anatomy.names import kind_of, operation_of
+from unitscope.anatomy.node_names import kind_of, operation_of
 from unitscope.anatomy.operations import kind
 from unitscope.anatomy.site_graph import Node
 from unitscope.anatomy.sites import Network, blank

@@ -2,7 +2,7 @@
 
 With tapping.py the only file that touches a network while it runs. Python functions are overheard by a
 TorchFunctionMode, modules by hooks that are gone when the `with` block ends, whatever happened inside it. Names are
-torchvision's (see names.py).
+torchvision's (see node_names.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.inference import without_inference_mode
-from unitscope.anatomy.names import Counting, caller, function_name, is_leaf, is_whole, kind_of, operation_of, paths_of
+from unitscope.anatomy.node_names import (
+    Counting,
+    caller,
+    function_name,
+    is_leaf,
+    is_whole,
+    kind_of,
+    operation_of,
+    paths_of,
+)
 from unitscope.anatomy.operations import kind
 from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput

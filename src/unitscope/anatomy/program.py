@@ -217,7 +217,7 @@ class Program:
     named: Mapping[str, NamedValue]
     output: Any = None
     choices: tuple[Any, ...] = field(default=())
-    """All values of the picture that the network read (`looks.Look`), in their order."""
+    """All values of the picture that the network read (`data_dependence.ValueRead`), in their order."""
     origin_tensor: Tensor | None = None
     """A copy of what the origin was, where the program begins at a site; not to be changed."""
 

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unitscope.anatomy.maps import NO_RULE, NOTHING, Map, Seen
-from unitscope.anatomy.windows import step_along
+from unitscope.anatomy.extent_maps import NO_RULE, NOTHING, Extent, Map
+from unitscope.anatomy.window_extents import step_along
 from unitscope.vocabulary import Bounds, ReceptiveField, Size
 
 Layout = tuple[int, Size]
 """The axis of channels and the lattice of a value."""
 
 
-def layout(seen: Seen, stimuli: int) -> Layout | None:
+def layout(extent: Extent, stimuli: int) -> Layout | None:
     """Where the channels of a value are and what its lattice is; None for what has no stimulus or no channel axis.
 
     The first axis has as many rows as `stimuli` were shown: where a network joins or cuts the pictures of a batch
@@ -25,30 +25,30 @@ def layout(seen: Seen, stimuli: int) -> Layout | None:
     A value [stimulus channel row col], [stimulus row col channel], [stimulus token channel], [stimulus channel token]
     or [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
     """
-    ndim = len(seen.shape)
+    ndim = len(extent.shape)
     if (
         ndim not in (2, 3, 4)
-        or 0 in seen.shape
-        or seen.label(0) != "stimulus"
-        or seen.shape[0] != stimuli
-        or sum(s > 1 for _, s in seen.dims[0]) > 1
-        or any(seen.label(dim) == "stimulus" and seen.shape[dim] > 1 for dim in range(1, ndim))
+        or 0 in extent.shape
+        or extent.label(0) != "stimulus"
+        or extent.shape[0] != stimuli
+        or sum(s > 1 for _, s in extent.dims[0]) > 1
+        or any(extent.label(dim) == "stimulus" and extent.shape[dim] > 1 for dim in range(1, ndim))
     ):
         return None
     if ndim == 2:
         return 1, (1, 1)
-    channels = [dim for dim in range(1, ndim) if seen.label(dim) == "channel"]
+    channels = [dim for dim in range(1, ndim) if extent.label(dim) == "channel"]
     if len(channels) > 1:
-        channels = [dim for dim in channels if seen.shape[dim] > 1] or channels[:1]
+        channels = [dim for dim in channels if extent.shape[dim] > 1] or channels[:1]
     if not channels:  # one channel whose axis was lost on the way, or the only axis of which nothing is known
-        channels = [dim for dim in (1, ndim - 1) if seen.shape[dim] == 1 and not seen.dims[dim]][:1]
-        channels = channels or [dim for dim in range(1, ndim) if not seen.dims[dim]]
+        channels = [dim for dim in (1, ndim - 1) if extent.shape[dim] == 1 and not extent.dims[dim]][:1]
+        channels = channels or [dim for dim in range(1, ndim) if not extent.dims[dim]]
     if len(channels) != 1:
         return None
     places = [dim for dim in range(1, ndim) if dim != channels[0]]
     if ndim == 4:
-        return channels[0], (seen.shape[places[0]], seen.shape[places[1]])
-    return channels[0], lattice_of(seen.dims[places[0]], seen.shape[places[0]])
+        return channels[0], (extent.shape[places[0]], extent.shape[places[1]])
+    return channels[0], lattice_of(extent.dims[places[0]], extent.shape[places[0]])
 
 
 def lattice_of(factors: tuple[tuple[str, int], ...], size: int) -> Size:
@@ -66,24 +66,24 @@ class OnLattice(NamedTuple):
     col_rule: Map
 
     @classmethod
-    def of(cls, seen: Seen, axis: int, lattice: Size) -> OnLattice:
-        return cls(*(on_lattice(array, axis, lattice) for array in (*seen.maps, *seen.rules)))
+    def of(cls, extent: Extent, axis: int, lattice: Size) -> OnLattice:
+        return cls(*(put_on_lattice(array, axis, lattice) for array in (*extent.maps, *extent.rules)))
 
     def channel(self, channel: int) -> OnLattice:
         return OnLattice(*(array[:, channel : channel + 1] if array.shape[1] > 1 else array for array in self))
 
 
-def on_lattice(array: Map, axis: int, lattice: Size) -> Map:
+def put_on_lattice(array: Map, axis: int, lattice: Size) -> Map:
     """A map [side stimulus ...] as [side unit row col], the hull over stimuli."""
     array = np.moveaxis(array.min(axis=1), axis, 1)
     if array.ndim == 2:
         array = array[:, :, None, None]
     elif array.ndim == 3:
         array = array[..., None] if array.shape[2] == 1 else array.reshape(2, array.shape[1], *lattice)
-    return shrunk(array)
+    return shrink_map(array)
 
 
-def shrunk(array: Map) -> Map:
+def shrink_map(array: Map) -> Map:
     for axis in (1, 2, 3):
         if array.shape[axis] > 1 and (array == array.take([0], axis)).all():
             array = array.take([0], axis)
@@ -108,25 +108,23 @@ def everything(picture: Size) -> Bounds:
 
 
 def fields_of(
-    seen: Seen, maps: OnLattice, lattice: Size, picture: Size
+    extent: Extent, maps: OnLattice, lattice: Size, picture: Size
 ) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
     """The different fields of a site's channels, and for each channel the index of its field (empty where all share
     one).
     """
     channels = max(array.shape[1] for array in maps)
     if channels == 1:
-        return (field_of(seen, maps, lattice, picture),), ()
+        return (field_of(extent, maps, lattice, picture),), ()
     tables = [np.broadcast_to(a, (2, channels, *a.shape[2:])).swapaxes(0, 1).reshape(channels, -1) for a in maps]
     kinds: dict[bytes, int] = {}
     groups = [kinds.setdefault(row.tobytes(), len(kinds)) for row in np.concatenate(tables, axis=1)]
     chosen = [groups.index(kind) for kind in range(len(kinds))]
-    fields = [field_of(seen, maps.channel(channel), lattice, picture) for channel in chosen]
-    return joined_fields(fields, groups)
+    fields = [field_of(extent, maps.channel(channel), lattice, picture) for channel in chosen]
+    return merge_fields(fields, groups)
 
 
-def joined_fields(
-    fields: list[ReceptiveField], groups: list[int]
-) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
+def merge_fields(fields: list[ReceptiveField], groups: list[int]) -> tuple[tuple[ReceptiveField, ...], tuple[int, ...]]:
     """Equal fields are one field."""
     different = list(dict.fromkeys(fields))
     if len(different) == 1:
@@ -135,20 +133,20 @@ def joined_fields(
     return tuple(different), tuple(number[group] for group in groups)
 
 
-def field_of(seen: Seen, maps: OnLattice, lattice: Size, picture: Size) -> ReceptiveField:
+def field_of(extent: Extent, maps: OnLattice, lattice: Size, picture: Size) -> ReceptiveField:
     """The field of one channel."""
-    if seen.unknown:
-        return ReceptiveField(picture, (0, 0), (0, 0), "unknown", "no rule for " + listed(seen.unknown))
-    row = along(maps.rows, maps.row_rule, 0, lattice, picture, seen.steps)
-    col = along(maps.cols, maps.col_rule, 1, lattice, picture, seen.steps)
+    if extent.unknown:
+        return ReceptiveField(picture, (0, 0), (0, 0), "unknown", "no rule for " + list_names(extent.unknown))
+    row = along(maps.rows, maps.row_rule, 0, lattice, picture, extent.steps)
+    col = along(maps.cols, maps.col_rule, 1, lattice, picture, extent.steps)
     size, stride, start = (row.size, col.size), (row.stride, col.stride), (row.start, col.start)
-    if seen.bounded:
-        return ReceptiveField(size, stride, start, "upper bound", listed(seen.bounded))
+    if extent.bounded:
+        return ReceptiveField(size, stride, start, "upper bound", list_names(extent.bounded))
     if not (row.fits and col.fits):
-        cause = f"{listed(seen.lost) or 'rearrangement'}: fields differ along the lattice"
+        cause = f"{list_names(extent.lost) or 'rearrangement'}: fields differ along the lattice"
         return ReceptiveField(size, stride, start, "upper bound", cause)
-    if (size, stride, start) == (picture, (0, 0), (0, 0)) and seen.lost:
-        return ReceptiveField(size, stride, start, "whole image", listed(seen.lost))
+    if (size, stride, start) == (picture, (0, 0), (0, 0)) and extent.lost:
+        return ReceptiveField(size, stride, start, "whole image", list_names(extent.lost))
     return ReceptiveField(size, stride, start)
 
 
@@ -176,11 +174,11 @@ def along(exact: Map, rule: Map, kind: int, lattice: Size, picture: Size, steps:
     first, last = exact[0][live], -exact[1][live]
     if (first == first[0]).all() and (last == last[0]).all():
         return Line(int(last[0] - first[0]) + 1, 0, int(first[0]), True)
-    line = fitted(exact, live, axis, step or round(picture[kind] / count))
+    line = fit_line(exact, live, axis, step or round(picture[kind] / count))
     return line if line.size < picture[kind] else Line(picture[kind], 0, 0, False)
 
 
-def fitted(exact: Map, live: NDArray[np.bool_], axis: int, stride: int) -> Line:
+def fit_line(exact: Map, live: NDArray[np.bool_], axis: int, stride: int) -> Line:
     """The smallest even line that contains every neuron's field."""
     stride = stride if exact.shape[axis] > 1 else 0
     at = np.arange(exact.shape[axis]).reshape([-1 if i == axis - 1 else 1 for i in range(3)]) * stride
@@ -189,5 +187,5 @@ def fitted(exact: Map, live: NDArray[np.bool_], axis: int, stride: int) -> Line:
     return Line(high - low + 1, stride, low, False)
 
 
-def listed(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     return ", ".join(sorted(name.replace("_", " ").strip() for name in names))

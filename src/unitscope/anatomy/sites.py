@@ -11,16 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from unitscope.anatomy.calls import Gates
+from unitscope.anatomy.data_dependence import NextRead, ValueReads, first_choice
+from unitscope.anatomy.extent_maps import Extent, Factors, origin
+from unitscope.anatomy.extent_registry import Gates
 from unitscope.anatomy.extents import Extents
-from unitscope.anatomy.looks import Answered, Looks, first_choice
-from unitscope.anatomy.maps import Factors, Seen, origin
 from unitscope.anatomy.operations import kind
 from unitscope.anatomy.program import NamedValue, Program, Value
 from unitscope.anatomy.program_cache import kept_program
 from unitscope.anatomy.receptive_fields import OnLattice, bounds_of, everything, fields_of, layout
+from unitscope.anatomy.reshape_extents import permute_extent
 from unitscope.anatomy.trace import record
-from unitscope.anatomy.views import permuted
 from unitscope.errors import BadInput, unknown_name
 from unitscope.precision import picture_type
 from unitscope.vocabulary import ReceptiveField, Site, Size
@@ -103,10 +103,10 @@ class Views:
     @cached_property
     def chosen(self) -> dict[str, str]:
         """The names of values that are computed after a choice by the picture, and what it was made by."""
-        looks = self.program.choices
-        choice = first_choice(looks, lambda number: self.fails(turned=number))
+        value_reads = self.program.choices
+        choice = first_choice(value_reads, lambda number: self.fails(turned=number))
         behind = [one.name for one in self.program.named.values() if choice is not None and one.choices > choice]
-        return {} if choice is None else dict.fromkeys(behind, looks[choice].what)
+        return {} if choice is None else dict.fromkeys(behind, value_reads[choice].what)
 
     def fails(self, *, turned: int) -> bool:
         """Whether the network fails at once where the yes or no of one look is answered the other way."""
@@ -114,7 +114,7 @@ class Views:
             warnings.simplefilter("ignore")
             try:
                 record_blank(self, shape_only=False, turned=turned)
-            except Answered:
+            except NextRead:
                 return False
             except Exception:  # whatever it is, no picture comes through
                 return True
@@ -130,7 +130,7 @@ class Views:
             assert named.value is not None
             start, position = named.value, named.position
             origin_value = origin(start.shape, dims, channel=axis, lattice=lattice)
-        extent = self.size if at is None else self.layouts[at][2]
+        size = self.size if at is None else self.layouts[at][2]
         facts, found, reached = {start: origin_value}, {}, at is None
         steps = program.steps(facts, extents, operations=program.operations[position:])
         for named in program.named.values():
@@ -141,23 +141,23 @@ class Views:
                 next(steps)
             position = named.position
             value = named.value
-            seen = None if value is None or not value.dtype.is_floating_point else facts.get(value)
-            if seen is not None:
-                site = self.site_at(named, seen, extent, learn=at is None, by_sizes=extents.gates.outer_zeros)
+            extent = None if value is None or not value.dtype.is_floating_point else facts.get(value)
+            if extent is not None:
+                site = self.site_at(named, extent, size, learn=at is None, by_sizes=extents.gates.outer_zeros)
                 found.update({} if site is None else {named.name: site})
         return found
 
-    def origin_of_picture(self, picture: Value) -> Seen:
+    def origin_of_picture(self, picture: Value) -> Extent:
         dims = tuple(((word, size),) for word, size in zip(PICTURE, picture.shape, strict=True))
         return origin(picture.shape, dims, channel=1, lattice=self.size)
 
-    def site_at(self, named: NamedValue, seen: Seen, extent: Size, *, learn: bool, by_sizes: bool) -> Site | None:
+    def site_at(self, named: NamedValue, extent: Extent, size: Size, *, learn: bool, by_sizes: bool) -> Site | None:
         """The site of a value; None where its shape is not that of a site."""
-        if (place := layout(seen, STIMULI)) is None:
-            return unreadable_site(named, seen, extent)
+        if (place := layout(extent, STIMULI)) is None:
+            return unreadable_site(named, extent, size)
         if learn:
-            self.layouts[named.name] = (seen.dims, *place)
-        site = site_of(named.name, named.word, seen, place, extent)
+            self.layouts[named.name] = (extent.dims, *place)
+        site = site_of(named.name, named.word, extent, place, size)
         fields = tuple(map(by_size, site.fields)) if by_sizes else site.fields
         return replace(site, module=named.module, fields=fields)
 
@@ -201,20 +201,20 @@ def program_of(network: Network) -> Program:
 def record_blank(network: Network, *, shape_only: bool, turned: int | None = None) -> Program:
     """The program of a network that is shown blank pictures, gray where their values count."""
     picture = blank(network.module, (STIMULI, network.inputs, *network.size), value=0.0 if shape_only else 0.5)
-    return record(network.module, picture, shape_only=shape_only, looks=Looks(turned), show=show)
+    return record(network.module, picture, shape_only=shape_only, value_reads=ValueReads(turned), show=show)
 
 
-def unreadable_site(named: NamedValue, seen: Seen, picture: Size) -> Site | None:
+def unreadable_site(named: NamedValue, extent: Extent, picture: Size) -> Site | None:
     """A site that has not one row per stimulus on its first axis; what its neurons see is not claimed.
 
     Its stimuli lie on another axis, or the network joins or cuts the pictures of a batch there
     (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`).
     """
-    axes = [dim for dim in range(len(seen.shape)) if seen.label(dim) == "stimulus"]
-    if len(axes) != 1 or (axes != [0] and seen.shape[axes[0]] != STIMULI):
+    axes = [dim for dim in range(len(extent.shape)) if extent.label(dim) == "stimulus"]
+    if len(axes) != 1 or (axes != [0] and extent.shape[axes[0]] != STIMULI):
         return None
-    order = [axes[0], *(dim for dim in range(len(seen.shape)) if dim != axes[0])]
-    turned, rows = permuted(seen, order), seen.shape[axes[0]]
+    order = [axes[0], *(dim for dim in range(len(extent.shape)) if dim != axes[0])]
+    turned, rows = permute_extent(extent, order), extent.shape[axes[0]]
     if (place := layout(turned, rows)) is None:
         return None
     why = f"the pictures lie on axis {axes[0]} of its tensor, not on axis 0"
@@ -227,17 +227,17 @@ def unreadable_site(named: NamedValue, seen: Seen, picture: Size) -> Site | None
 PICTURE = ("stimulus", "channel", "row", "col")
 
 
-def site_of(name: str, operation: str, seen: Seen, place: tuple[int, Size], picture: Size) -> Site:
+def site_of(name: str, operation: str, extent: Extent, place: tuple[int, Size], picture: Size) -> Site:
     axis, lattice = place
-    maps = OnLattice.of(seen, axis, lattice)
-    fields, groups = fields_of(seen, maps, lattice, picture)
+    maps = OnLattice.of(extent, axis, lattice)
+    fields, groups = fields_of(extent, maps, lattice, picture)
     return Site(
         name=name,
-        channels=seen.shape[axis],
+        channels=extent.shape[axis],
         lattice=lattice,
         picture=picture,
         operation=operation,
-        bounds=bounds_of(maps, picture, unknown=bool(seen.unknown)),
+        bounds=bounds_of(maps, picture, unknown=bool(extent.unknown)),
         fields=fields,
         channel_axis=axis,
         groups=groups,

@@ -19,7 +19,7 @@ class Counter(Protocol):
     def arithmetic(self, word: str, result: Any) -> Any: ...
 
 
-def told(operator: str, word: str, kind: type) -> Callable[..., Any]:
+def counted_operator(operator: str, word: str, kind: type) -> Callable[..., Any]:
     """The operator of int or float, whose results go through the counter as long as there is one."""
     plain = getattr(kind, operator)
 
@@ -34,12 +34,12 @@ def told(operator: str, word: str, kind: type) -> Callable[..., Any]:
 def operators(kind: type) -> dict[str, Any]:
     """All counted operators that `kind` has, and how the number is pickled and copied: as the plain one."""
     methods = {
-        f"__{side}{name}__": told(f"__{side}{name}__", f"{name}_" if name in ("and", "or") else name, kind)
+        f"__{side}{name}__": counted_operator(f"__{side}{name}__", f"{name}_" if name in ("and", "or") else name, kind)
         for name in COUNTED
         for side in ("", "r")
         if hasattr(kind, f"__{side}{name}__")
     }
-    methods["__neg__"] = told("__neg__", "neg", kind)
+    methods["__neg__"] = counted_operator("__neg__", "neg", kind)
     methods["__reduce__"] = lambda self: (kind, (kind(self),))
     return methods
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unitscope.anatomy.listening import is_scripted, listening
-from unitscope.anatomy.names import is_leaf
+from unitscope.anatomy.node_names import is_leaf
 from unitscope.errors import BadInput
 
 Heard = Callable[[str, Tensor], None]

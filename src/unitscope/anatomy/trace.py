@@ -9,7 +9,7 @@ memory gets one, too. A constant that is about to be written to by what depends 
 taken into the program as it was. What does not depend on the picture is run, and not recorded.
 
 Names come from listening.py, through the same pass. With `shape_only`, results that cost time are left blank
-(blanks.py): shapes, strides and names are right, and numbers are not.
+(shape_only.py): shapes, strides and names are right, and numbers are not.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
-from unitscope.anatomy.blanks import blank
+from unitscope.anatomy.data_dependence import ValueReads
 from unitscope.anatomy.listening import listening
-from unitscope.anatomy.looks import Looks
 from unitscope.anatomy.operations import arguments_by_name, kind, plain_name, tensors_in, written_tensors
 from unitscope.anatomy.program import (
     OUTSIDE_TORCH,
@@ -42,6 +41,7 @@ from unitscope.anatomy.program import (
     Value,
     copy_of,
 )
+from unitscope.anatomy.shape_only import blank_result
 from unitscope.errors import BadInput
 
 PICTURE = ""
@@ -58,7 +58,7 @@ def record(
     *,
     start: str | None = None,
     shape_only: bool = False,
-    looks: Looks | None = None,
+    value_reads: ValueReads | None = None,
     show: Callable[[nn.Module, Tensor], Any] = call,
 ) -> Program:
     """Show prepared pictures to a module once, and write down what it computes. The module is left as it was.
@@ -68,13 +68,13 @@ def record(
         pictures: What the module is shown, [stimulus color height width].
         start: The name of a site. What depends on the site is then recorded, and all else is a constant.
         shape_only: Leave results that cost time blank. Numbers are then wrong, shapes right.
-        looks: Follows the values that the network reads, and may turn answers round (looks.py).
+        value_reads: Follows the values that the network reads, and may turn answers round (data_dependence.py).
         show: Runs the module; it may tell of errors in its own words.
 
     Raises:
         BadInput: The network does not pass `start`, or cannot be listened to.
     """
-    recorder = Recorder(start=start, shape_only=shape_only, looks=looks)
+    recorder = Recorder(start, value_reads, shape_only=shape_only)
     with torch.no_grad(), listening(module, recorder.enter_name, noted=recorder.note_reads) as ear:
         recorder.ear = ear
         recorder.begin(pictures)
@@ -110,12 +110,12 @@ class Memories:
 class Recorder(TorchDispatchMode):
     """Writes down each operation on what depends on the origin, and keeps the value of each living tensor."""
 
-    def __init__(self, *, start: str | None = None, shape_only: bool = False, looks: Looks | None = None) -> None:
+    def __init__(self, start: str | None, value_reads: ValueReads | None, *, shape_only: bool) -> None:
         super().__init__()
         self.start, self.shape_only = start, shape_only
         self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()  # the name under which a tensor was heard last
-        self.looks = looks or Looks()
-        self.looks.called = self.makers.get
+        self.value_reads = value_reads or ValueReads()
+        self.value_reads.called = self.makers.get
         self.ear: Any = None
         self.origin: Value | None = None
         self.origin_tensor: Tensor | None = None
@@ -155,7 +155,7 @@ class Recorder(TorchDispatchMode):
             tuple(Operation(number=number, **one) for number, one in enumerate(operations)),
             self.named,
             tree_map(finished, output),
-            tuple(self.looks.all),
+            tuple(self.value_reads.all),
             self.origin_tensor,
         )
 
@@ -181,7 +181,7 @@ class Recorder(TorchDispatchMode):
             part_reference=None if self.ear.part is None else ref(self.ear.part),
             module=self.ear.part_path,
             position=len(self.operations),
-            choices=len(self.looks.all),
+            choices=len(self.value_reads.all),
         )
 
     # operations
@@ -196,10 +196,10 @@ class Recorder(TorchDispatchMode):
         targets = written_tensors(func, arguments)
         slots = tree_map(self.slot, (args, kwargs)) if seeing else None
         before = self.prepare_writing(targets, depends=bool(seeing))
-        result = blank(name, func, args, kwargs, arguments) if seeing and self.shape_only else None
+        result = blank_result(name, func, args, kwargs, arguments) if seeing and self.shape_only else None
         result = func(*args, **kwargs) if result is None else result
         if seeing:
-            result = self.looks.through(name, arguments, seeing, result)
+            result = self.value_reads.follow(name, arguments, seeing, result)
             self.write(name, func, slots, read, targets, before, result)
         for tensor in tensors_in([result]):
             self.hold(tensor)
@@ -290,7 +290,7 @@ class Recorder(TorchDispatchMode):
         value = self.values[tensor]
         self.handed.append(value)
         self.enter(name, None, ((value,), {}), None, ())
-        return self.looks.through(name, {"self": tensor}, [tensor], result)
+        return self.value_reads.follow(name, {"self": tensor}, [tensor], result)
 
     def take_from_outside(self, tensor: Tensor) -> None:
         """Take a tensor that no operation made for one made of the values that left torch."""

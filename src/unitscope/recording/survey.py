@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitscope.anatomy.certificates import certify, joined
+from unitscope.anatomy.certificates import certify, concat_certificates
 from unitscope.errors import unknown_name
 from unitscope.facts import read_facts
 from unitscope.option_groups import DistributionOptions, PresentationOptions, SummaryOptions
@@ -143,6 +143,6 @@ def survey(
                     progress=progress,
                 )
         session.kernels = first_kernels(network, plan.facts["kernels"])
-        session.certificate = joined(certify(network, plan.sites))
+        session.certificate = concat_certificates(certify(network, plan.sites))
         write_record(folder, session, plan.facts, images_table(session, images))
     return Record(folder, read_facts(folder) or {})

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unitscope.anatomy.names import is_leaf
+from unitscope.anatomy.node_names import is_leaf
 from unitscope.anatomy.tapping import Heard, Tap, hook, next_of
 from unitscope.errors import BadInput
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.anatomy.graphs import STEPS, Scripted, random_step
-from unitscope.anatomy import blanks
 from unitscope.anatomy.sites import sites
 from unitscope.vocabulary import Site
 
@@ -27,9 +26,9 @@ def test_fields_do_not_depend_on_what_is_left_blank(seed: int, monkeypatch: pyte
     module = Scripted([random_step(chance, [*STEPS, *["conv"] * 6]) for _ in range(6)])
     plain = found(module)
     left_blank: list[str] = []
-    blank = blanks.zeros
-    monkeypatch.setattr(blanks, "LARGE", 1)
-    monkeypatch.setattr(blanks, "zeros", lambda *facts: left_blank.append("") or blank(*facts))
+    blank = shape_only.zeros
+    monkeypatch.setattr(shape_only, "LARGE", 1)
+    monkeypatch.setattr(shape_only, "zeros", lambda *facts: left_blank.append("") or blank(*facts))
     other = found(module)
     assert left_blank
     assert list(plain) == list(other)
@@ -59,8 +58,8 @@ def test_what_nobody_reads_takes_no_memory():
 
 def test_blanks_are_zeros_of_any_shape_stride_and_kind():
     for dtype in (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.bool):
-        value = blanks.zeros((3, 0, 5), (0, 0, 1), dtype, torch.device("cpu"))
+        value = shape_only.zeros((3, 0, 5), (0, 0, 1), dtype, torch.device("cpu"))
         assert (value.shape, value.dtype) == ((3, 0, 5), dtype)
-        value = blanks.zeros((300, 200), (1, 300), dtype, torch.device("cpu"))
+        value = shape_only.zeros((300, 200), (1, 300), dtype, torch.device("cpu"))
         assert (value.shape, value.stride(), value.dtype) == ((300, 200), (1, 300), dtype)
         assert not value.any()

@@ -1,9 +1,16 @@
-"""What each operation of torch lets its output see: one rule per operation, none of them guessed.
+"""The registry of rules by which operations take extents to extents: one rule per operation, none of them guessed.
 
-An operation is a `Call`: its plain name, its arguments by name, its result, and the maps of its tensors before it ran.
-Elementwise operations, which torch marks as such, need no rule: they see the hull of their operands. Windows are here,
-views and rearrangements in rearrangements.py. Sources: methods of araujo2019 for windows, the operations' own
-definitions otherwise."""
+A rule gets a `Call`: the operation's plain name, its arguments by name, its result, and the extents of its tensors. The
+rule gives the extent of the result. Elementwise operations, which torch marks as such, need no rule: they see the hull
+of their operands. A rule is entered by its operations' names:
+
+    @rule("flip")
+    def flip(call: Call) -> Extent: ...
+
+Rules for windows and products are in window_rules.py, for views and rearrangements in rearrangement_rules.py, for
+normalizations in normalization_rules.py. Sources: methods of araujo2019 for windows, the operations' own definitions
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +20,14 @@ from typing import Any
 
 from torch import Tensor
 
-from unitscope.anatomy.maps import (
-    Seen,
+from unitscope.anatomy.extent_maps import (
+    Extent,
+    drop_rule,
     hull,
-    labeled,
-    reduced,
-    spread_over,
-    squeezed,
-    without_rule,
+    label_dims,
+    reduce_dims,
+    spread_over_shape,
+    squeeze_dims,
 )
 from unitscope.anatomy.operations import tensors_in
 
@@ -39,15 +46,15 @@ class Gates:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operation as it ran: `arguments` by name, `result`, and `seen`, which gives a tensor's maps or None for a
-    constant.
+    """One operation as it ran: `arguments` by name, `result`, and `extent_of`, which gives a tensor's extent, or None
+    for a constant.
     """
 
     name: str
     function: Any
     arguments: dict[str, Any]
     result: Any
-    seen: Callable[[Any], Seen | None]
+    extent_of: Callable[[Any], Extent | None]
     gates: Gates
 
     def __getitem__(self, name: str) -> Any:
@@ -62,17 +69,19 @@ class Call:
         return next(iter(self.arguments.values()))
 
     @property
-    def maps(self) -> Seen:
+    def extent(self) -> Extent:
         """What the first argument sees; raises Constant where it is one."""
-        seen = self.seen(self.subject)
-        if seen is None:
+        extent = self.extent_of(self.subject)
+        if extent is None:
             raise Constant
-        return seen
+        return extent
 
     @property
-    def all_seen(self) -> list[Seen]:
+    def extents(self) -> list[Extent]:
         """What all tensors among the arguments see, constants left out."""
-        return [seen for tensor in tensors_in(self.arguments.values()) if (seen := self.seen(tensor)) is not None]
+        return [
+            extent for tensor in tensors_in(self.arguments.values()) if (extent := self.extent_of(tensor)) is not None
+        ]
 
 
 class Constant(Exception):
@@ -93,8 +102,8 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return enter
 
 
-def elementwise(call: Call) -> Seen:
-    return hull(call.all_seen)
+def elementwise(call: Call) -> Extent:
+    return hull(call.extents)
 
 
 def each_of(value: Any, count: int) -> list[int]:
@@ -103,8 +112,8 @@ def each_of(value: Any, count: int) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def self_or_none(call: Call, value: Any) -> Seen | None:
-    return call.seen(value) if isinstance(value, Tensor) else None
+def extent_or_none(call: Call, value: Any) -> Extent | None:
+    return call.extent_of(value) if isinstance(value, Tensor) else None
 
 
 @rule(
@@ -132,28 +141,28 @@ def coarse(call: Call) -> Any:
     """An upper bound: every output sees all that any input of its stimulus sees, or of all stimuli where they cannot
     be told apart.
     """
-    seens = call.all_seen
-    return coarse_like(seens, call.result, why=call.name)
+    extents = call.extents
+    return coarse_like(extents, call.result, why=call.name)
 
 
-def coarse_like(seens: Sequence[Seen], result: Any, *, why: str) -> Any:
-    whole = hull([squeezed(every(seen), range(len(seen.shape))) for seen in seens])
-    whole = without_rule(whole, why)
+def coarse_like(extents: Sequence[Extent], result: Any, *, why: str) -> Any:
+    whole = hull([squeeze_dims(reduce_all(extent), range(len(extent.shape))) for extent in extents])
+    whole = drop_rule(whole, why)
     whole = replace(whole, bounded=whole.bounded | {why})
-    stimulus = next((seen.shape[0] for seen in seens if seen.shape and seen.label(0) == "stimulus"), None)
+    stimulus = next((extent.shape[0] for extent in extents if extent.shape and extent.label(0) == "stimulus"), None)
 
-    def one(value: Any) -> Seen | None:
+    def one(value: Any) -> Extent | None:
         if not isinstance(value, Tensor):
             return None
         shape = tuple(value.shape)
-        known = next((seen.dims for seen in seens if len(seen.shape) == len(shape)), None)
-        dims = labeled(known or ((),) * len(shape), shape)
+        known = next((extent.dims for extent in extents if len(extent.shape) == len(shape)), None)
+        dims = label_dims(known or ((),) * len(shape), shape)
         if shape and shape[0] == stimulus and not dims[0]:
             dims = ((("stimulus", shape[0]),), *dims[1:])
-        return spread_over(whole, shape, dims)
+        return spread_over_shape(whole, shape, dims)
 
     return tuple(one(value) for value in result) if isinstance(result, (tuple, list)) else one(result)
 
 
-def every(seen: Seen) -> Seen:
-    return reduced(seen, range(len(seen.shape)), keep=True, why="")
+def reduce_all(extent: Extent) -> Extent:
+    return reduce_dims(extent, range(len(extent.shape)), keep=True, why="")

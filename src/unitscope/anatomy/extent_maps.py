@@ -36,7 +36,7 @@ them.
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Extent:
     """What the elements of one tensor can see: maps of rows and columns, and the meaning of the tensor's dimensions.
 
     `steps` are the distances, in picture rows and columns, between neighbors on the lattice (None where unknown).
@@ -77,180 +77,187 @@ def label_of(factors: Factors) -> str:
     return spatial.pop() if len(spatial) == 1 else "token"
 
 
-def origin(shape: tuple[int, ...], dims: tuple[Factors, ...], *, channel: int, lattice: tuple[int, int]) -> Seen:
+def origin(shape: tuple[int, ...], dims: tuple[Factors, ...], *, channel: int, lattice: tuple[int, int]) -> Extent:
     """The maps of a value in which every lattice position sees itself only.
 
     `channel` is the dimension of channels; the one or two others (but for the first, that of stimuli) make the lattice.
     """
     places = [dim for dim in range(1, len(shape)) if dim != channel]
-    extent = [size if dim in places else 1 for dim, size in enumerate(shape)]
-    rows, cols = (index.astype(np.int32).reshape(extent) for index in np.indices(lattice))
-    maps = tuple(condensed(np.stack([index, -index])) for index in (rows, cols))
-    return Seen(shape, maps, maps, dims, (1, 1))  # type: ignore[arg-type]
+    sides = [size if dim in places else 1 for dim, size in enumerate(shape)]
+    rows, cols = (index.astype(np.int32).reshape(sides) for index in np.indices(lattice))
+    maps = tuple(condense_map(np.stack([index, -index])) for index in (rows, cols))
+    return Extent(shape, maps, maps, dims, (1, 1))  # type: ignore[arg-type]
 
 
-def nothing(shape: tuple[int, ...], dims: tuple[Factors, ...] | None = None) -> Seen:
+def nothing(shape: tuple[int, ...], dims: tuple[Factors, ...] | None = None) -> Extent:
     """The maps of a constant."""
-    empty = filled(shape, NOTHING)
-    return Seen(shape, (empty, empty), (empty, empty), dims or tuple(() for _ in shape), (None, None))
+    empty = full_map(shape, NOTHING)
+    return Extent(shape, (empty, empty), (empty, empty), dims or tuple(() for _ in shape), (None, None))
 
 
-def filled(shape: Sequence[int], value: int) -> Map:
+def full_map(shape: Sequence[int], value: int) -> Map:
     """A map that is `value` everywhere on a tensor of this shape."""
     return np.full((2, *(1 for _ in shape)), value, np.int32)
 
 
-def each(seen: Seen, change: Callable[[Map], Map], **facts: Any) -> Seen:
+def change_maps(extent: Extent, change: Callable[[Map], Map], **facts: Any) -> Extent:
     """Apply `change` to all maps and rules alike."""
-    maps = (change(seen.maps[0]), change(seen.maps[1]))
-    rules = (change(seen.rules[0]), change(seen.rules[1]))
-    return replace(seen, maps=maps, rules=rules, **facts)
+    maps = (change(extent.maps[0]), change(extent.maps[1]))
+    rules = (change(extent.rules[0]), change(extent.rules[1]))
+    return replace(extent, maps=maps, rules=rules, **facts)
 
 
-def without_rule(seen: Seen, why: str) -> Seen:
+def drop_rule(extent: Extent, why: str) -> Extent:
     """Neurons no longer look through equal windows at equal distances."""
-    none = filled(seen.shape, NO_RULE)
-    return replace(seen, rules=(none, none), lost=seen.lost | {why})
+    none = full_map(extent.shape, NO_RULE)
+    return replace(extent, rules=(none, none), lost=extent.lost | {why})
 
 
-def hull(seens: Sequence[Seen]) -> Seen:
+def hull(extents: Sequence[Extent]) -> Extent:
     """What elementwise operations see: broadcasting, the hull of all operands."""
-    if len(seens) == 1:
-        return seens[0]
-    ndim = max(len(seen.shape) for seen in seens)
-    seens = [agree(at_rank(seen, ndim)) for seen in seens]
-    shape = tuple(max(sizes) if min(sizes) > 0 else 0 for sizes in zip(*(seen.shape for seen in seens), strict=True))
-    maps = (least([seen.maps[0] for seen in seens]), least([seen.maps[1] for seen in seens]))
-    rules = (settled(least([seen.rules[0] for seen in seens])), settled(least([seen.rules[1] for seen in seens])))
-    dims = tuple(
-        max((seen.dims[dim] for seen in seens if seen.shape[dim] == shape[dim]), key=len) for dim in range(ndim)
+    if len(extents) == 1:
+        return extents[0]
+    ndim = max(len(extent.shape) for extent in extents)
+    extents = [keep_rule_where_equal(at_rank(extent, ndim)) for extent in extents]
+    shape = tuple(
+        max(sizes) if min(sizes) > 0 else 0 for sizes in zip(*(extent.shape for extent in extents), strict=True)
     )
-    return Seen(shape, maps, rules, dims, common_steps(seens), *common_doubts(seens))
+    maps = (least([extent.maps[0] for extent in extents]), least([extent.maps[1] for extent in extents]))
+    rules = (
+        settle_rule(least([extent.rules[0] for extent in extents])),
+        settle_rule(least([extent.rules[1] for extent in extents])),
+    )
+    dims = tuple(
+        max((extent.dims[dim] for extent in extents if extent.shape[dim] == shape[dim]), key=len) for dim in range(ndim)
+    )
+    return Extent(shape, maps, rules, dims, common_steps(extents), *common_doubts(extents))
 
 
 def least(arrays: Sequence[Map]) -> Map:
     """The least of several maps. Where they vary along different dimensions, dimensions without change shrink first."""
     if np.broadcast_shapes(*(array.shape for array in arrays)) not in {array.shape for array in arrays}:
-        arrays = [condensed(array) for array in arrays]
+        arrays = [condense_map(array) for array in arrays]
     result = arrays[0]
     for array in arrays[1:]:
         result = np.minimum(result, array)
     return result
 
 
-def settled(rule: Map) -> Map:
+def settle_rule(rule: Map) -> Map:
     """A rule that is lost everywhere takes no room."""
-    return filled(rule.shape[1:], NO_RULE) if rule.size > 2 and (rule == NO_RULE).all() else rule
+    return full_map(rule.shape[1:], NO_RULE) if rule.size > 2 and (rule == NO_RULE).all() else rule
 
 
-def at_rank(seen: Seen, ndim: int) -> Seen:
+def at_rank(extent: Extent, ndim: int) -> Extent:
     """With dimensions of length 1 put in front, as broadcasting does."""
-    missing = ndim - len(seen.shape)
+    missing = ndim - len(extent.shape)
     if missing == 0:
-        return seen
+        return extent
     ones = (1,) * missing
-    return each(
-        seen,
+    return change_maps(
+        extent,
         lambda array: array.reshape(2, *ones, *array.shape[1:]),
-        shape=ones + seen.shape,
-        dims=((),) * missing + seen.dims,
+        shape=ones + extent.shape,
+        dims=((),) * missing + extent.dims,
     )
 
 
-def agree(seen: Seen) -> Seen:
+def keep_rule_where_equal(extent: Extent) -> Extent:
     """Where the rows or the columns see nothing the element sees nothing: make both maps say so."""
-    rows, cols = seen.maps
+    rows, cols = extent.maps
     if max(rows[0].max(initial=0), cols[0].max(initial=0)) < NOTHING:
-        return seen
+        return extent
     rowless, colless = np.broadcast_arrays(np.asarray(rows[0] >= NOTHING), np.asarray(cols[0] >= NOTHING))
     if (rowless == colless).all():
-        return seen
+        return extent
     blind = rowless | colless
 
-    rows, cols = (np.where(blind, NOTHING, array).astype(np.int32) for array in seen.maps)
-    return replace(seen, maps=(rows, cols))
+    rows, cols = (np.where(blind, NOTHING, array).astype(np.int32) for array in extent.maps)
+    return replace(extent, maps=(rows, cols))
 
 
-def common_steps(seens: Sequence[Seen]) -> tuple[int | None, int | None]:
-    return tuple(next((seen.steps[kind] for seen in seens if seen.steps[kind] is not None), None) for kind in (0, 1))  # type: ignore[return-value]
+def common_steps(extents: Sequence[Extent]) -> tuple[int | None, int | None]:
+    return tuple(
+        next((extent.steps[kind] for extent in extents if extent.steps[kind] is not None), None) for kind in (0, 1)
+    )  # type: ignore[return-value]
 
 
-def common_doubts(seens: Sequence[Seen]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+def common_doubts(extents: Sequence[Extent]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     none: frozenset[str] = frozenset()
     return (
-        none.union(*(seen.lost for seen in seens)),
-        none.union(*(seen.bounded for seen in seens)),
-        none.union(*(seen.unknown for seen in seens)),
+        none.union(*(extent.lost for extent in extents)),
+        none.union(*(extent.bounded for extent in extents)),
+        none.union(*(extent.unknown for extent in extents)),
     )
 
 
-def reduced(seen: Seen, dims: Sequence[int], *, keep: bool, why: str, spread: bool = False) -> Seen:
+def reduce_dims(extent: Extent, dims: Sequence[int], *, keep: bool, why: str, spread: bool = False) -> Extent:
     """What a reduction over `dims` sees. With `spread` the result has the old shape (softmax, normalization)."""
-    dims = sorted({dim % len(seen.shape) for dim in dims}) if seen.shape else []
-    seen = agree(seen)
-    lost = set(seen.lost)
+    dims = sorted({dim % len(extent.shape) for dim in dims}) if extent.shape else []
+    extent = keep_rule_where_equal(extent)
+    lost = set(extent.lost)
 
-    def shrunk(array: Map) -> Map:
+    def shrink_map(array: Map) -> Map:
         axes = tuple(dim + 1 for dim in dims if array.shape[dim + 1] > 1)
         return array.min(axis=axes, keepdims=True) if axes else array
 
     def shrunk_rule(rule: Map) -> Map:
-        if not any(rule.shape[dim + 1] > 1 and not seen.channels_only(dim) for dim in dims):
-            return shrunk(rule)
+        if not any(rule.shape[dim + 1] > 1 and not extent.channels_only(dim) for dim in dims):
+            return shrink_map(rule)
         lost.add(why)
-        return filled(seen.shape, NO_RULE)
+        return full_map(extent.shape, NO_RULE)
 
-    rules = (shrunk_rule(seen.rules[0]), shrunk_rule(seen.rules[1]))
-    maps = (shrunk(seen.maps[0]), shrunk(seen.maps[1]))
-    seen = replace(seen, maps=maps, rules=rules, lost=frozenset(lost))
+    rules = (shrunk_rule(extent.rules[0]), shrunk_rule(extent.rules[1]))
+    maps = (shrink_map(extent.maps[0]), shrink_map(extent.maps[1]))
+    extent = replace(extent, maps=maps, rules=rules, lost=frozenset(lost))
     if spread:
-        return seen
-    seen = replace(
-        seen,
-        shape=tuple(1 if dim in dims else size for dim, size in enumerate(seen.shape)),
-        dims=tuple(tuple((name, 1) for name, _ in f) if dim in dims else f for dim, f in enumerate(seen.dims)),
+        return extent
+    extent = replace(
+        extent,
+        shape=tuple(1 if dim in dims else size for dim, size in enumerate(extent.shape)),
+        dims=tuple(tuple((name, 1) for name, _ in f) if dim in dims else f for dim, f in enumerate(extent.dims)),
     )
-    return seen if keep else squeezed(seen, dims)
+    return extent if keep else squeeze_dims(extent, dims)
 
 
-def spread_over(seen: Seen, shape: tuple[int, ...], dims: tuple[Factors, ...]) -> Seen:
+def spread_over_shape(extent: Extent, shape: tuple[int, ...], dims: tuple[Factors, ...]) -> Extent:
     """The same maps for a broadcast shape: what changes along no dimension has maps of length 1 there already."""
-    seen = at_rank(seen, len(shape))
-    dims = tuple(new or old for new, old in zip(dims or seen.dims, seen.dims, strict=True))
-    return replace(seen, shape=shape, dims=dims)
+    extent = at_rank(extent, len(shape))
+    dims = tuple(new or old for new, old in zip(dims or extent.dims, extent.dims, strict=True))
+    return replace(extent, shape=shape, dims=dims)
 
 
-def resized(dims: tuple[Factors, ...], dim: int, size: int) -> tuple[Factors, ...]:
+def resize_dim(dims: tuple[Factors, ...], dim: int, size: int) -> tuple[Factors, ...]:
     """The meaning of the dimensions after one of them changed its length."""
     label = label_of(dims[dim])
     return (*dims[:dim], ((label, size),) if label else (), *dims[dim + 1 :])
 
 
-def labeled(dims: tuple[Factors, ...], shape: tuple[int, ...]) -> tuple[Factors, ...]:
+def label_dims(dims: tuple[Factors, ...], shape: tuple[int, ...]) -> tuple[Factors, ...]:
     """The meaning of dimensions that may have changed their lengths."""
     for dim, size in enumerate(shape):
         if dims[dim] and prod(length for _, length in dims[dim]) != size:
-            dims = resized(dims, dim, size)
+            dims = resize_dim(dims, dim, size)
     return dims
 
 
-def relabeled(seen: Seen, dim: int, label: str) -> Seen:
-    dim %= len(seen.shape)
-    return replace(seen, dims=(*seen.dims[:dim], ((label, seen.shape[dim]),), *seen.dims[dim + 1 :]))
+def relabel_dim(extent: Extent, dim: int, label: str) -> Extent:
+    dim %= len(extent.shape)
+    return replace(extent, dims=(*extent.dims[:dim], ((label, extent.shape[dim]),), *extent.dims[dim + 1 :]))
 
 
-def squeezed(seen: Seen, dims: Sequence[int]) -> Seen:
-    dims = [dim % len(seen.shape) for dim in dims]
-    keep = [dim for dim in range(len(seen.shape)) if not (dim in dims and seen.shape[dim] == 1)]
-    return each(
-        seen,
+def squeeze_dims(extent: Extent, dims: Sequence[int]) -> Extent:
+    dims = [dim % len(extent.shape) for dim in dims]
+    keep = [dim for dim in range(len(extent.shape)) if not (dim in dims and extent.shape[dim] == 1)]
+    return change_maps(
+        extent,
         lambda array: array.reshape(2, *(array.shape[dim + 1] for dim in keep)),
-        shape=tuple(seen.shape[dim] for dim in keep),
-        dims=tuple(seen.dims[dim] for dim in keep),
+        shape=tuple(extent.shape[dim] for dim in keep),
+        dims=tuple(extent.dims[dim] for dim in keep),
     )
 
 
-def condensed(array: Map) -> Map:
+def condense_map(array: Map) -> Map:
     """Dimensions along which nothing changes shrink to length 1."""
     for axis in range(1, array.ndim):
         if array.shape[axis] > 1 and (array == array.take([0], axis)).all():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.oracles.blindness import disagreements
-from unitscope.anatomy.calls import RULES, Call
+from unitscope.anatomy.extent_registry import RULES, Call
 from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites
 from unitscope.errors import BadInput
@@ -120,7 +120,7 @@ def test_a_rule_that_fails_claims_nothing(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_rule_of_another_shape_claims_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(RULES, "flip", lambda call: call.seen(call.subject))
+    monkeypatch.setitem(RULES, "flip", lambda call: call.extent_of(call.subject))
     monkeypatch.setitem(RULES, "transpose", RULES["flip"])
     _, found = looked_at(lambda y: y.transpose(2, 3).relu())
     assert found["relu"].field().status == "unknown"

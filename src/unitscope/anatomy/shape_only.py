@@ -21,7 +21,7 @@ LARGE = 1 << 15
 """Elements of a tensor from which on it is quicker to ask for a result's shape alone than to compute it."""
 
 
-def blank(name: str, function: Any, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Any:
+def blank_result(name: str, function: Any, args: Any, kwargs: Any, arguments: dict[str, Any]) -> Any:
     """A result that nobody computed; None where it has to be.
 
     Only for operations on what depends on the picture. All else may be needed: tables of positions, masks, weights that

@@ -8,49 +8,49 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from unitscope.anatomy.calls import (
+from unitscope.anatomy.extent_maps import (
+    NO_RULE,
+    Extent,
+    hull,
+    reduce_dims,
+    relabel_dim,
+    spread_over_shape,
+)
+from unitscope.anatomy.extent_registry import (
     Call,
     Constant,
     coarse,
     each_of,
+    extent_or_none,
     rule,
-    self_or_none,
 )
-from unitscope.anatomy.maps import (
-    NO_RULE,
-    Seen,
-    hull,
-    reduced,
-    relabeled,
-    spread_over,
-)
-from unitscope.anatomy.windows import (
+from unitscope.anatomy.window_extents import (
     Window,
-    channels_mixed,
-    ranged,
-    slid,
+    mix_channels,
+    slide_window,
+    take_ranges,
 )
 
 
 @rule("mul")
-def multiplied(call: Call) -> Seen:
+def multiply_extents(call: Call) -> Extent:
     """Elementwise; but what one number per channel, taken from the whole image, does to a map is called gating."""
-    seens = call.all_seen
-    gates = [is_gate(seen) for seen in seens]
-    if len(seens) == 2 and gates[0] != gates[1]:
-        gated = seens[gates.index(False)]
+    extents = call.extents
+    gates = [is_gate(extent) for extent in extents]
+    if len(extents) == 2 and gates[0] != gates[1]:
+        gated = extents[gates.index(False)]
         if any((rule != NO_RULE).all() for rule in gated.rules):
             call.gates.met = True
             if not call.gates.count:
                 return hull([gated])
-    return hull(seens)
+    return hull(extents)
 
 
-def is_gate(seen: Seen) -> bool:
+def is_gate(extent: Extent) -> bool:
     """Whether a value is the same at all positions because it was taken from all of them."""
-    spatial = [dim for dim in range(len(seen.shape)) if seen.label(dim) not in ("stimulus", "channel")]
-    flat_maps = all(array.shape[dim + 1] == 1 for array in seen.maps for dim in spatial)
-    return flat_maps and bool(seen.lost) and all((rule == NO_RULE).all() for rule in seen.rules)
+    spatial = [dim for dim in range(len(extent.shape)) if extent.label(dim) not in ("stimulus", "channel")]
+    flat_maps = all(array.shape[dim + 1] == 1 for array in extent.maps for dim in spatial)
+    return flat_maps and bool(extent.lost) and all((rule == NO_RULE).all() for rule in extent.rules)
 
 
 @rule(
@@ -61,27 +61,27 @@ def is_gate(seen: Seen) -> bool:
     "mkldnn_convolution",
     "miopen_convolution",
 )
-def convolution(call: Call) -> Seen:
+def convolution(call: Call) -> Extent:
     weight: Tensor = call["weight"]
     nd = weight.ndim - 2
-    seen = call.maps
-    if len(seen.shape) == nd + 1:
+    extent = call.extent
+    if len(extent.shape) == nd + 1:
         raise Constant
-    if call.seen(weight) is not None:
+    if call.extent_of(weight) is not None:
         return coarse(call)
     call.gates.outer_zeros |= has_outer_zeros(weight)
     stride, padding = each_of(call.get("stride", 1), nd), each_of(call.get("padding", 0), nd)
     dilation, groups = each_of(call.get("dilation", 1), nd), call.get("groups", 1)
-    seen = channels_mixed(seen, 1, groups=groups, out=call.result.shape[1])
+    extent = mix_channels(extent, 1, groups=groups, out=call.result.shape[1])
     for axis in range(nd):
         taps, out = weight.shape[2 + axis], call.result.shape[2 + axis]
         if call.get("transposed", False):
-            seen = transposed(seen, 2 + axis, taps, stride[axis], padding[axis], dilation[axis], out)
+            extent = transpose_window(extent, 2 + axis, taps, stride[axis], padding[axis], dilation[axis], out)
         else:
-            seen = slid(
-                seen, 2 + axis, Window(taps, stride[axis], padding[axis], dilation[axis], out), why="convolution"
+            extent = slide_window(
+                extent, 2 + axis, Window(taps, stride[axis], padding[axis], dilation[axis], out), why="convolution"
             )
-    return seen
+    return extent
 
 
 def has_outer_zeros(weight: Tensor) -> bool:
@@ -90,25 +90,27 @@ def has_outer_zeros(weight: Tensor) -> bool:
     return any(not bool(end.any()) for end in ends)
 
 
-def transposed(seen: Seen, dim: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> Seen:
+def transpose_window(extent: Extent, dim: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> Extent:
     """Transposed convolution along one dimension: output o reads the inputs i with o = i stride - padding + tap
     dilation.
     """
     if stride == 1:
-        return slid(seen, dim, Window(taps, 1, dilation * (taps - 1) - padding, dilation, out), why="conv_transpose")
-    size = seen.shape[dim]
+        return slide_window(
+            extent, dim, Window(taps, 1, dilation * (taps - 1) - padding, dilation, out), why="conv_transpose"
+        )
+    size = extent.shape[dim]
     offsets = np.arange(out)[:, None] + padding - np.arange(taps)[None, :] * dilation
     sources, whole = offsets // stride, offsets % stride == 0
     inside = whole & (sources >= 0) & (sources < size)
     first = np.where(inside, sources, size).min(1)
     last = np.where(inside, sources, -1).max(1)
-    return ranged(seen, dim, first, last, why="conv_transpose", step=finer(seen, dim, stride))
+    return take_ranges(extent, dim, first, last, why="conv_transpose", step=finer(extent, dim, stride))
 
 
-def finer(seen: Seen, dim: int, factor: float) -> int | None:
+def finer(extent: Extent, dim: int, factor: float) -> int | None:
     """The step on a lattice that is finer by `factor`, where it is a whole number of pixels."""
-    label = seen.label(dim)
-    step = seen.steps[("row", "col").index(label)] if label in ("row", "col") else None
+    label = extent.label(dim)
+    step = extent.steps[("row", "col").index(label)] if label in ("row", "col") else None
     return int(step / factor) if step is not None and factor > 0 and (step / factor).is_integer() else None
 
 
@@ -125,7 +127,7 @@ def finer(seen: Seen, dim: int, factor: float) -> int | None:
     "quantized_max_pool2d",
 )
 def pooling(call: Call) -> Any:
-    seen = call.maps
+    extent = call.extent
     result = call.result[0] if isinstance(call.result, tuple) else call.result
     nd = int(call.name.split("pool")[1][0])
     taps = each_of(call["kernel_size"], nd)
@@ -133,8 +135,8 @@ def pooling(call: Call) -> Any:
     padding, dilation = each_of(call.get("padding", 0), nd), each_of(call.get("dilation", 1), nd)
     for axis in range(nd):
         window = Window(taps[axis], stride[axis], padding[axis], dilation[axis], result.shape[axis - nd])
-        seen = slid(seen, len(seen.shape) + axis - nd, window, why="pooling")
-    return (seen, seen) if isinstance(call.result, tuple) else seen
+        extent = slide_window(extent, len(extent.shape) + axis - nd, window, why="pooling")
+    return (extent, extent) if isinstance(call.result, tuple) else extent
 
 
 @rule(
@@ -149,21 +151,21 @@ def pooling(call: Call) -> Any:
 )
 def adaptive_pooling(call: Call) -> Any:
     """Output o of O reads the positions floor(o N / O) ... ceil((o + 1) N / O) - 1 of N."""
-    seen = call.maps
+    extent = call.extent
     nd = len(each_of(call["output_size"], 1)) if isinstance(call["output_size"], (list, tuple)) else 1
     result = call.result[0] if isinstance(call.result, tuple) else call.result
     for axis in range(-nd, 0):
-        dim = len(seen.shape) + axis
-        size, out = seen.shape[dim], result.shape[dim]
+        dim = len(extent.shape) + axis
+        size, out = extent.shape[dim], result.shape[dim]
         if out == 1 and size > 1:
-            seen = reduced(seen, [dim], keep=True, why="adaptive pooling")
+            extent = reduce_dims(extent, [dim], keep=True, why="adaptive pooling")
         elif size % out == 0:
-            seen = slid(seen, dim, Window(size // out, size // out, 0, 1, out), why="adaptive pooling")
+            extent = slide_window(extent, dim, Window(size // out, size // out, 0, 1, out), why="adaptive pooling")
         else:
             o = np.arange(out)
             first, last = o * size // out, -((-(o + 1) * size) // out) - 1
-            seen = ranged(seen, dim, first, last, why="adaptive pooling")
-    return (seen, seen) if isinstance(call.result, tuple) else seen
+            extent = take_ranges(extent, dim, first, last, why="adaptive pooling")
+    return (extent, extent) if isinstance(call.result, tuple) else extent
 
 
 @rule(
@@ -177,16 +179,16 @@ def adaptive_pooling(call: Call) -> Any:
     "_upsample_bilinear2d_aa",
     "_upsample_bicubic2d_aa",
 )
-def upsampling(call: Call) -> Seen:
-    seen = call.maps
-    nd = len(seen.shape) - 2
+def upsampling(call: Call) -> Extent:
+    extent = call.extent
+    nd = len(extent.shape) - 2
     for axis in range(nd):
         dim, size, out = 2 + axis, call.subject.shape[2 + axis], call.result.shape[2 + axis]
         if size == out and "cubic" not in call.name and "_aa" not in call.name and not call.get("align_corners"):
             continue
         first, last = sources(call, axis, size, out)
-        seen = ranged(seen, dim, first, last, why="upsampling", step=finer(seen, dim, out / size))
-    return seen
+        extent = take_ranges(extent, dim, first, last, why="upsampling", step=finer(extent, dim, out / size))
+    return extent
 
 
 def sources(call: Call, axis: int, size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
@@ -222,29 +224,29 @@ def scale_of(call: Call, axis: int) -> float | None:
 
 
 @rule("mm", "bmm", "matmul", "addmm", "addbmm", "baddbmm", "linear", "mv", "dot", "addmv")
-def product(call: Call) -> Seen:
+def product(call: Call) -> Extent:
     """Matrix products: rows of the first, columns of the second factor, and all that they are summed over."""
     factors = [value for key, value in call.arguments.items() if isinstance(value, Tensor) and key not in ("bias",)]
     extra = factors[:-2] if call.name.startswith(("add", "badd")) else []
     first, second = factors[-2:] if call.name != "linear" else (call["input"], call["weight"])
     if first.ndim < 2 or second.ndim < 2:
         return coarse(call)
-    seen = [at for at in (self_or_none(call, value) for value in extra) if at is not None]
-    left, right = call.seen(first), call.seen(second)
+    extent = [at for at in (extent_or_none(call, value) for value in extra) if at is not None]
+    left, right = call.extent_of(first), call.extent_of(second)
     if right is not None and call.name == "linear":
         return coarse(call)
     shape = tuple(call.result.shape)
     if left is not None:
-        left = reduced(left, [-1], keep=True, why=call.name)
+        left = reduce_dims(left, [-1], keep=True, why=call.name)
         left = replace(left, dims=(*left.dims[:-1], right.dims[-1] if right is not None else (("channel", 1),)))
-        seen.append(replace(left, shape=(*left.shape[:-1], shape[-1])))
+        extent.append(replace(left, shape=(*left.shape[:-1], shape[-1])))
     if right is not None:
-        right = reduced(right, [-2], keep=True, why=call.name)
+        right = reduce_dims(right, [-2], keep=True, why=call.name)
         dims = right.dims if left is None else (*right.dims[:-2], left.dims[-2], right.dims[-1])
-        seen.append(replace(right, shape=(*right.shape[:-2], *shape[-2:]), dims=dims))
-    result = hull(seen)
+        extent.append(replace(right, shape=(*right.shape[:-2], *shape[-2:]), dims=dims))
+    result = hull(extent)
     result = replace(result, shape=shape)
-    return relabeled(result, -1, "channel") if right is None else result
+    return relabel_dim(result, -1, "channel") if right is None else result
 
 
 @rule(
@@ -261,27 +263,29 @@ def attention(call: Call) -> Any:
     """A query sees itself, all keys and all values."""
     parts = []
     for name, dims in (("query", [-1]), ("key", [-1, -2]), ("value", [-2])):
-        seen = call.seen(call[name])
-        if seen is not None:
-            parts.append(reduced(seen, dims, keep=True, why="attention"))
-    masks = [self_or_none(call, call.get(name)) for name in ("attn_mask", "attn_bias")]
-    parts += [reduced(mask, [-1], keep=True, why="attention") for mask in masks if mask is not None]
+        extent = call.extent_of(call[name])
+        if extent is not None:
+            parts.append(reduce_dims(extent, dims, keep=True, why="attention"))
+    masks = [extent_or_none(call, call.get(name)) for name in ("attn_mask", "attn_bias")]
+    parts += [reduce_dims(mask, [-1], keep=True, why="attention") for mask in masks if mask is not None]
     result = call.result[0] if isinstance(call.result, tuple) else call.result
-    seen = hull(parts)
-    seen = spread_over(seen, tuple(result.shape), seen.dims)
-    like = call.seen(call["query"])
+    extent = hull(parts)
+    extent = spread_over_shape(extent, tuple(result.shape), extent.dims)
+    like = call.extent_of(call["query"])
     if like is not None:
-        seen = replace(seen, dims=like.dims)
+        extent = replace(extent, dims=like.dims)
     if call.get("is_causal"):
-        seen = replace(seen, bounded=seen.bounded | {"causal attention"})
-    return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
+        extent = replace(extent, bounded=extent.bounded | {"causal attention"})
+    return (extent, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else extent
 
 
 @rule("_native_multi_head_attention", "_transformer_encoder_layer_fwd")
 def encoder(call: Call) -> Any:
     """torch's fused attention: all positions of a sequence (second dimension), all channels."""
-    seen = hull([reduced(seen, [1, 2], keep=True, why="attention") for seen in call.all_seen if len(seen.shape) == 3])
-    like = call.maps
+    extent = hull(
+        [reduce_dims(extent, [1, 2], keep=True, why="attention") for extent in call.extents if len(extent.shape) == 3]
+    )
+    like = call.extent
     result = call.result[0] if isinstance(call.result, tuple) else call.result
-    seen = spread_over(seen, tuple(result.shape), like.dims)
-    return (seen, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else seen
+    extent = spread_over_shape(extent, tuple(result.shape), like.dims)
+    return (extent, *(None for _ in call.result[1:])) if isinstance(call.result, tuple) else extent

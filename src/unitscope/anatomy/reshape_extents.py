@@ -1,4 +1,16 @@
-"""Maps of rearranged tensors: permuted, sliced, joined, reshaped."""
+"""Extents of rearranged tensors: permuted, sliced, concatenated, reshaped.
+
+Problem: behind `x.flatten(2).transpose(1, 2)` nobody tells any more which axis holds channels, and which holds rows and
+columns.
+
+Idea: each dimension keeps the factors that it is made of, outermost first. A view multiplies and divides them, a
+permutation moves them along; the maps are rearranged as the tensor is.
+
+    [2, 64, 7, 7]        stimulus 2 | channel 64 | row 7 | col 7
+    flatten(2)           stimulus 2 | channel 64 | row 7, col 7
+    transpose(1, 2)      stimulus 2 | row 7, col 7 | channel 64
+    view(2, 7, 7, 64)    stimulus 2 | row 7 | col 7 | channel 64
+"""
 
 from __future__ import annotations
 
@@ -9,80 +21,80 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from unitscope.anatomy.maps import (
+from unitscope.anatomy.extent_maps import (
+    Extent,
     Factors,
     Map,
-    Seen,
     at_rank,
+    change_maps,
     common_doubts,
     common_steps,
-    each,
     label_of,
-    resized,
+    resize_dim,
 )
 
 
-def permuted(seen: Seen, order: Sequence[int]) -> Seen:
-    order = [dim % len(seen.shape) for dim in order]
+def permute_extent(extent: Extent, order: Sequence[int]) -> Extent:
+    order = [dim % len(extent.shape) for dim in order]
     axes = (0, *(dim + 1 for dim in order))
-    return each(
-        seen,
+    return change_maps(
+        extent,
         lambda array: array.transpose(axes),
-        shape=tuple(seen.shape[dim] for dim in order),
-        dims=tuple(seen.dims[dim] for dim in order),
+        shape=tuple(extent.shape[dim] for dim in order),
+        dims=tuple(extent.dims[dim] for dim in order),
     )
 
 
-def unsqueezed(seen: Seen, dim: int) -> Seen:
-    dim %= len(seen.shape) + 1
-    return each(
-        seen,
+def unsqueeze_extent(extent: Extent, dim: int) -> Extent:
+    dim %= len(extent.shape) + 1
+    return change_maps(
+        extent,
         lambda array: np.expand_dims(array, dim + 1),
-        shape=(*seen.shape[:dim], 1, *seen.shape[dim:]),
-        dims=(*seen.dims[:dim], (), *seen.dims[dim:]),
+        shape=(*extent.shape[:dim], 1, *extent.shape[dim:]),
+        dims=(*extent.dims[:dim], (), *extent.dims[dim:]),
     )
 
 
-def taken(seen: Seen, dim: int, places: NDArray[np.int64]) -> Seen:
+def take_places(extent: Extent, dim: int, places: NDArray[np.int64]) -> Extent:
     """The elements at `places` along one dimension: slices, flips, rolls, repeated indices."""
-    dim %= len(seen.shape)
-    shape = (*seen.shape[:dim], len(places), *seen.shape[dim + 1 :])
-    return each(
-        seen,
+    dim %= len(extent.shape)
+    shape = (*extent.shape[:dim], len(places), *extent.shape[dim + 1 :])
+    return change_maps(
+        extent,
         lambda array: array if array.shape[dim + 1] == 1 else array.take(places, dim + 1),
         shape=shape,
-        dims=resized(seen.dims, dim, len(places)),
+        dims=resize_dim(extent.dims, dim, len(places)),
     )
 
 
-def expanded(seen: Seen, shape: tuple[int, ...]) -> Seen:
+def expand_extent(extent: Extent, shape: tuple[int, ...]) -> Extent:
     """Broadcast to a larger shape; added dimensions have no meaning of their own."""
-    seen = at_rank(seen, len(shape))
+    extent = at_rank(extent, len(shape))
     dims = tuple(
         factors if old == new else ((label_of(factors) or "copy", new),)
-        for factors, old, new in zip(seen.dims, seen.shape, shape, strict=True)
+        for factors, old, new in zip(extent.dims, extent.shape, shape, strict=True)
     )
-    return replace(seen, shape=shape, dims=dims)
+    return replace(extent, shape=shape, dims=dims)
 
 
-def joined(seens: Sequence[Seen], dim: int) -> Seen:
+def concat_extents(extents: Sequence[Extent], dim: int) -> Extent:
     """Concatenation along one dimension."""
-    ndim = len(seens[0].shape)
+    ndim = len(extents[0].shape)
     dim %= ndim
-    total = sum(seen.shape[dim] for seen in seens)
+    total = sum(extent.shape[dim] for extent in extents)
 
     def along(arrays: Sequence[Map]) -> Map:
-        return joined_maps([(array, seen.shape[dim]) for array, seen in zip(arrays, seens, strict=True)], dim + 1)
+        return concat_maps([(array, extent.shape[dim]) for array, extent in zip(arrays, extents, strict=True)], dim + 1)
 
-    maps = (along([seen.maps[0] for seen in seens]), along([seen.maps[1] for seen in seens]))
-    rules = (along([seen.rules[0] for seen in seens]), along([seen.rules[1] for seen in seens]))
-    named = max(seens, key=lambda seen: sum(len(factors) for factors in seen.dims))
+    maps = (along([extent.maps[0] for extent in extents]), along([extent.maps[1] for extent in extents]))
+    rules = (along([extent.rules[0] for extent in extents]), along([extent.rules[1] for extent in extents]))
+    named = max(extents, key=lambda extent: sum(len(factors) for factors in extent.dims))
     shape = (*named.shape[:dim], total, *named.shape[dim + 1 :])
-    lost, bounded, unknown = common_doubts(seens)
-    return Seen(shape, maps, rules, resized(named.dims, dim, total), common_steps(seens), lost, bounded, unknown)
+    lost, bounded, unknown = common_doubts(extents)
+    return Extent(shape, maps, rules, resize_dim(named.dims, dim, total), common_steps(extents), lost, bounded, unknown)
 
 
-def joined_maps(parts: Sequence[tuple[Map, int]], axis: int) -> Map:
+def concat_maps(parts: Sequence[tuple[Map, int]], axis: int) -> Map:
     first = parts[0][0]
     if all(array.shape == first.shape and array.shape[axis] == 1 and (array == first).all() for array, _ in parts):
         return first
@@ -94,27 +106,27 @@ def joined_maps(parts: Sequence[tuple[Map, int]], axis: int) -> Map:
     return np.concatenate(full, axis)
 
 
-def reshaped(seen: Seen, shape: tuple[int, ...]) -> Seen:
+def reshape_extent(extent: Extent, shape: tuple[int, ...]) -> Extent:
     """The same elements in another shape. Dimensions that only merge or split among themselves stay as small as they
     were.
     """
-    groups = matching(seen.shape, shape)
+    groups = match_dims(extent.shape, shape)
 
     def change(array: Map) -> Map:
         source, target = [2], [2]
         for old, new in groups:
             flat = all(array.shape[dim + 1] == 1 for dim in old)
-            source += [1 if flat else seen.shape[dim] for dim in old]
+            source += [1 if flat else extent.shape[dim] for dim in old]
             target += [1 if flat else shape[dim] for dim in new]
         return np.broadcast_to(array, source).reshape(target)
 
     dims: list[Factors] = []
     for old, new in groups:
-        dims += regrouped([factor for dim in old for factor in seen.dims[dim]], [shape[dim] for dim in new])
-    return each(seen, change, shape=shape, dims=tuple(dims))
+        dims += regroup_factors([factor for dim in old for factor in extent.dims[dim]], [shape[dim] for dim in new])
+    return change_maps(extent, change, shape=shape, dims=tuple(dims))
 
 
-def matching(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+def match_dims(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of dimensions of both shapes that hold the same number of elements."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
@@ -138,7 +150,7 @@ def matching(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int]
     return groups
 
 
-def regrouped(factors: Sequence[tuple[str, int]], sizes: Sequence[int]) -> list[Factors]:
+def regroup_factors(factors: Sequence[tuple[str, int]], sizes: Sequence[int]) -> list[Factors]:
     """Deal the factors of a run of dimensions out to its new dimensions; a factor is split where a new dimension ends
     within it.
     """
@@ -160,13 +172,13 @@ def regrouped(factors: Sequence[tuple[str, int]], sizes: Sequence[int]) -> list[
                 need = 1
             else:
                 return dims + [() if n == 1 else (("mixed", n),) for n in sizes[len(dims) :]]
-        dims.append(merged(here))
+        dims.append(merge_factors(here))
     if dims and waiting:
-        dims[-1] = merged([*dims[-1], *waiting])
+        dims[-1] = merge_factors([*dims[-1], *waiting])
     return dims
 
 
-def merged(factors: Sequence[tuple[str, int]]) -> Factors:
+def merge_factors(factors: Sequence[tuple[str, int]]) -> Factors:
     """Neighboring factors of one kind are one factor."""
     result: list[tuple[str, int]] = []
     for name, size in factors:

@@ -1,8 +1,14 @@
 """Networks that look at values to decide what to do: what was read, and which of it can change the path.
 
-A field describes the path that was run. Whatever runs after a choice made by the picture may be another network for
-another picture, and nothing is claimed of it. A mere check is no choice: where the other answer makes the network fail
-at once (an assertion), or where the answer is the same for all finite pictures (`isnan`), there is one path only.
+Problem: a field describes the path that was run. Whatever runs after a choice made by the picture may be another
+network for another picture, and nothing can be claimed of it. But many networks only check their input.
+
+Idea: a mere check is no choice. Where the answer is the same for all finite pictures (`isnan`), there is one path only;
+and so it is where the other answer makes the network fail at once. The network is run once more for each yes or no that
+it reads, with that answer turned round.
+
+    assert x.min() >= 0          turned round, the network fails: a check
+    if x.mean() > 0: x = f(x)    turned round, the network goes on: a choice, and nothing is claimed from here on
 """
 
 from __future__ import annotations
@@ -25,12 +31,12 @@ TRIES = 32
 """So many answers are turned round, in full passes up to the failure; what comes later counts as a choice."""
 
 
-class Answered(BaseException):
+class NextRead(BaseException):
     """With the answer turned round the network went on to look at the next value. Not for the network to catch."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ValueRead:
     """A value of the picture that the network looked at: `what` it is, and whether it is a yes or no.
 
     `settled`: it is the same for all pictures without NaN and infinities.
@@ -41,15 +47,15 @@ class Look:
     settled: bool
 
 
-class Looks:
-    """All looks of one pass, in order. The yes or no of look number `turned` is answered the other way."""
+class ValueReads:
+    """All values that were read in one pass, in order. The yes or no of number `turned` is answered the other way."""
 
     def __init__(self, turned: int | None = None, called: Callable[[Tensor], str | None] = lambda _: None) -> None:
         self.turned, self.called = turned, called
-        self.all: list[Look] = []
+        self.all: list[ValueRead] = []
         self.settled: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
-    def through(self, name: str, arguments: dict[str, Any], seeing: Sequence[Tensor], result: Any) -> Any:
+    def follow(self, name: str, arguments: dict[str, Any], seeing: Sequence[Tensor], result: Any) -> Any:
         """Follow one operation, of whose arguments those in `seeing` depend on the picture; returns its result."""
         settled = kind(name).settled or compares_with_itself(name, arguments)
         settled = settled or all(tensor in self.settled for tensor in seeing)
@@ -58,18 +64,19 @@ class Looks:
                 self.settled.pop(tensor, None)
                 if settled:
                     self.settled[tensor] = True
-        if kind(name).reads_values or kind(name).shaped_by_values or masked(name, arguments, seeing):
+        if kind(name).reads_values or kind(name).shaped_by_values or is_masked(name, arguments, seeing):
             made = [word for tensor in seeing if kind(name).reads_values and (word := self.called(tensor))]
             what = made[0] if made else name.strip("_")
             what = f"{what} by {OUTSIDE[name]}" if name in OUTSIDE else what
-            return self.look(Look(what, isinstance(result, bool), settled), result)
+            return self.enter(ValueRead(what, isinstance(result, bool), settled), result)
         return result
 
-    def look(self, look: Look, result: Any) -> Any:
-        if self.turned is not None and len(self.all) > self.turned and not look.settled:
-            raise Answered
-        self.all.append(look)
-        return (not result) if len(self.all) - 1 == self.turned and look.yes_or_no else result
+    def enter(self, one: ValueRead, result: Any) -> Any:
+        """Note what was read; gives the answer, turned round where it is the one to be turned."""
+        if self.turned is not None and len(self.all) > self.turned and not one.settled:
+            raise NextRead
+        self.all.append(one)
+        return (not result) if len(self.all) - 1 == self.turned and one.yes_or_no else result
 
 
 def compares_with_itself(name: str, arguments: dict[str, Any]) -> bool:
@@ -78,7 +85,7 @@ def compares_with_itself(name: str, arguments: dict[str, Any]) -> bool:
     return name in ("eq", "ne") and (other is arguments["self"] or (isinstance(other, float) and math.isinf(other)))
 
 
-def masked(name: str, arguments: dict[str, Any], seeing: Sequence[Tensor]) -> bool:
+def is_masked(name: str, arguments: dict[str, Any], seeing: Sequence[Tensor]) -> bool:
     """`x[mask]` with a mask made of the picture."""
     if name != "index":  # elsewhere `indices` are numbers: unpooling, embedding
         return False
@@ -86,12 +93,12 @@ def masked(name: str, arguments: dict[str, Any], seeing: Sequence[Tensor]) -> bo
     return any(mask is tensor for mask in masks for tensor in seeing)
 
 
-def first_choice(looks: Sequence[Look], fails: Callable[[int], bool]) -> int | None:
-    """The number of the first look that can change the path; None where all were checks.
+def first_choice(value_reads: Sequence[ValueRead], fails: Callable[[int], bool]) -> int | None:
+    """The number of the first value read that can change the path; None where all were checks.
 
-    `fails(number)` runs the network with that answer turned round and tells whether it failed before it looked again.
+    `fails(number)` runs the network with that answer turned round and tells whether it failed before it read the next.
     """
-    for number, look in enumerate(looks):
-        if not look.settled and (not look.yes_or_no or number >= TRIES or not fails(number)):
+    for number, one in enumerate(value_reads):
+        if not one.settled and (not one.yes_or_no or number >= TRIES or not fails(number)):
             return number
     return None

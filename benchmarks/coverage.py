@@ -188,10 +188,10 @@ def names(module: Any, picture: Any) -> Facts:
     import torch
     from torch import fx
 
-    from unitscope.anatomy.listening import listening
+    from unitscope.anatomy.value_hooks import hook_values
 
     ours: dict[str, tuple[Any, float]] = {}
-    with torch.no_grad(), listening(module, lambda name, value: ours.setdefault(name, digest(value)) and None):
+    with torch.no_grad(), hook_values(module, lambda name, value: ours.setdefault(name, digest(value)) and None):
         module(picture)
     theirs: dict[str, tuple[Any, float]] = {}
     try:

@@ -26,8 +26,8 @@ from survey import allow_torchvision
 from tests.oracles.blindness import seen_by
 
 import unitscope
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites
+from unitscope.anatomy.value_hooks import hook_values
 
 NETWORKS = [
     "resnet18",
@@ -105,7 +105,7 @@ def matched(module: Any, picture: torch.Tensor, found: dict[str, Any]) -> dict[s
         if name in found and values.get(rounded(value)):
             pairs[name] = values[rounded(value)].popleft()
 
-    with torch.no_grad(), listening(module, heard):
+    with torch.no_grad(), hook_values(module, heard):
         module(picture)
     return pairs
 

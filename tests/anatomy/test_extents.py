@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tests.oracles.blindness import disagreements
 from unitscope.anatomy.extent_registry import RULES, Call
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 from unitscope.vocabulary import Site, resolve_sites
 
@@ -172,14 +172,17 @@ def test_what_was_written_to_in_parts_is_a_site_when_it_is_read(deed: Callable[[
     whole, module = found["setitem"], module.float()
     assert (whole.channels, whole.lattice, whole.preactivation, whole.readers) == (4, (12, 11), True, ("relu",))
     heard: dict[str, Tensor] = {}
-    with torch.no_grad(), listening(module, lambda name, value: heard.update({name: value.clone()})):
+    with torch.no_grad(), hook_values(module, lambda name, value: heard.update({name: value.clone()})):
         result = module(torch.rand(2, 3, 12, 11))
     torch.testing.assert_close(heard["setitem"].relu(), result, rtol=0, atol=0)
 
 
 def test_a_value_put_in_place_of_one_that_was_written_to_is_read():
     module, _ = looked_at(halves)
-    with torch.no_grad(), listening(module, lambda name, value: torch.ones_like(value) if name == "setitem" else None):
+    with (
+        torch.no_grad(),
+        hook_values(module, lambda name, value: torch.ones_like(value) if name == "setitem" else None),
+    ):
         assert (module(torch.rand(1, 3, 12, 11)) == 1).all()
 
 

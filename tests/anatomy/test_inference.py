@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unitscope.anatomy.inference import without_inference_mode
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.site_graph import graph_of
 from unitscope.anatomy.sites import sites
+from unitscope.anatomy.value_hooks import hook_values
 
 
 class Served(nn.Module):
@@ -55,7 +55,7 @@ def test_fields_are_those_of_the_same_network_without(decorate: Callable[[Callab
 def test_gradients_flow_through_a_network_in_inference_mode():
     module, heard = Served(torch.inference_mode()).eval(), []
     picture = torch.rand(1, 3, 12, 12, requires_grad=True)
-    with listening(module, lambda name, value: heard.append(value) if name == "one" else None):
+    with hook_values(module, lambda name, value: heard.append(value) if name == "one" else None):
         module(picture)
     (gradient,) = torch.autograd.grad(heard[0].sum(), picture)
     assert gradient.abs().sum() > 0

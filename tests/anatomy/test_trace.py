@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.operations import kind
 from unitscope.anatomy.program import OUTSIDE_TORCH, OVERWRITTEN, Program, Value, compute
 from unitscope.anatomy.trace import record
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 
 
@@ -228,7 +228,7 @@ def test_behind_a_site_the_altered_network(inplace: bool):
     program = record(module, x, start="relu")
     other = torch.full((2, 4, 9, 8), 0.5)
     replayed = output(program, program.run({program.origin: other}, compute))
-    with torch.no_grad(), listening(module, lambda name, _: other.clone() if name == "relu" else None):
+    with torch.no_grad(), hook_values(module, lambda name, _: other.clone() if name == "relu" else None):
         expected = module(x)
     torch.testing.assert_close(replayed, expected, rtol=0, atol=0)
 

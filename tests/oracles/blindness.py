@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unitscope.anatomy.listening import listening
+from unitscope.anatomy.value_hooks import hook_values
 
 
 def seen_by(
@@ -51,7 +51,7 @@ def turned_blind(module: nn.Module, size, sites, kind, lines, inputs) -> dict[st
             by_unit = value.movedim(site.channel_axis, 1).reshape(len(lines), site.channels, *site.lattice)
             blind[name] = by_unit.isnan().numpy()
 
-    with torch.no_grad(), torch.backends.nnpack.flags(False), listening(module, heard):
+    with torch.no_grad(), torch.backends.nnpack.flags(False), hook_values(module, heard):
         module(pictures)
     return blind
 

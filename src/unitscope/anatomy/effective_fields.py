@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import Network
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput, unknown_name
 from unitscope.vocabulary import Box, Site, Size
 
@@ -99,14 +99,14 @@ def gradients(
     batch = picture.detach().expand(len(channels), *picture.shape).clone().requires_grad_(True)
     responses: list[Tensor] = []
 
-    def heard(name: str, value: Tensor) -> None:
+    def keep_value(name: str, value: Tensor) -> None:
         if name == site.name:
             by_unit = value.movedim(site.channel_axis, 1).reshape(len(channels), site.channels, *site.lattice)
             responses.append(by_unit[torch.arange(len(channels)), list(channels), place[0], place[1]].sum())
             raise Reached
 
     try:
-        with torch.enable_grad(), listening(network.module, heard):
+        with torch.enable_grad(), hook_values(network.module, keep_value):
             network.module(batch)
     except Reached:
         pass

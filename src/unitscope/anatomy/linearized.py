@@ -102,19 +102,19 @@ def exact_weights(
     outputs = [name for name, each in graph.items() if each.module is graph[site].module]
     module = linearized(network.module)
     picture = blank(module, (1, network.inputs, *network.size), value=0.5).requires_grad_(True)
-    heard: list[Tensor] = []
+    values: list[Tensor] = []
 
-    def hear(_part: nn.Module, _given: object, value: Tensor) -> None:
-        heard.append(value)
-        if len(heard) > outputs.index(site):
+    def keep_value(_part: nn.Module, _given: object, value: Tensor) -> None:
+        values.append(value)
+        if len(values) > outputs.index(site):
             raise Reached
 
-    handle = module.get_submodule(paths[graph[site].module]).register_forward_hook(hear)
+    handle = module.get_submodule(paths[graph[site].module]).register_forward_hook(keep_value)
     with torch.enable_grad():
         with suppress(Reached):
             module(picture)
         handle.remove()
-        response = heard[-1]
+        response = values[-1]
         center = (response.shape[2] // 2, response.shape[3] // 2)
         for neuron in response[0, :, center[0], center[1]]:
             (weights,) = torch.autograd.grad(neuron, picture, retain_graph=True)

@@ -8,7 +8,7 @@ memory with whom. When an operation writes to a tensor, the tensor gets a new Va
 memory gets one, too. A constant that is about to be written to by what depends on the picture is copied first, and
 taken into the program as it was. What does not depend on the picture is run, and not recorded.
 
-Names come from listening.py, through the same pass. With `shape_only`, results that cost time are left blank
+Names come from value_hooks.py, through the same pass. With `shape_only`, results that cost time are left blank
 (shape_only.py): shapes, strides and names are right, and numbers are not.
 """
 
@@ -29,7 +29,6 @@ from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
 from unitscope.anatomy.data_dependence import ValueReads
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.operations import arguments_by_name, kind, plain_name, tensors_in, written_tensors
 from unitscope.anatomy.program import (
     OUTSIDE_TORCH,
@@ -42,6 +41,7 @@ from unitscope.anatomy.program import (
     copy_of,
 )
 from unitscope.anatomy.shape_only import blank_result
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 
 PICTURE = ""
@@ -75,8 +75,8 @@ def record(
         BadInput: The network does not pass `start`, or cannot be listened to.
     """
     recorder = Recorder(start, value_reads, shape_only=shape_only)
-    with torch.no_grad(), listening(module, recorder.enter_name, noted=recorder.note_reads) as ear:
-        recorder.ear = ear
+    with torch.no_grad(), hook_values(module, recorder.enter_name, note_reads=recorder.note_reads) as hooks:
+        recorder.hooks = hooks
         recorder.begin(pictures)
         with HandingOut(recorder), recorder:
             output = show(module, pictures)
@@ -116,7 +116,7 @@ class Recorder(TorchDispatchMode):
         self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()  # the name under which a tensor was heard last
         self.value_reads = value_reads or ValueReads()
         self.value_reads.called = self.makers.get
-        self.ear: Any = None
+        self.hooks: Any = None
         self.origin: Value | None = None
         self.origin_tensor: Tensor | None = None
         self.count = 0
@@ -178,8 +178,8 @@ class Recorder(TorchDispatchMode):
             value=self.values.get(tensor),
             reads=reads,
             inner=inner,
-            part_reference=None if self.ear.part is None else ref(self.ear.part),
-            module=self.ear.part_path,
+            part_reference=None if self.hooks.part is None else ref(self.hooks.part),
+            module=self.hooks.part_path,
             position=len(self.operations),
             choices=len(self.value_reads.all),
         )

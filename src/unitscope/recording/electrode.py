@@ -5,8 +5,8 @@ operation has read it.
 
 Idea: whoever wants the value gets it at the moment when it has been computed. There are two instruments:
 
-    listen to everything   each operation of the network is overheard (anatomy/listening.py): always possible, and slow
-    tap modules            hooks on the modules that are given, or give, the site's value (anatomy/tapping.py): fast
+    hooks on all values      each operation of the network is followed (anatomy/value_hooks.py): always possible, slow
+    hooks on a few modules   those that are given, or give, the site's value (anatomy/module_hooks.py): fast
 
 A `ForwardPass` keeps account of the sites that have not come yet, and ends the pass when none is left.
 """
@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unitscope.anatomy.inference import without_inference_mode
-from unitscope.anatomy.listening import listening
-from unitscope.anatomy.tapping import Tap, tapping, taps_of
+from unitscope.anatomy.module_hooks import Tap, find_taps, hook_modules
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput, UnitscopeError, few
 from unitscope.vocabulary import resolve_sites
 
@@ -84,8 +84,8 @@ class Electrodes:
     def listen(self, forward_pass: ForwardPass) -> AbstractContextManager[Any]:
         """Hooks at the taps; without taps, every operation of the network is overheard."""
         if self.taps is None:
-            return listening(self.network.module, forward_pass.take, pristine=self.pristine)
-        return tapping(self.taps, forward_pass.take)
+            return hook_values(self.network.module, forward_pass.take, pristine=self.pristine)
+        return hook_modules(self.taps, forward_pass.take)
 
     def _show_one(self, x: Tensor, keep: Keep) -> None:
         """Show one picture. A network that loses the axis of stimuli then (`squeeze()`) is shown the picture twice."""
@@ -179,11 +179,11 @@ def place(
 ) -> Electrodes:
     """Electrodes for many pictures: where each of them best sits is found out once, with two blank pictures.
 
-    `prefer` and `observer` are those of `anatomy.tapping.taps_of`.
+    `prefer` and `observer` are those of `anatomy.module_hooks.find_taps`.
     """
     blank = torch.zeros((2, network.inputs, *network.size), device=network.device)
     with torch.no_grad():
-        taps = taps_of(network.module, network.prepare(blank), sites, prefer=prefer, observer=observer)
+        taps = find_taps(network.module, network.prepare(blank), sites, prefer=prefer, observer=observer)
     return Electrodes(network, dict(sites), taps)
 
 
@@ -230,7 +230,7 @@ def inject(network: Network, site: Site, alter: Alter) -> Iterator[None]:
         alter_responses(altered, site, alter)
         return altered
 
-    with listening(network.module, replace_value):
+    with hook_values(network.module, replace_value):
         yield
 
 

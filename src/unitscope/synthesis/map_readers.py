@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.operations import kind
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.recording.electrode import as_responses
@@ -124,7 +124,7 @@ class NetworkReader(MapReader):
             parameter.requires_grad_(False)
         try:
             cast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.half)
-            with suppress(_AllRead), cast, listening(self.network.module, take_value):
+            with suppress(_AllRead), cast, hook_values(self.network.module, take_value):
                 self.network.module(x)
         finally:
             for parameter in trained:

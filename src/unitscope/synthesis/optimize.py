@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unitscope.anatomy.listening import listening
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 from unitscope.networks import Network
 from unitscope.optima import Light, Optimum, paste_pictures
@@ -328,7 +328,7 @@ def find_gradient_end(cache: NetworkCache) -> str:
 
     with torch.enable_grad(), keep_pristine(network.module), suppress(Exception):
         x = network.prepare(picture).detach().requires_grad_(True)
-        with listening(network.module, lambda *_: None, noted=check_operation):
+        with hook_values(network.module, lambda *_: None, note_reads=check_operation):
             network.module(x)
     return found[0] if found else ""
 

@@ -12,7 +12,7 @@ from unitscope.anatomy.sites import sites as sites_of
 from unitscope.errors import BadInput
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import Electrodes, ForwardPass, Instrument, Keep, choose
-from unitscope.recording.fast.fused_ops import Rectifier, fused_tapping
+from unitscope.recording.fast.fused_ops import Rectifier, hook_fused_modules
 from unitscope.recording.fast.reader import FastPass, place_fast
 from unitscope.vocabulary import Site
 
@@ -38,7 +38,7 @@ def show_fused(both: tuple[Electrodes, FastPass], x: Tensor, keep: Keep, take: T
         def add_fused(name: str, value: Tensor, rectifier: Rectifier) -> Tensor | None:
             return forward_pass.take_raw(name, value, lambda site, given: take(site, given, rectifier))
 
-        return fused_tapping(fast_pass.taps, forward_pass.take, add_fused=add_fused, norms=fast_pass.norms)
+        return hook_fused_modules(fast_pass.taps, forward_pass.take, add_fused=add_fused, norms=fast_pass.norms)
 
     typed: Instrument = instrument
     electrodes.show(x, keep, typed)

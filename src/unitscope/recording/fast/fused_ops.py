@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from unitscope.anatomy.module_hooks import Receive, Tap, add_hook, count_calls
 from unitscope.anatomy.node_names import is_leaf
-from unitscope.anatomy.tapping import Heard, Tap, hook, next_of
 from unitscope.errors import BadInput
 
 
@@ -75,14 +75,15 @@ class FusedNorm:
 
 
 @contextmanager
-def fused_tapping(
-    taps: Sequence[Tap], heard: Heard, *, add_fused: AddFused, norms: Mapping[str, FusedNorm]
+def hook_fused_modules(
+    taps: Sequence[Tap], receive: Receive, *, add_fused: AddFused, norms: Mapping[str, FusedNorm]
 ) -> Iterator[None]:
-    """As `anatomy.tapping.tapping`; at rectifiers, `add_fused` is called first, and `heard` where it could do nothing.
+    """As `anatomy.module_hooks.hook_modules`; at rectifiers, `add_fused` is called first, and `receive` where it could
+    do nothing.
 
     Args:
         taps: Where the sites' values are to be had.
-        heard: Called with a site's name and its value.
+        receive: Called with a site's name and its value.
         add_fused: See `AddFused`.
         norms: Normalizations to be fused with the rectifier at a site, by the site's name.
 
@@ -92,19 +93,19 @@ def fused_tapping(
     at: dict[tuple[nn.Module, bool], dict[int, Tap]] = {}
     for tap in taps:
         at.setdefault((tap.module, tap.given), {})[tap.call] = tap
-    replacements = Replacements(add_fused, heard)
+    replacements = Replacements(add_fused, receive)
     with ExitStack() as stack:
         for (part, given), of_part in at.items():
             rectifier = Rectifier.of(part) if given else None
             if rectifier is None:
-                stack.callback(hook(part, of_part, heard, given=given))
+                stack.callback(add_hook(part, of_part, receive, given=given))
                 continue
             for tap in of_part.values():
                 fused = norms.get(tap.site)
                 if fused is not None and is_plain_norm(fused.norm):
                     own = replace(rectifier, inplace=fused.spare, norm=fused.norm)
                     stack.callback(replacements.replace_norm(tap.site, fused.norm, own))
-            stack.callback(replacements.replace_rectifier(part, rectifier, next_of(of_part, part)))
+            stack.callback(replacements.replace_rectifier(part, rectifier, count_calls(of_part, part)))
         try:
             yield
         finally:
@@ -119,7 +120,7 @@ class Replacements:
     """
 
     add_fused: AddFused
-    heard: Heard
+    receive: Receive
     rectified: list[Tensor] = field(default_factory=list)
 
     def replace_norm(self, site: str, norm: nn.BatchNorm2d, rectifier: Rectifier) -> Callable[[], None]:
@@ -154,7 +155,7 @@ class Replacements:
             with torch._C.DisableTorchFunction():
                 result = self.add_fused(site, value, rectifier)
                 if result is None:
-                    self.heard(site, value)
+                    self.receive(site, value)
             return own(value) if result is None else result
 
         return replace_forward_when_called(part, forward)

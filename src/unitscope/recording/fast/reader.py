@@ -30,11 +30,11 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
-from unitscope.anatomy.tapping import Tap
+from unitscope.anatomy.module_hooks import Tap
 from unitscope.recording.accumulator import RENEWED, Accumulator, Block, MapSummary, add_positions
 from unitscope.recording.electrode import Electrodes, ForwardPass, Instrument, place
 from unitscope.recording.fast.batch_norm import ScaleAndShift
-from unitscope.recording.fast.fused_ops import FusedNorm, FusionFinder, Rectifier, fused_tapping
+from unitscope.recording.fast.fused_ops import FusedNorm, FusionFinder, Rectifier, hook_fused_modules
 from unitscope.recording.fast.library import library
 from unitscope.recording.fast.max_pool import replace_max_pools
 from unitscope.recording.fast.signatures import SiteRows
@@ -81,7 +81,7 @@ class FastPass:
                 add = accumulator.add_fused
                 return forward_pass.take_raw(name, value, lambda _, given: add(given, images, readable, rectifier))
 
-            tapped = fused_tapping(self.taps, forward_pass.take, add_fused=add_fused, norms=self.norms)
+            tapped = hook_fused_modules(self.taps, forward_pass.take, add_fused=add_fused, norms=self.norms)
             with replace_max_pools(self.module), tapped:
                 yield
 

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.conftest import needs
-from unitscope.anatomy.listening import listening
 from unitscope.anatomy.sites import sites
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 from unitscope.residual import resnet
 
 
 def heard_names(module: nn.Module, *shape: int) -> list[str]:
     names: list[str] = []
-    with torch.no_grad(), listening(module, lambda name, _: names.append(name)):
+    with torch.no_grad(), hook_values(module, lambda name, _: names.append(name)):
         module(torch.zeros(shape))
     return names
 
@@ -140,7 +140,7 @@ def test_sums_with_sizes_count_as_they_do_for_torchvision():
 
 def test_sizes_that_a_network_keeps_are_plain_numbers_again_when_they_travel():
     module = Sized().eval()
-    with torch.no_grad(), listening(module, lambda *_: None, pristine=False):
+    with torch.no_grad(), hook_values(module, lambda *_: None, pristine=False):
         module(torch.randn(2, 4, 8, 8))
     assert module.kept == 64
     assert type(copy.deepcopy(module.kept)) is int
@@ -155,7 +155,7 @@ def test_a_value_is_heard_before_it_is_overwritten():
     def heard(name: str, value: Tensor) -> None:
         values[name] = value.clone()
 
-    with torch.no_grad(), listening(module, heard):
+    with torch.no_grad(), hook_values(module, heard):
         module(torch.randn(2, 3, 32, 32))
     assert values["bn1"].min() < 0
     assert values["relu"].min() == 0
@@ -173,7 +173,7 @@ def test_what_is_returned_takes_the_place_of_the_value(name: str):
             later.append(value.clone())
         return torch.full_like(value, 2.0) if site == name else None
 
-    with torch.no_grad(), listening(module, heard):
+    with torch.no_grad(), hook_values(module, heard):
         first = module(torch.randn(2, 3, 32, 32))
         second = module(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(first, second)
@@ -184,7 +184,7 @@ def test_gradients_flow_through_what_was_put_in_place():
     module = resnet("resnet18", width=4).eval()
     noise = torch.zeros(1, requires_grad=True)
     picture = torch.randn(1, 3, 32, 32, requires_grad=True)
-    with listening(module, lambda name, value: value + noise if name == "layer1.0.relu_1" else None):
+    with hook_values(module, lambda name, value: value + noise if name == "layer1.0.relu_1" else None):
         module(picture).sum().backward()
     assert noise.grad is not None
     assert noise.grad.abs() > 0
@@ -220,10 +220,10 @@ def test_the_network_is_left_as_it_was(stop: str):
             raise Stop
 
     if stop:
-        with pytest.raises(Stop), torch.no_grad(), listening(module, heard):
+        with pytest.raises(Stop), torch.no_grad(), hook_values(module, heard):
             module(torch.zeros(1, 3, 32, 32))
     else:
-        with torch.no_grad(), listening(module, heard):
+        with torch.no_grad(), hook_values(module, heard):
             module(torch.zeros(1, 3, 32, 32))
     assert same(before, state(module))
     assert calls == ([] if stop else [1])
@@ -238,7 +238,7 @@ def test_after_a_stop_the_next_pass_is_heard_from_its_beginning():
         if len(names) == 5:
             raise Stop
 
-    with torch.no_grad(), listening(module, heard):
+    with torch.no_grad(), hook_values(module, heard):
         with pytest.raises(Stop):
             module(torch.zeros(1, 3, 32, 32))
         module(torch.zeros(1, 3, 32, 32))
@@ -253,7 +253,7 @@ def test_what_heard_computes_is_not_heard():
         names.append(name)
         (value * 2).relu().sum()
 
-    with torch.no_grad(), listening(module, heard):
+    with torch.no_grad(), hook_values(module, heard):
         module(torch.zeros(1, 3, 4, 4))
     assert names == ["0", "1"]
 
@@ -281,7 +281,7 @@ def test_data_parallel_on_several_devices_is_refused_by_the_name_of_the_part():
         (module, r"features is wrapped in nn\.DataParallel on 2 devices.*`model\.features = model\.features\.module`"),
         (module.features, r"the network is wrapped in nn\.DataParallel on 2 devices.*one device: `model\.module`"),
     ):
-        with pytest.raises(BadInput, match=story), listening(refused, lambda *_: None):
+        with pytest.raises(BadInput, match=story), hook_values(refused, lambda *_: None):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Hooks on the modules where sites sit hear what listening to everything hears, or are not used."""
+"""Hooks on a few modules see what hooks on all values see, or are not used."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import needs
-from unitscope.anatomy.listening import listening
+from unitscope.anatomy.module_hooks import find_taps, hook_modules
 from unitscope.anatomy.sites import sites as sites_of
-from unitscope.anatomy.tapping import tapping, taps_of
+from unitscope.anatomy.value_hooks import hook_values
 from unitscope.errors import BadInput
 from unitscope.networks import Network, load
 from unitscope.recording.electrode import choose, place
@@ -52,11 +52,11 @@ def heard_both_ways(network: Network, names: list[str]) -> tuple[dict[str, Tenso
     tapped: dict[str, Tensor] = {}
     overheard: dict[str, Tensor] = {}
     with torch.no_grad():
-        taps = taps_of(network.module, x[:1], dict.fromkeys(names))
+        taps = find_taps(network.module, x[:1], dict.fromkeys(names))
         assert taps is not None
-        with tapping(taps, lambda name, value: tapped.update({name: value.clone()})):
+        with hook_modules(taps, lambda name, value: tapped.update({name: value.clone()})):
             network.module(x)
-        with listening(network.module, lambda name, value: overheard.update({name: value.clone()})):
+        with hook_values(network.module, lambda name, value: overheard.update({name: value.clone()})):
             network.module(x)
     return tapped, overheard
 

@@ -1,7 +1,12 @@
-"""Tapping: the quick way to listen to the same sites again and again.
+"""Hooks on a few modules: the fast way to read the same sites again and again.
 
-`listening` overhears all that a network does in order to give the sites their names. Where a site's value is what some
-module of torch.nn is given or gives, a hook on that module alone hears it too, at hardly any cost.
+Problem: `hook_values` follows all that a network does in order to give the sites their names, which costs time in each
+pass.
+
+Idea: where a site's value is what some module of torch.nn is given or gives, a hook on that module alone sees the
+value, too, at hardly any cost. One pass with all hooks finds the modules; from then on only these have hooks.
+
+    site "layer1.0.add"      what `layer1.0.relu` is given when it is called for the second time
 """
 
 from __future__ import annotations
@@ -15,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unitscope.anatomy.listening import is_scripted, listening
 from unitscope.anatomy.node_names import is_leaf
+from unitscope.anatomy.value_hooks import hook_values, is_scripted
 from unitscope.errors import BadInput
 
-Heard = Callable[[str, Tensor], None]
+Receive = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Tap:
     calls: int
 
 
-def taps_of(
+def find_taps(
     module: nn.Module,
     x: Tensor,
     sites: Mapping[str, Any],
@@ -55,11 +60,13 @@ def taps_of(
     parts = [part for part in module.modules() if is_leaf(part)]
     if any(is_scripted(part) or hasattr(part, "_orig_mod") for part in module.modules()):
         return None
-    values: dict[int, tuple[str, Tensor, int]] = {}  # what was heard, with its version: nothing may have changed it
+    values: dict[
+        int, tuple[str, Tensor, int]
+    ] = {}  # the last values, each with its version: nothing may have changed it
     found: dict[str, Tap] = {}
     calls: Counter[nn.Module] = Counter()
 
-    def heard(name: str, value: Tensor) -> None:
+    def receive(name: str, value: Tensor) -> None:
         values[id(value)] = (name, value, version_of(value))
 
     def seen(part: nn.Module, value: Any, *, given: bool) -> None:
@@ -80,7 +87,7 @@ def taps_of(
         seen(part, gives, given=False)
         calls[part] += 1
 
-    with ExitStack() as stack, listening(module, heard), observer:
+    with ExitStack() as stack, hook_values(module, receive), observer:
         for part in parts:
             stack.callback(part.register_forward_pre_hook(before).remove)
             stack.callback(part.register_forward_hook(after).remove)
@@ -96,8 +103,8 @@ def version_of(value: Any) -> int:
 
 
 @contextmanager
-def tapping(taps: Sequence[Tap], heard: Heard) -> Iterator[None]:
-    """While open, `heard(site, value)` is called for each tap, under the conditions of `listening`.
+def hook_modules(taps: Sequence[Tap], receive: Receive) -> Iterator[None]:
+    """While open, `receive(site, value)` is called for each tap, under the conditions of `hook_values`.
 
     Raises BadInput where a module is called more often than when the taps were found.
     """
@@ -106,11 +113,11 @@ def tapping(taps: Sequence[Tap], heard: Heard) -> Iterator[None]:
         at.setdefault((tap.module, tap.given), {})[tap.call] = tap
     with ExitStack() as stack:
         for (part, given), of_part in at.items():
-            stack.callback(hook(part, of_part, heard, given=given))
+            stack.callback(add_hook(part, of_part, receive, given=given))
         yield
 
 
-def next_of(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], str | None]:
+def count_calls(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], str | None]:
     """A function that tells, each time the module is called, which site is tapped there."""
     most, call = next(iter(taps.values())).calls, 0
 
@@ -124,15 +131,15 @@ def next_of(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], str | None
     return following
 
 
-def hook(part: nn.Module, taps: Mapping[int, Tap], heard: Heard, *, given: bool) -> Callable[[], None]:
+def add_hook(part: nn.Module, taps: Mapping[int, Tap], receive: Receive, *, given: bool) -> Callable[[], None]:
     """Put a hook on a module; returns what takes it away."""
-    following = next_of(taps, part)
+    following = count_calls(taps, part)
 
     def pass_on(value: Tensor) -> None:
         site = following()
         if site is not None:
             with torch._C.DisableTorchFunction():
-                heard(site, value)
+                receive(site, value)
 
     if given:
         return part.register_forward_pre_hook(lambda _, values: pass_on(values[0])).remove

@@ -1,8 +1,18 @@
-"""Listening to a network: each operation's value, by name, as it comes to be.
+"""Hooks on the values of a network: each operation's value, by name, as it comes to be.
 
-With tapping.py the only file that touches a network while it runs. Python functions are overheard by a
-TorchFunctionMode, modules by hooks that are gone when the `with` block ends, whatever happened inside it. Names are
-torchvision's (see node_names.py).
+Problem: a residual sum is the output of no module, so that no module hook sees it; and a name must be the same in every
+pass, and the one that torchvision gives.
+
+Idea: two instruments at once. Functions (`x + y`, `F.relu(x)`) are seen by a TorchFunctionMode; modules of torch.nn are
+one operation each, and have a hook before and after. A counter gives the names (node_names.py). All hooks are gone when
+the `with` block ends, whatever happened inside the block.
+
+    y = self.conv(x)        module hook           "conv"
+    y = y + x               function mode         "add"
+    y[:, 0] = 0             function mode         no name yet: the value is written to in parts
+    z = self.relu(y)        module hook           "setitem" for y, now that y is read, then "relu"
+
+With module_hooks.py the only file that touches a network while the network runs.
 """
 
 from __future__ import annotations
@@ -37,22 +47,24 @@ from unitscope.anatomy.sizes import counted
 from unitscope.errors import BadInput
 from unitscope.pristine import keep_pristine
 
-Heard = Callable[[str, Tensor], Tensor | None]
+Receive = Callable[[str, Tensor], Tensor | None]
 """Called with a site's name and its value; a tensor that it returns takes the value's place."""
 
-Noted = Callable[[str, str, tuple[Tensor, ...], Tensor], None]
-"""Called before `Heard` with the name, the operation's plain word, the tensors that it read, and the value."""
+NoteReads = Callable[[str, str, tuple[Tensor, ...], Tensor], None]
+"""Called before `Receive` with the name, the operation's plain word, the tensors that it read, and the value."""
 
 
 @contextmanager
-def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None, pristine: bool = True) -> Iterator[Ear]:
-    """While open, `heard(name, value)` is called for each value that `module` computes, in the order of execution.
+def hook_values(
+    module: nn.Module, receive: Receive, *, note_reads: NoteReads | None = None, pristine: bool = True
+) -> Iterator[ValueHooks]:
+    """While open, `receive(name, value)` is called for each value that `module` computes, in the order of execution.
 
-    Gives an ear, whose `part` meanwhile is the module whose output the value is, None for a function's result.
+    Gives the hooks, whose `part` meanwhile is the module whose output the value is, None for a function's result.
 
     The value is handed over before anything can overwrite it, and must be reduced or copied at once: in-place
-    operations will change it. A tensor returned by `heard` takes the value's place from there on (with gradients, where
-    they are enabled). An exception raised by `heard` ends the forward pass and comes out of it.
+    operations will change it. A tensor returned by `receive` takes the value's place from there on (with gradients,
+    where they are enabled). An exception raised by `receive` ends the forward pass and comes out of it.
 
     Afterwards the network is as it was: what it changed in itself when it ran is put back (with `pristine` False it is
     not), and so are the random states.
@@ -63,18 +75,18 @@ def listening(module: nn.Module, heard: Heard, *, noted: Noted | None = None, pr
     """
     refuse_replicas(module)
     refuse_without_weights(module)
-    ear = Ear(module, heard, noted)
+    hooks = ValueHooks(module, receive, note_reads)
     with ExitStack() as stack:
         stack.enter_context(without_inference_mode())
         if "torch._dynamo" in sys.modules:  # compiled parts run as they were written
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if pristine:
             stack.enter_context(keep_pristine(module))
-        stack.callback(ear.leave)
-        ear.attach()
-        stack.enter_context(wrapped_functions(ear))
-        stack.enter_context(ear)
-        yield ear
+        stack.callback(hooks.leave)
+        hooks.attach()
+        stack.enter_context(hook_wrapped_functions(hooks))
+        stack.enter_context(hooks)
+        yield hooks
 
 
 def refuse_replicas(module: nn.Module) -> None:
@@ -98,16 +110,16 @@ def refuse_without_weights(module: nn.Module) -> None:
             )
 
 
-class Ear(TorchFunctionMode):
+class ValueHooks(TorchFunctionMode):
     """Knows which module is running, gives the names, and passes the values on."""
 
-    def __init__(self, root: nn.Module, heard: Heard, noted: Noted | None) -> None:
+    def __init__(self, root: nn.Module, receive: Receive, note_reads: NoteReads | None) -> None:
         super().__init__()
-        self.root, self.heard, self.noted = root, heard, noted
+        self.root, self.receive, self.note_reads = root, receive, note_reads
         self.paths = paths_of(root)
         self.part: nn.Module | None = None  # the module that gave the value which is passed on
         self.handles: list[Any] = []
-        self.script: ScriptEar | None = None
+        self.script: ScriptHooks | None = None
         self.inputs = tuple(inspect.signature(root.forward).parameters) if not is_scripted(root) else ()
         self.begin()
 
@@ -116,7 +128,7 @@ class Ear(TorchFunctionMode):
         self.counting = Counting(self.inputs)
         self.trail: list[nn.Module] = []
         self.within = False  # inside a leaf, whose own operations have no names
-        self.busy = False  # what `heard` computes is not the network's
+        self.busy = False  # what `receive` computes is not the network's
         self.derived = WeakIdKeyDictionary()
         self.versions = WeakIdKeyDictionary()  # of each named value, when it was passed on
         self.assembled = WeakIdKeyDictionary()  # what was written into a value since, by the value
@@ -153,13 +165,13 @@ class Ear(TorchFunctionMode):
             return None
         if not self.trail:
             self.begin()
-            for tensor in tensors((args, kwargs)):
+            for tensor in tensors_within((args, kwargs)):
                 self.derived[tensor] = True
-        read = None if self.within or not self.trail else self.whole((args, kwargs))
+        read = None if self.within or not self.trail else self.name_changed((args, kwargs))
         self.trail.append(module)
         self.within = is_leaf(module) or is_scripted(module)
         if is_scripted(module):
-            self.script = ScriptEar(self)
+            self.script = ScriptHooks(self)
             self.script.__enter__()
         return read
 
@@ -169,18 +181,18 @@ class Ear(TorchFunctionMode):
         while self.trail[-1] is not module:
             self.trail.pop()
         passes_on = not (is_leaf(module) or is_whole(module) or is_scripted(module))
-        whole = self.whole(output) if passes_on else None
+        whole = self.name_changed(output) if passes_on else None
         self.trail.pop()
         self.leave_script()
         self.within = bool(self.trail) and is_leaf(self.trail[-1])
         if self.within or output is None or not (is_leaf(module) or is_whole(module)):
             return whole
-        read = tuple(tensors((args, kwargs)))
+        read = tuple(tensors_within((args, kwargs)))
         operation = kind_of(module).__name__
         name = self.counting.name(self.paths[module] or operation_of(operation))
         self.part = module
         try:
-            return self.named(name, operation, read, output)
+            return self.pass_on_result(name, operation, read, output)
         finally:
             self.part = None
 
@@ -191,9 +203,9 @@ class Ear(TorchFunctionMode):
         if self.within or self.busy or not self.trail:
             return func(*args, **kwargs)
         if not reads_no_values(function_name(func, None)):
-            args, kwargs = self.whole((args, kwargs)) or (args, kwargs)
+            args, kwargs = self.name_changed((args, kwargs)) or (args, kwargs)
         result = func(*args, **kwargs)
-        read = tuple(tensors((args, kwargs)))
+        read = tuple(tensors_within((args, kwargs)))
         if not self.depends(read):
             return result
         function = function_name(func, caller())
@@ -201,13 +213,13 @@ class Ear(TorchFunctionMode):
         self.note_written(function, args, read, result)
         if function == "setitem":  # what is written to has its name when it is read
             return result
-        value = self.named(self.counting.name(self.here, function), function, read, result)
+        value = self.pass_on_result(self.counting.name(self.here, function), function, read, result)
         if value is not result and isinstance(result, Tensor) and any(tensor is result for tensor in read):
             overwrite(result, value)
-            self.know(result)
+            self.remember(result)
         return value
 
-    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call_wrapped(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function that torch.fx takes for one operation."""
         if self.within or self.busy or not self.trail:
             return function(*args, **kwargs)
@@ -217,7 +229,9 @@ class Ear(TorchFunctionMode):
         finally:
             self.within = False
         name = function_name(function, None)
-        return self.named(self.counting.name(self.here, name), name, tuple(tensors((args, kwargs))), result)
+        return self.pass_on_result(
+            self.counting.name(self.here, name), name, tuple(tensors_within((args, kwargs))), result
+        )
 
     # values that are written to in parts
 
@@ -231,13 +245,13 @@ class Ear(TorchFunctionMode):
             if function == "setitem" or value is not target:
                 self.assembled.setdefault(value, []).extend(tensor for tensor in read if tensor is not value)
 
-    def whole(self, values: Any) -> Any:
+    def name_changed(self, values: Any) -> Any:
         """Name what is about to be read: a value that was written to in parts is then a value of its own, `setitem`.
 
         Gives the values with replacements, None where there are none.
         """
-        changed = {id(t): t for t in tensors(values) if t in self.assembled or self.is_changed(t)}
-        named = {one: self.written(tensor) for one, tensor in changed.items()}
+        changed = {id(t): t for t in tensors_within(values) if t in self.assembled or self.is_changed(t)}
+        named = {one: self.name_written(tensor) for one, tensor in changed.items()}
         if all(named[one] is tensor for one, tensor in changed.items()):
             return None
         return tree_map_only(Tensor, lambda tensor: named.get(id(tensor), tensor), values)
@@ -245,7 +259,7 @@ class Ear(TorchFunctionMode):
     def is_changed(self, tensor: Tensor) -> bool:
         return tensor in self.versions and self.versions[tensor] != version_of(tensor)
 
-    def written(self, tensor: Tensor) -> Tensor:
+    def name_written(self, tensor: Tensor) -> Tensor:
         read = (*self.assembled.pop(tensor, []), tensor)
         return self.pass_on(self.counting.name(self.here, "setitem"), "setitem", read, tensor)
 
@@ -267,7 +281,7 @@ class Ear(TorchFunctionMode):
         """The path of the module that is running."""
         return self.paths.get(self.trail[-1], "") if self.trail else ""
 
-    def named(self, name: str, operation: str, read: tuple[Tensor, ...], value: Any) -> Any:
+    def pass_on_result(self, name: str, operation: str, read: tuple[Tensor, ...], value: Any) -> Any:
         """Pass a named value on and return what is to be used in its place."""
         if isinstance(value, Tensor):
             return self.pass_on(name, operation, read, value)
@@ -280,17 +294,17 @@ class Ear(TorchFunctionMode):
     def pass_on(self, name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> Tensor:
         self.busy = True
         try:
-            if self.noted is not None:
-                self.noted(name, operation_of(operation), read, value)
-            with torch._C.DisableTorchFunction():  # what `heard` computes need not be overheard
-                replacement = self.heard(name, value)
+            if self.note_reads is not None:
+                self.note_reads(name, operation_of(operation), read, value)
+            with torch._C.DisableTorchFunction():  # what `receive` computes has no name
+                replacement = self.receive(name, value)
         finally:
             self.busy = False
         value = value if replacement is None else replacement
-        self.know(value)
+        self.remember(value)
         return value
 
-    def know(self, value: Tensor) -> None:
+    def remember(self, value: Tensor) -> None:
         """A value is named, as it is now."""
         self.derived[value] = True
         self.versions[value] = version_of(value)
@@ -299,7 +313,9 @@ class Ear(TorchFunctionMode):
         """Name one element taken out of a tuple, as torch.fx does: `getitem`."""
         if self.within or self.busy or not self.trail:
             return value
-        return self.named(self.counting.name(self.here, "getitem"), "getitem", tuple(tensors(whole)), value)
+        return self.pass_on_result(
+            self.counting.name(self.here, "getitem"), "getitem", tuple(tensors_within(whole)), value
+        )
 
     def arithmetic(self, word: str, result: Any) -> Any:
         """Count an operation on sizes, which has a name but is no site."""
@@ -309,30 +325,30 @@ class Ear(TorchFunctionMode):
         return counted(result, self)
 
 
-class ScriptEar(TorchDispatchMode):
+class ScriptHooks(TorchDispatchMode):
     """Listens inside a scripted module, where Python sees nothing: its operations go by torch's own names for them."""
 
-    def __init__(self, ear: Ear) -> None:
+    def __init__(self, hooks: ValueHooks) -> None:
         super().__init__()
-        self.ear = ear
+        self.hooks = hooks
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        ear = self.ear
-        read = tuple(tensors((args, kwargs)))
-        if ear.busy or not any(tensor in ear.derived for tensor in read):
+        hooks = self.hooks
+        read = tuple(tensors_within((args, kwargs)))
+        if hooks.busy or not any(tensor in hooks.derived for tensor in read):
             return result
         word = operation_of(func._schema.name.split("::")[-1])
         first = result[0] if isinstance(result, tuple) else result
         if not isinstance(first, Tensor):
             return result
-        value = ear.pass_on(ear.counting.name(ear.here, word), word, read, first)
+        value = hooks.pass_on(hooks.counting.name(hooks.here, word), word, read, first)
         return (value, *result[1:]) if isinstance(result, tuple) else value
 
 
 @contextmanager
-def wrapped_functions(ear: Ear) -> Iterator[None]:
+def hook_wrapped_functions(hooks: ValueHooks) -> Iterator[None]:
     """While open, functions under `torch.fx.wrap` (Swin's `shifted_window_attention`) are operations, as they are for
     torch.fx.
 
@@ -342,7 +358,7 @@ def wrapped_functions(ear: Ear) -> Iterator[None]:
     places = getattr(tracing, "_wrapped_fns_to_patch", {})
     originals = [(scope, name, scope[name]) for (_, name), scope in places.items() if callable(scope.get(name))]
     for scope, name, function in originals:
-        scope[name] = partial(ear.call, function)
+        scope[name] = partial(hooks.call_wrapped, function)
     try:
         yield
     finally:
@@ -380,18 +396,18 @@ class Items(tuple[Any, ...]):
         return (tuple, (tuple(self.whole),))
 
 
-def tensors(values: Any) -> Iterator[Tensor]:
+def tensors_within(values: Any) -> Iterator[Tensor]:
     """All tensors in nested tuples, lists and dictionaries, without telling the tuples."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, Items):
-        yield from tensors(values.whole)
+        yield from tensors_within(values.whole)
     elif isinstance(values, (tuple, list)):
         for value in values:
-            yield from tensors(value)
+            yield from tensors_within(value)
     elif isinstance(values, dict):
         for value in values.values():
-            yield from tensors(value)
+            yield from tensors_within(value)
 
 
 def version_of(tensor: Tensor) -> int:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import tiny
 from unitscope import cli, networks, record
-from unitscope.demo import PAIR, demo
+from unitscope.demo import SHIPPED_PAIR, demo
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import SHIPPED, Network
 
@@ -42,7 +42,7 @@ def tree(folder: Path) -> dict[str, int]:
 
 
 def test_the_demonstration_uses_what_is_shipped() -> None:
-    assert set(PAIR) == set(SHIPPED)
+    assert set(SHIPPED_PAIR) == set(SHIPPED)
 
 
 @pytest.mark.usefixtures("tiny_pair")

@@ -11,7 +11,7 @@ from unitscope.errors import BadInput, Failure
 if TYPE_CHECKING:
     from unitscope.stimuli.images import Source
 
-PAIR = ("shipped:resnet34", "shipped:plainnet34")
+SHIPPED_PAIR = ("shipped:resnet34", "shipped:plainnet34")
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(what, done, all)."""
@@ -39,7 +39,7 @@ def demo(
     tell = progress or (lambda what, done, total: None)
     images = open_images(images)
     records = []
-    for model in PAIR:
+    for model in SHIPPED_PAIR:
         name = model.removeprefix("shipped:")
         shown = lambda done, total, name=name: tell(f"{name} looks", done, total)  # noqa: E731
         records.append(survey(load(model), images, to=folder / "records" / name, top=top, progress=shown))

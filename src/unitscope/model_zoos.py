@@ -22,7 +22,7 @@ from unitscope.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundModel:
     """A module, and what its makers say of it. `weights` is empty where they are random; None is not known."""
 
     module: nn.Module
@@ -32,7 +32,7 @@ class Found:
     inputs: int | None = None
 
 
-def from_torchvision(name: str, published: str | None, *, logits: int | None, inputs: int | None = None) -> Found:  # noqa: ARG001
+def from_torchvision(name: str, published: str | None, *, logits: int | None, inputs: int | None = None) -> FoundModel:  # noqa: ARG001
     """A model of torchvision, with the published weights of that name, or random ones.
 
     Raises UnknownName for the model or the weights, Failure where torchvision is missing or the weights cannot be
@@ -69,10 +69,10 @@ def from_torchvision(name: str, published: str | None, *, logits: int | None, in
     side = getattr(module, "image_size", None)  # a vision transformer takes one size only
     size = (side, side) if isinstance(side, int) else None
     known = Preprocessing(size, classes=categories).otherwise(known)
-    return Found(module, chosen.name if chosen else "", known, logits, 3)
+    return FoundModel(module, chosen.name if chosen else "", known, logits, 3)
 
 
-def from_timm(name: str, published: str | None, *, logits: int | None, inputs: int | None = None) -> Found:
+def from_timm(name: str, published: str | None, *, logits: int | None, inputs: int | None = None) -> FoundModel:
     """A model of timm, with the published weights of that tag ("DEFAULT": timm's choice), or random ones.
 
     Raises UnknownName for the model or the tag, Failure where timm is missing or the weights cannot be fetched.
@@ -101,7 +101,7 @@ def from_timm(name: str, published: str | None, *, logits: int | None, inputs: i
         raise Failure(f"the weights of timm:{name} could not be fetched ({_cause(error)}). {advice}") from error
     about = module.pretrained_cfg
     known = Preprocessing(tuple(about["input_size"][1:]), tuple(about["mean"]), tuple(about["std"]))
-    return Found(
+    return FoundModel(
         module, (about.get("tag") or "DEFAULT") if published else "", known, logits, inputs or about["input_size"][0]
     )
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unitscope.errors import BadInput, Failure, near, unknown_name
-from unitscope.model_zoos import ZOOS, Found, made_by, torchvision_names
+from unitscope.model_zoos import ZOOS, FoundModel, made_by, torchvision_names
 from unitscope.packaged_weights import PACKAGED, from_package, random_network
 from unitscope.precision import picture_type, types_of
 from unitscope.preprocessing import IMAGENET, Preprocessing
@@ -123,7 +123,7 @@ class Network:
         The same on every device. It is kept until a weight changes, also through `.data`, which torch does not count.
         """
         state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
-        stamp = [(name, t.data_ptr(), 0 if t.is_inference() else t._version, sums(t)) for name, t in state.items()]
+        stamp = [(name, t.data_ptr(), 0 if t.is_inference() else t._version, axis_sums(t)) for name, t in state.items()]
         if self._fingerprint is None or self._fingerprint[0] != stamp:
             self._fingerprint = stamp, _digest(state, [self.size, self.mean, self.std, self.order])
         return self._fingerprint[1]
@@ -303,7 +303,7 @@ def _chance(seed: int) -> Iterator[None]:
         yield
 
 
-def _own(name: str, file: Weights | None, *, width: int | None, classes: int | None, inputs: int | None) -> Found:
+def _own(name: str, file: Weights | None, *, width: int | None, classes: int | None, inputs: int | None) -> FoundModel:
     """One of our own networks, in the shape that the weights have where it is not asked for."""
     asked = {"width": width, "classes": classes, "inputs": inputs}
     shape = {what: number for what, number in asked.items() if number is not None}
@@ -311,10 +311,10 @@ def _own(name: str, file: Weights | None, *, width: int | None, classes: int | N
         first, last = file.state["conv1.weight"], file.state["fc.weight"]
         shape = {"width": first.shape[0], "classes": last.shape[0]} | shape | {"inputs": first.shape[1]}
     module = resnet(name, **shape)
-    return Found(module, logits=module.fc.out_features, inputs=module.conv1.in_channels)
+    return FoundModel(module, logits=module.fc.out_features, inputs=module.conv1.in_channels)
 
 
-def _foreign(model: str, published: str | None, *, logits: int | None, inputs: int | None) -> Found:
+def _foreign(model: str, published: str | None, *, logits: int | None, inputs: int | None) -> FoundModel:
     """A network from elsewhere: "torchvision:NAME", "timm:NAME" or "package.module:factory"."""
     kind, _, name = model.partition(":")
     if kind == "shipped" or not kind or not name:
@@ -329,13 +329,13 @@ def _foreign(model: str, published: str | None, *, logits: int | None, inputs: i
     made = made_by(kind, name)
     if isinstance(made, Network):
         about = Preprocessing(made.size, made.mean, made.std, made.order, made.classes)
-        return Found(made.module, made.weights, about, inputs=made.inputs)
+        return FoundModel(made.module, made.weights, about, inputs=made.inputs)
     if not isinstance(made, nn.Module):
         raise BadInput(f"{model} gave a {type(made).__name__}; expected a torch.nn.Module or a unitscope.Network.")
-    return Found(made, f"as {model} makes them")
+    return FoundModel(made, f"as {model} makes them")
 
 
-def _assembled(model: str, found: Found, file: Weights | None, asked: Preprocessing, *, seed: int) -> Network:
+def _assembled(model: str, found: FoundModel, file: Weights | None, asked: Preprocessing, *, seed: int) -> Network:
     """Together: what was asked for, what the file says, what the zoo says, and what is assumed, in this order."""
     known = asked.otherwise(file.preprocessing if file else Preprocessing()).otherwise(found.preprocessing)
     channels = len(known.mean or IMAGENET.mean or ())
@@ -394,7 +394,7 @@ def logits_of(output: Any, name: str) -> Tensor:
     raise BadInput(f"{name} returned a {type(output).__name__} without a tensor; expected logits.")
 
 
-def sums(tensor: Tensor) -> tuple[float, ...]:
+def axis_sums(tensor: Tensor) -> tuple[float, ...]:
     """Sums over a tensor's rows and columns, in brief: they change when a number changes or two are exchanged. Much
     quicker than a digest.
     """

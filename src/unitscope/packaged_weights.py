@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unitscope.efficientnet_lite import EfficientNetLite0
 from unitscope.errors import BadInput, Failure
-from unitscope.model_zoos import Found
+from unitscope.model_zoos import FoundModel
 from unitscope.preprocessing import Preprocessing
 
 HALVES = (0.5, 0.5, 0.5)
@@ -49,7 +49,7 @@ PACKAGED = {
 }
 
 
-def from_package(name: str, *, logits: int | None, inputs: int | None) -> Found:
+def from_package(name: str, *, logits: int | None, inputs: int | None) -> FoundModel:
     """The network of that name with its packaged weights.
 
     Raises Failure where the package is not installed or its file is another one, and BadInput where other numbers of
@@ -71,14 +71,14 @@ def from_package(name: str, *, logits: int | None, inputs: int | None) -> Found:
         )
     module = known.make(1000, 3)
     module.load_state_dict(rename_tensors(torch.load(path, weights_only=True), module))
-    return Found(module, path.name, known.preprocessing, 1000, 3)
+    return FoundModel(module, path.name, known.preprocessing, 1000, 3)
 
 
-def random_network(name: str, *, logits: int | None, inputs: int | None) -> Found:
+def random_network(name: str, *, logits: int | None, inputs: int | None) -> FoundModel:
     """The same network with random weights, for weights from a file."""
     known = PACKAGED[name]
     logits, inputs = logits or 1000, inputs or 3
-    return Found(known.make(logits, inputs), "", known.preprocessing, logits, inputs)
+    return FoundModel(known.make(logits, inputs), "", known.preprocessing, logits, inputs)
 
 
 def find_file(known: PackagedNetwork) -> Path | None:

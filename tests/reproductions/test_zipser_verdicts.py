@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unitscope.reproductions.intervals import describe_interval, mean_difference, mean_interval
+from unitscope.reproductions.intervals import describe_interval, mean_difference, student_interval
 from unitscope.reproductions.zipser_studies import Studied
 from unitscope.reproductions.zipser_verdicts import (
     rank_correlation,
@@ -42,7 +42,7 @@ def units(*indices: float) -> list[Wired]:
 
 def test_intervals_of_six_units_hold_the_mean_in_95_of_100_draws() -> None:
     rng = np.random.default_rng(0)
-    held = [low <= 0 <= high for _, low, high in (mean_interval(rng.standard_normal(6)) for _ in range(2000))]
+    held = [low <= 0 <= high for _, low, high in (student_interval(rng.standard_normal(6)) for _ in range(2000))]
     assert 0.935 < np.mean(held) < 0.965
     held = [
         low <= 1 <= high
@@ -55,12 +55,12 @@ def test_intervals_of_six_units_hold_the_mean_in_95_of_100_draws() -> None:
 
 
 def test_too_few_values_have_no_interval() -> None:
-    middle, low, high = mean_interval([0.0, 1.0, float("nan")])
+    middle, low, high = student_interval([0.0, 1.0, float("nan")])
     assert middle == 0.5
     assert np.isnan([low, high]).all()
     assert describe_interval((0.5, low, high)) == "0.50 (too few for an interval)"
-    assert np.isnan(mean_interval([float("nan")])[0])
-    assert describe_interval(mean_interval([])) == "not defined"
+    assert np.isnan(student_interval([float("nan")])[0])
+    assert describe_interval(student_interval([])) == "not defined"
     table = np.array([[1.0, 2.0], [3.0, 5.0]])
     assert np.isnan(rank_correlation([table] * 9)[1])
     assert rank_correlation([table] * 10) == pytest.approx((1, 1, 1))

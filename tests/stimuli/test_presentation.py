@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from tests.conftest import needs
 from tests.stimuli.pictures import encoded, noise, plain, png_header, turned
 from unitscope.errors import BadInput
-from unitscope.stimuli.presentation import Presentation, Unreadable, decode, opened, orientation
+from unitscope.stimuli.presentation import Presentation, Unreadable, decode, exif_orientation, opened
 from unitscope.vocabulary import Box
 
 SIDES = st.integers(1, 400)
@@ -182,7 +182,7 @@ def test_broken_exif_data_turn_nothing(tags):
 def test_orientations_that_there_are_not_turn_nothing(value):
     data = turned(plain(8, 6), value, "JPEG")
     assert Image.open(io.BytesIO(data)).getexif()[0x0112] == value
-    assert orientation(opened(data)) == 1
+    assert exif_orientation(opened(data)) == 1
     assert decode(data).size == (6, 8)
 
 

@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw
 from unitscope.errors import BadInput, Failure
 from unitscope.recording.source_images import Originals, images_of, originals_of, presentation_of
 from unitscope.stimuli.items import Unreadable
-from unitscope.stimuli.presentation import FloatBox, Presentation, decode, decode_opened, opened, orientation
+from unitscope.stimuli.presentation import FloatBox, Presentation, decode, decode_opened, exif_orientation, opened
 from unitscope.vocabulary import Box, Size, Unit
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _picture(
         picture = decode(data, pixel_limit=presentation.pixel_limit)
         return picture, (picture.height, picture.width)
     image = opened(data, pixel_limit=presentation.pixel_limit)
-    original = (image.height, image.width) if orientation(image) < 5 else (image.width, image.height)
+    original = (image.height, image.width) if exif_orientation(image) < 5 else (image.width, image.height)
     fine = max(_fineness(box, presentation, original, size) for box in boxes)
     image.draft(image.mode, (ceil(image.width * fine), ceil(image.height * fine)))
     return decode_opened(image), original

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unitscope.errors import BadInput
-from unitscope.stimuli.images import Images, Item, Source, Unreadable, chosen, digest, open_images, reopen
+from unitscope.stimuli.images import Images, Item, Source, Unreadable, choose_images, digest, open_images, reopen
 from unitscope.stimuli.presentation import Presentation
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _moved(source: Source, items: tuple[Item, ...]) -> Images:
     if not {item.uri for item in now.items} & {item.uri for item in items}:
         first = f"; the first should be called {items[0].uri!r} there" if items else ""
         raise BadInput(f"{now.source} holds none of the record's {len(items)} images{first}.")
-    return chosen(now, items)
+    return choose_images(now, items)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ MeanInterval = tuple[float, float, float]
 """An estimate, and the bounds of its 95 % interval."""
 
 
-def mean_interval(values: Sequence[float] | np.ndarray) -> MeanInterval:
+def student_interval(values: Sequence[float] | np.ndarray) -> MeanInterval:
     """The mean with its interval by Student's t, which holds for few values, too; values that are not defined are left
     out. NaN where none is, and no interval for fewer than three.
     """
@@ -26,7 +26,7 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> MeanInterval:
 
 def mean_difference(ones: Sequence[float], others: Sequence[float]) -> MeanInterval:
     """The mean of ones less that of others with its interval by Welch's t; none for fewer than three."""
-    (one, low, _), (other, low_other, _) = mean_interval(ones), mean_interval(others)
+    (one, low, _), (other, low_other, _) = student_interval(ones), student_interval(others)
     if np.isnan(low) or np.isnan(low_other):
         return one - other, float("nan"), float("nan")
     known = [np.asarray([v for v in values if np.isfinite(v)]) for values in (ones, others)]

@@ -24,7 +24,7 @@ SEEDS = 20
 PAPER_SHARE = 13 / 64
 """Of the paper's ResNet34, so many units are inactive. Where none is, as many of the least active are disturbed."""
 
-CONDITIONS = (Condition(), Condition(which="one per batch"), Condition(target="active"))
+NOISE_CONDITIONS = (Condition(), Condition(which="one per batch"), Condition(target="active"))
 """The paper's two, and the same noise in as many active units."""
 
 INSTEAD, BATCH_INSTEAD = 200, 10
@@ -78,7 +78,7 @@ def changes(
     try:
         rows = perturb(
             network, study.images, record=record, units=least_active(record, site) if none else None, site=site,
-            conditions=CONDITIONS, seeds=SEEDS, count=INSTEAD if none else None,
+            conditions=NOISE_CONDITIONS, seeds=SEEDS, count=INSTEAD if none else None,
             batch=BATCH_INSTEAD if none else BATCH, progress=tell,
         )  # fmt: skip
     except (BadInput, Failure) as error:

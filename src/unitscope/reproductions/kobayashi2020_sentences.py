@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unitscope.analysis.channel_sharing import means_of
-from unitscope.reproductions.intervals import MeanInterval, describe_interval, mean_interval
+from unitscope.reproductions.intervals import MeanInterval, describe_interval, student_interval
 from unitscope.reproductions.kobayashi2020_figures import best_patches
 from unitscope.reproductions.kobayashi2020_study import Study, channels_shown, responding_channels
 from unitscope.resampling import permutation_p
@@ -134,7 +134,7 @@ def measure_breadth(
             if one
         ]
         mean, single = np.mean(pairs, 0)
-        differences.append(mean_interval([a - b for a, b in pairs]))
+        differences.append(student_interval([a - b for a, b in pairs]))
         found.append(
             f"{site}: {mean:.2f}, single patches {single:.2f}, difference {describe_interval(differences[-1])}"
         )
@@ -162,7 +162,7 @@ def measure_variety(study: Study, title: str, patches: Patches) -> None:
     known = {site: values for site, values in layers.items() if len(values) > 1}
     ends = [known[site] for site in (next(iter(known)), list(known)[-1])] if len(known) > 1 else []
     grown = (
-        mean_interval((ends[1] - ends[0]).tolist()) if ends and len(ends[0]) == len(ends[1]) else (float("nan"),) * 3
+        student_interval((ends[1] - ends[0]).tolist()) if ends and len(ends[0]) == len(ends[1]) else (float("nan"),) * 3
     )
     found = "; ".join(f"{site}: {values.mean():.2f}" for site, values in known.items())
     study.claim(

@@ -14,7 +14,7 @@ from unitscope.analysis.channel_sharing import means_of
 from unitscope.errors import BadInput
 from unitscope.record import Record
 from unitscope.report import Claim, Figure
-from unitscope.stimuli.images import Images, chosen
+from unitscope.stimuli.images import Images, choose_images
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -121,4 +121,4 @@ def take_images(images: Images, most: int) -> Images:
     """So many of the images, evenly spaced."""
     if len(images) <= most:
         return images
-    return chosen(images, [images.items[i] for i in np.linspace(0, len(images) - 1, most).round().astype(int)])
+    return choose_images(images, [images.items[i] for i in np.linspace(0, len(images) - 1, most).round().astype(int)])

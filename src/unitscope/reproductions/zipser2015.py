@@ -20,7 +20,7 @@ from unitscope.durable import write_file
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import Network
 from unitscope.report import Claim, Figure, Report, write_report
-from unitscope.reproductions.intervals import MeanInterval, describe_interval, mean_interval
+from unitscope.reproductions.intervals import MeanInterval, describe_interval, student_interval
 from unitscope.reproductions.untrained import untrained_network
 from unitscope.reproductions.zipser_studies import Effort, Studied, studies_of
 from unitscope.reproductions.zipser_verdicts import (
@@ -137,7 +137,7 @@ def describe_index(units: Sequence[Studied], *, kind: str = "blurred", inside: b
         return "no such unit"
     own = [(one.inside if inside else one.found)[kind] for one in units]
     significant = sum(one.p < 0.05 for one in own)
-    index = describe_interval(mean_interval([one.index for one in own]))
+    index = describe_interval(student_interval([one.index for one in own]))
     return f"{index}, {significant} of {len(own)} units with p < 0.05 (by chance {0.05 * len(own):.1f})"
 
 
@@ -243,19 +243,19 @@ def unit_facts(units: Sequence[Studied]) -> list[dict[str, float]]:
 
 
 def describe_similarities(rows: Sequence[Mapping[str, float]]) -> str:
-    return ", ".join(describe_interval(mean_interval([row[level] for row in rows])) for level in SIMILARITY_LEVELS)
+    return ", ".join(describe_interval(student_interval([row[level] for row in rows])) for level in SIMILARITY_LEVELS)
 
 
 def kept_share(units: Sequence[Studied]) -> MeanInterval:
     """The share of a response that is kept when an outcome is moved between inner positions."""
     apart = ~np.eye(3, dtype=bool)
-    return mean_interval([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
+    return student_interval([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
 
 
 def draw_conclusion(found: Sequence[Studied]) -> str:
     def both(units: Sequence[Studied]) -> str:
         small, large = (
-            describe_interval(mean_interval(indices(sized_between(units, *bounds))))
+            describe_interval(student_interval(indices(sized_between(units, *bounds))))
             for bounds in ((0, SMALL_FIELDS), (LARGE_FIELDS, np.inf))
         )
         return f"{small} and {large}"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from unitscope.reproductions.intervals import MeanInterval, mean_difference, mean_interval
+from unitscope.reproductions.intervals import MeanInterval, mean_difference, student_interval
 from unitscope.reproductions.zipser_studies import Studied
 from unitscope.resampling import percentile_interval
 
@@ -114,7 +114,7 @@ def tilings(units: Sequence[Studied]) -> str:
 
 
 def verdict_tiling(units: Sequence[Studied]) -> str:
-    middle, low, _ = mean_interval([own - other for own, other in tiled_of(units)])
+    middle, low, _ = student_interval([own - other for own, other in tiled_of(units)])
     if np.isnan(low):
         return "cannot be told: too few units"
     return "as the paper says" if low > 0 else "cannot be told: the interval holds 0" if middle > 0 else "not found"
@@ -126,7 +126,7 @@ def indices(units: Sequence[Studied]) -> list[float]:
 
 def verdict_small(units: Sequence[Studied]) -> str:
     """Whether the index is 0 as far as one would care; an interval that only holds 0 does not tell that."""
-    middle, low, high = mean_interval(indices(units))
+    middle, low, high = student_interval(indices(units))
     if np.isnan(middle):
         return "cannot be told: no such unit"
     if np.isnan(low):
@@ -137,7 +137,7 @@ def verdict_small(units: Sequence[Studied]) -> str:
 
 
 def verdict_large(small: Sequence[Studied], large: Sequence[Studied]) -> str:
-    middle, low, high = mean_interval(indices(large))
+    middle, low, high = student_interval(indices(large))
     if np.isnan(middle):
         return "cannot be told: no such unit"
     if np.isnan(low):

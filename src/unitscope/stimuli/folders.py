@@ -36,10 +36,10 @@ def read_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise Unreadable(describe_error(error, path)) from None
+        raise Unreadable(describe_os_error(error, path)) from None
 
 
-def describe_error(error: OSError, path: str) -> str:
+def describe_os_error(error: OSError, path: str) -> str:
     """The reason of a failed access in words: "no such file", "it is a dangling link", "permission denied"."""
     if isinstance(error, FileNotFoundError):
         return "it is a link to a file that is not there" if os.path.islink(path) else "the file is not there"

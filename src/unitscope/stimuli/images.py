@@ -18,11 +18,11 @@ from unitscope.stimuli.omissions import describe_omissions, endings_of
 from unitscope.stimuli.parquet import images_of_parquet
 from unitscope.stimuli.shards import images_of_shards
 
-__all__ = ["Images", "Item", "Source", "Unreadable", "chosen", "digest", "open_images", "reopen", "reordered"]
+__all__ = ["Images", "Item", "Source", "Unreadable", "choose_images", "digest", "open_images", "reopen", "reordered"]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenImages:
     """Reads some images of another set: `places` are their numbers there, -1 for those that it no longer has."""
 
     images: Images
@@ -158,7 +158,7 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
     Raises BadInput where the source itself is gone.
     """
     if source == "builtin":  # whatever may be called so in the current folder: other sources are absolute paths
-        return chosen(builtin_images(), items)
+        return choose_images(builtin_images(), items)
     sizes = [-1] * len(items)
     if source == "drawn":
         return Images(tuple(items), sizes, DrawnImages([item.uri for item in items]), source, DRAWN_NOTE)
@@ -169,20 +169,22 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
         root = path if os.path.isdir(path) else os.path.dirname(path)
         return Images(tuple(items), sizes, Files(root, [item.uri for item in items]), source)
     now = open_images(path_of(source) if isinstance(source, str) else [path_of(path) for path in source])
-    return chosen(now, items)
+    return choose_images(now, items)
 
 
 def reordered(images: Images, places: Sequence[int]) -> Images:
     """Some of the images, in the order of their numbers `places`."""
     items = tuple(images.items[place] for place in places)
-    return Images(items, [images.sizes[place] for place in places], Chosen(images, places), images.source, images.note)
+    return Images(
+        items, [images.sizes[place] for place in places], ChosenImages(images, places), images.source, images.note
+    )
 
 
-def chosen(images: Images, items: Sequence[Item]) -> Images:
+def choose_images(images: Images, items: Sequence[Item]) -> Images:
     """Those of the images that have the names of `items`, in their order; one that is not there is one that cannot be
     read.
     """
     place = {item.uri: number for number, item in enumerate(images.items)}
     places = [place.get(item.uri, -1) for item in items]
     sizes = [images.sizes[number] if number >= 0 else -1 for number in places]
-    return Images(tuple(items), sizes, Chosen(images, places), images.source, images.note)
+    return Images(tuple(items), sizes, ChosenImages(images, places), images.source, images.note)

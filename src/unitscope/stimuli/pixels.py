@@ -19,7 +19,7 @@ from unitscope.stimuli.items import Unreadable
 PAPER = (255, 255, 255)
 """What shows through transparent pixels."""
 
-BITS, PHOTOMETRIC, PLANES, SAMPLES = 258, 262, 284, 339
+BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339
 """Tags of TIFF: bits of a value, what zero is, whether colors lie in separate planes, the kind of number."""
 
 DARK = 4096
@@ -54,7 +54,7 @@ class ValueRange:
     @classmethod
     def of_tiff(cls, image: TiffImageFile) -> ValueRange:
         tags, mode = image.tag_v2, image.mode
-        bits, kind = (numbers(tags.get(tag)) for tag in (BITS, SAMPLES))
+        bits, kind = (numbers(tags.get(tag)) for tag in (BITS, SAMPLE_FORMAT))
         raw = all(tile.codec_name == "raw" for tile in image.tile)
         if raw and tags.get(PLANES) == 2 and max(bits, default=1) > 8:
             raise Unreadable(f"its {max(bits)}-bit colors lie in separate planes, which are not read")

@@ -162,7 +162,7 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ImageFile:
     if not data:
         raise Unreadable("the file is empty (0 bytes)")
     try:
-        with quiet():
+        with silence_warnings():
             image = Image.open(BytesIO(data), formats=known_formats())
     except MemoryError:
         raise
@@ -177,7 +177,7 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ImageFile:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_warnings() -> Iterator[None]:
     """Without Pillow's warnings (corrupt EXIF data, many pixels): what matters of them is told as Unreadable.
 
     One thread at a time, since Python keeps one list of filters for all threads.
@@ -226,13 +226,13 @@ def upright_rgb(image: ImageFile) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """The loaded image turned as its EXIF orientation says."""
-    return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+    return image if exif_orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
-def orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, of an opened image; 1, upright, where there is none or where it cannot be read."""
     try:
-        with quiet():
+        with silence_warnings():
             value = image.getexif().get(0x0112, 1)
     except Exception:  # broken EXIF data, which nobody needs
         return 1

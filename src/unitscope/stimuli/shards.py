@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unitscope.errors import BadInput
-from unitscope.stimuli.folders import describe_error
+from unitscope.stimuli.folders import describe_os_error
 from unitscope.stimuli.items import BYTE_LIMIT, Images, Item, Unreadable, uri_of
 from unitscope.stimuli.omissions import LINKS, MASKS, describe_omissions, endings_of
 from unitscope.stimuli.samples import LABEL_LIMIT, find_label, is_hidden, is_label, split_images
@@ -57,7 +57,7 @@ def read_part(path: str, offset: int, length: int) -> bytes:
             while len(data) < length and (more := file.read(length - len(data))):
                 data += more
     except OSError as error:
-        raise Unreadable(f"its tar file: {describe_error(error, path)}") from None
+        raise Unreadable(f"its tar file: {describe_os_error(error, path)}") from None
     if len(data) < length:
         raise Unreadable(f"its tar file ends after {len(data)} of {length} bytes")
     return data

@@ -44,7 +44,7 @@ SCATTER_SIDE = 200
 
 def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any] | None:  # noqa: ARG001
     """The measures of the site's units per category, what they say, and the photographs that leave a unit at zero."""
-    table = selectivity_table(view.record)
+    table = read_selectivity(view.record)
     if table is None:
         return None
     here = table[(table["unit"] >= site.first_unit) & (table["unit"] < site.first_unit + site.channels)]
@@ -69,7 +69,7 @@ def unit_data(view: RecordView, site: SiteFacts, *, stem: Path) -> dict[str, Any
 
 def extra_images(view: RecordView) -> Iterable[int]:
     """The photographs that `unit_data` needs beyond those that a record lists."""
-    if selectivity_table(view.record) is None:
+    if read_selectivity(view.record) is None:
         return []
     found = (quiet(view.record, site, count=SILENT_PHOTOGRAPHS) for site in view.record.sites.values())
     return sorted({int(image) for one in found if one is not None for image in one.image.ravel() if image >= 0})
@@ -77,7 +77,7 @@ def extra_images(view: RecordView) -> Iterable[int]:
 
 def overview(view: RecordView, _home: Path) -> list[Overview]:
     """Figure 2 for the first categories, for the first one also site by site, and the units to look at."""
-    table = selectivity_table(view.record)
+    table = read_selectivity(view.record)
     if table is None:
         return []
     before = {name for name, site in view.record.sites.items() if site.preactivation}
@@ -97,7 +97,7 @@ def overview(view: RecordView, _home: Path) -> list[Overview]:
     return [Overview("Selectivity at both poles", body)]
 
 
-def selectivity_table(record: Record) -> pd.DataFrame | None:
+def read_selectivity(record: Record) -> pd.DataFrame | None:
     """What `unitscope measure --categories` wrote; None where there is none, or a table of another form."""
     try:
         table = record.measures("selectivity")

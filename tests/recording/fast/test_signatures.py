@@ -72,5 +72,6 @@ def test_a_checkpoint_of_another_shape_is_not_written_to():
 
     sums = LabelSums.empty(4, labels=2)
     sums.restore({"peak": np.zeros((2, 3), np.int64)})
-    with pytest.raises(ValueError, match="labels was given int64 of shape"):
-        sums.take(block_of(np.ones((4, 4), np.float32)))
+    with pytest.raises((ValueError, TypeError), match=r"labels was given int64 of shape|sum_by_label"):
+        sums.take(block_of(np.ones((4, 4), np.float32)))  # TypeError: where the checker of signatures looks first
+    assert not sums.peak.any()

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
-import tests.checking  # noqa: F401  (before the hook, which looks it up in the package `tests`)
+from tests.checking import check_package
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
@@ -19,7 +18,7 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 # UNITSCOPE_UNCHECKED=1 leaves the signatures unchecked, for instance to measure time.
 if os.environ.get("UNITSCOPE_UNCHECKED", "") in ("", "0"):
-    install_import_hook("unitscope", "tests.checking.checked")
+    check_package("unitscope")
 
 # One thread for each of several test processes, and for what they start; never more threads than processors.
 THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

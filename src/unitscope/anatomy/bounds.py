@@ -1,7 +1,7 @@
 """How an operation takes bounds to bounds: one sound rule per operation, none of them guessed.
 
-Problem: a bound that is a little too small proves what is not true. Rounding counts, the network's own and that of the
-bounds, and so does the order in which a sum is added up.
+Problem: a bound that is a little too small proves what is not true. Rounding matters, both the network's and that of
+the bounds themselves, and so does the order in which a sum is added up.
 
 Idea: a bounded tensor is float32 and holds, along its first axis, the lowest and the highest value that each element
 can have, NaN where that is not known. Every rule keeps that axis first, and widens the bounds by more than what float32
@@ -136,7 +136,7 @@ def widen(bounds: Tensor, by: Tensor) -> Tensor:
 
 
 def widen_by_rounding(bounds: Tensor, *, times: int = 1) -> Tensor:
-    """Bounds of a value that was rounded so many times."""
+    """Bounds of a value that was rounded `times` times."""
     return widen(bounds, times * ROUNDING * bounds.abs().amax(0))
 
 
@@ -149,8 +149,12 @@ def bound_linear(
     what nothing adds to stays at or below 0, rounding or not.
     """
     low, high = (end[None] for end in bounds)
+    # Four non-negative parts (high = high+ - high-, low = low+ - low-), whose products with non-negative weights only
+    # add up.
     parts = torch.cat([high.relu(), low.relu(), (-high).relu(), (-low).relu()])
     up, down = apply(parts, weight.relu()), apply(parts, (-weight).relu())
+    # Rows are the lowest and the highest value. To the highest, positive weights add high+ (up[0]) and negative ones
+    # low- (down[3]).
     adds = torch.stack([up[1] + down[2], up[0] + down[3]])
     takes = torch.stack([up[3] + down[0], up[2] + down[1]])
     shape = (-1, *(1,) * (adds.ndim - 2))
@@ -206,9 +210,11 @@ def batch_norm(op: Operation) -> tuple[Tensor, ...]:
     offset = torch.zeros_like(mean) if op["bias"] is None else op.constant(op["bias"])
     shape = (-1, *(1,) * (bounds.ndim - 2))
     a, b, m = scale.reshape(shape), offset.reshape(shape), mean.reshape(shape)
+    # A negative gain turns the ends round; they are sorted below.
     ends = (bounds - m) * a + b
     margin = 8 * ROUNDING * (bounds.abs().amax(0) * a.abs() + (m * a).abs() + b.abs())
     value = widen(ends.sort(0).values, margin)
+    # The other results are for gradients, and nobody reads them.
     empty = value.new_zeros(0)
     return (value, *(empty for _ in range(len(op.recorded.results) - 1)))
 
@@ -243,6 +249,7 @@ def curve(op: Operation) -> Tensor:
 @rule("leaky_relu", "elu")
 def bent(op: Operation) -> Tensor:
     slopes = [op.get(name, 1) for name in ("negative_slope", "alpha", "scale", "input_scale")]
+    # A curve with a negative slope is not monotone.
     if min(slopes) < 0:
         raise Unproven
     op.bounds(op["self"])
@@ -271,6 +278,7 @@ def average(op: Operation) -> Tensor:
     size = bounds.abs().amax(0, keepdim=True).expand_as(bounds).contiguous()
     terms = bounds[0].numel() // max(1, bounds.shape[1] if bounds.ndim > 1 else 1)
     ends = op.run()
+    # A negative divisor turns the ends round.
     ends = ends.flip(0) if (op.get("divisor_override") or 1) < 0 else ends
     return widen(ends, (terms + 2) * ROUNDING * op.run(size, *op.args[1:])[0].abs())
 
@@ -289,9 +297,12 @@ def operand_bounds(op: Operation) -> tuple[Any, Any]:
             pair.append(op.bounds(value))
         else:
             constant = op.constant(value)
+            # The first axis of bounds holds the two ends. A constant with several numbers along it has one for each
+            # stimulus, and these would be aligned with the ends.
             if constant.ndim > reference.ndim or (constant.ndim == reference.ndim and constant.shape[0] != 1):
                 raise Unproven
             pair.append(constant)
+    # Where ranks differ, broadcasting would align the axis of ends of one operand with another axis of the other.
     if all(op.depends(value) for value in (op["self"], op["other"])) and op["self"].ndim != op["other"].ndim:
         raise Unproven
     return pair[0], pair[1]
@@ -302,6 +313,7 @@ def add(op: Operation) -> Tensor:
     first, second = operand_bounds(op)
     factor = op.get("alpha", 1) * (1 if op.name == "add" else -1)
     second = second * factor
+    # A difference is largest where what is subtracted is lowest: its ends change places.
     if factor < 0 and op.depends(op["other"]):
         second = second.flip(0)
     value = widen_by_rounding(first + second, times=2)
@@ -327,10 +339,12 @@ def multiply(op: Operation) -> Tensor:
     first, second = operand_bounds(op)
     if op.name == "div":
         second = 1 / second
+    # The extremes of a product are at its corners: low low, low high, high low, high high.
     pairs = [
         (first[i] if op.depends(op["self"]) else first, second[k] if op.depends(op["other"]) else second)
         for i in (0, 1) for k in (0, 1)
     ]  # fmt: skip
+    # Each corner lacks the first axis, and so must a constant that has one of length 1 there.
     if not op.depends(op["other"]) and isinstance(second, Tensor) and second.ndim == op["self"].ndim:
         pairs = [(a, second[0]) for a, _ in pairs]
     if not op.depends(op["self"]) and isinstance(first, Tensor) and first.ndim == op["other"].ndim:
@@ -353,6 +367,7 @@ def view(op: Operation) -> Tensor:
     if "dtype" in op.arguments:  # the same bits, read otherwise
         raise Unproven
     result = op.run()
+    # A view that does not keep the axis of the two ends as its first would mix them.
     if result.shape[:1] != (2,) or (op.name == "_reshape_alias" and not op["self"].is_contiguous()):
         raise Unproven
     return result
@@ -394,6 +409,7 @@ def concat(op: Operation) -> Tensor:
 @rule("constant_pad_nd")
 def pad(op: Operation) -> Tensor:
     bounds = op.bounds(op["self"])
+    # Padding along the first axis would add elements to the axis of the two ends.
     if len(op["pad"]) >= 2 * bounds.ndim:
         raise Unproven
     return op.run()

@@ -92,16 +92,17 @@ def certify(network: Network, sites: Mapping[str, Site]) -> dict[str, Certificat
 
 
 def proven_values(program: Program, extremes: Tensor) -> Iterator[tuple[Value, Proven]]:
-    """Each value with what is proven of it, in the order of execution; what nobody needs any more is let go of."""
+    """Each value with what is proven of it, in the order of execution; what nobody needs any more is dropped."""
     facts = {program.origin: Proven(extremes)}
     yield program.origin, facts[program.origin]
+    # keep=(): all bounds at once would take as much memory as all maps of two pictures.
     for operation in program.steps(facts, prove, keep=()):
         yield from ((value, facts[value]) for value in operation.results if value in facts)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Float32 as it is: neither TF32 nor bfloat16 within products, and no convolution by way of a transform."""
+    """Plain float32: neither TF32 nor bfloat16 within products, and no convolution by a transform."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -118,6 +119,7 @@ def extreme_pictures(network: Network) -> Float[Tensor, "2 color height width"]:
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)[:, None]
     mean, std = (torch.tensor(values, dtype=torch.float64, device=device) for values in (network.mean, network.std))
     values = ((ends - mean) / std).sort(0).values
+    # The network itself computes (pixel - mean) / std in float32, and may round both terms of the difference.
     rounding = ROUNDING * (values.abs() + (mean / std).abs())
     values = values + torch.tensor([-1.0, 1.0], dtype=torch.float64, device=device)[:, None] * rounding
     return values[:, :, None, None].repeat(1, 1, *network.size).float()
@@ -152,6 +154,7 @@ class Proven:
 def prove(operation: Operation, facts: Mapping[Value, Proven]) -> list[Proven]:
     """What is proven of an operation's results (see `Program.run`)."""
     bounds = bounds_by_rule(operation, {value: facts[value].bounds for value in operation.reads})
+    # A view without a rule may have put other channels in their places, so that the causes are no longer theirs.
     if bounds is None and operation.is_view:
         return [Proven(one) for one in nothing_proven(operation)]
     causes = causes_of(operation, facts)
@@ -165,12 +168,15 @@ def causes_of(operation: Operation, facts: Mapping[Value, Proven]) -> Causes | N
         return facts[part].causes if isinstance(part, Value) else None
     subject = next(iter(operation.arguments.values()))
     before = facts[subject].causes if isinstance(subject, Value) else None
+    # A kernel of a transposed convolution lies along another axis of its weight.
     if operation.name == "convolution" and not operation.arguments["transposed"]:
         return causes_of_convolution(operation)
     if operation.name == "cat":
         return causes_of_cat(operation, facts)
     if "batch_norm" in operation.name:
         return causes_of_normalization(operation, before)
+    # A channel shuffle is a view of two axes, their transposition, and a clone that makes it contiguous: behind the
+    # clone the channels are in another order.
     as_it_lies = operation.name != "clone" or (isinstance(subject, Value) and contiguous(subject))
     return before if operation.is_view or (kind(operation.name).per_channel and as_it_lies) else None
 
@@ -187,6 +193,7 @@ def causes_of_convolution(operation: Operation) -> Causes | None:
 def causes_of_cat(operation: Operation, facts: Mapping[Value, Proven]) -> Causes | None:
     tensors = operation.arguments["tensors"]
     known = [facts[one].causes if isinstance(one, Value) else None for one in tensors]
+    # Along any other axis than that of channels, a channel would have several causes.
     if operation.arguments.get("dim") != 1 or any(one is None for one in known):
         return None
     return Causes(*(torch.cat([getattr(one, name) for one in known]) for name in NAMES[1:]))
@@ -194,6 +201,7 @@ def causes_of_cat(operation: Operation, facts: Mapping[Value, Proven]) -> Causes
 
 def causes_of_normalization(operation: Operation, before: Causes | None) -> Causes:
     empty = torch.full((operation.results[0].shape[1],), torch.nan)
+    # What is not known of the convolution stays NaN; the normalization's own numbers are known.
     before = before or Causes(empty, empty, empty)
     parts = {"gain": operation.arguments.get("weight"), "offset": operation.arguments.get("bias")}
     return replace(before, **{name: value.double() for name, value in parts.items() if isinstance(value, Tensor)})
@@ -204,6 +212,7 @@ def certificate(proven: Proven, site: Site) -> Certificate:
     bounds, causes = proven.bounds, proven.causes
     if bounds.shape[0] != 2 or bounds.dtype != torch.float32 or site.channel_axis == 0:
         return unknown_certificate(site.channels)
+    # bounds[1:], not bounds[1]: with the axis of ends, axes have the numbers that they have in the network.
     highest = bounds[1:].movedim(site.channel_axis, 1).reshape(site.channels, -1).amax(1)
     parts = [getattr(causes, name) if causes is not None else None for name in NAMES[1:]]
     known = [None if part is None or len(part) != site.channels else part.cpu().numpy() for part in parts]

@@ -1,11 +1,11 @@
 """What a network computes, as a fingerprint of its operations.
 
 Problem: the same weights make another network where a dilation, the slope of a rectifier or the order of two layers is
-another. Weights alone do not tell one network from another, and the text of a module does not either: two texts may
+another. Weights alone do not distinguish one network from another, nor does the text of a module: two texts may
 compute the same, and a patched `forward` shows nowhere.
 
 Idea: for a picture of a given size a network is a straight list of operations. Each is written down with its constants
-and with the numbers of the values that it reads; weights go by their names, for `Network.fingerprint` covers their
+and with the numbers of the values that it reads; weights are written by name, since `Network.fingerprint` covers their
 bytes. Two lists that are equal compute the same. What depends neither on the picture nor on the weights is a constant,
 and its content is written down: so it does not matter whether a table is made anew in each pass or kept.
 
@@ -13,8 +13,8 @@ and its content is written down: so it does not matter whether a table is made a
     value 2.0 = leaky_relu(self=value 1.0, negative_slope=0.1)
 
 Results that take time are left blank (shape_only.py), so that a fingerprint costs much less than a pass. Where a
-network looks at values of the picture (to choose its path, or to go on in numpy), its operations do not tell all, and
-the text of its modules counts, too.
+network reads values of the picture (to choose its path, or to go on in numpy), its operations are not all that it
+computes, and the text of its modules counts, too.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def computation_of(network: Network) -> str:
 
 
 def identity_of(network: Fingerprinted) -> dict[str, str]:
-    """What tells a network from others, as a record keeps it: the fingerprint of its weights and preprocessing, and
-    that of what it computes.
+    """What identifies a network in a record: the fingerprint of its weights and preprocessing, and that of what it
+    computes.
     """
     return {"fingerprint": network.fingerprint, "computation": computation_of(network)}
 
@@ -102,19 +102,23 @@ def ready(module: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        # A network may draw constants in each pass; they must be the same in each.
         stack.enter_context(draw_from(0, module))
+        # In inference mode composed operations are not taken apart, and the list of operations would differ.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
+        # Which fused attention torch chooses depends on device and shape; the plain one runs everywhere.
         stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # compiled parts run as they were written
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            # Else torch may rewrite a script after its first passes, so that a later pass has other operations.
             stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
         yield
 
 
 def one_pass(module: nn.Module, picture: tuple[int, ...], *, cheaply: bool) -> tuple[list[str], list[str]]:
-    """The operations of one pass, and the text of the modules where operations do not tell all."""
+    """The operations of one pass, and the text of the modules where operations are not all that is computed."""
     x = blank(module, picture, value=0.0 if cheaply else 0.5)
     writing = Writing(module, x, cheaply=cheaply)
     with Hands(writing), writing:
@@ -124,14 +128,14 @@ def one_pass(module: nn.Module, picture: tuple[int, ...], *, cheaply: bool) -> t
 
 @dataclass
 class Memory:
-    """Memory that known values lie in: the first of them, and all tensors that look at it."""
+    """Memory that known values lie in: the label of the first of them, and all tensors on this memory."""
 
     owner: str
     storage: StorageWeakRef
     holders: list[TensorWeakRef] = field(default_factory=list)
 
     def alone(self, tensor: Tensor) -> bool:
-        """Whether no other tensor looks at it."""
+        """Whether no other living tensor lies on this memory."""
         return all((other := reference()) is None or other is tensor for reference in self.holders)
 
 
@@ -175,6 +179,7 @@ class Writing(TorchDispatchMode):
         arguments = arguments_by_name(function, args, kwargs)
         name, tensors = plain_name(function), tensors_in(arguments.values())
         name = "convolution" if name == "_convolution" else name  # as traced modules call it
+        # Operations that draw random numbers count although they read nothing known: their results are no constants.
         counts = any(self.known(t) for t in tensors) or torch.Tag.nondeterministic_seeded in function.tags
         if not counts:
             return function(*args, **kwargs)
@@ -193,6 +198,7 @@ class Writing(TorchDispatchMode):
         number = len(self.lines) + 1
         if same is None:
             self.lines.append(f"value {number} = {line}")
+        # Besides its result a normalization gives what its gradient needs, which differs from device to device.
         for n, tensor in enumerate(made[:1] if kind(name).normalization else made):
             self.know(tensor, self.word(same) if same is not None else f"value {number}.{n}")
             if seeing:
@@ -213,8 +219,8 @@ class Writing(TorchDispatchMode):
         return f"{ALIKE.get(name, name)}({', '.join(f'{key}={words[key]}' for key in sorted(words))})"
 
     def target(self, tensor: Tensor) -> str:
-        """What is written to. Where others look at the same memory, it is said whose it is, and where in it; of a
-        constant, the content does not count.
+        """The tensor that is written to. Where others share its memory, with the label of the memory and the place in
+        it; of a constant, the content does not count.
         """
         held, label = self.held(tensor), self.labels.get(tensor, "constant")
         if held is None or held.alone(tensor):
@@ -245,7 +251,7 @@ class Writing(TorchDispatchMode):
 
 
 class Hands(TorchFunctionMode):
-    """Sees values leave torch for lists and numpy arrays, which operations do not tell."""
+    """Sees values leave torch for lists and numpy arrays, for which torch's dispatcher shows no operation."""
 
     def __init__(self, writing: Writing) -> None:
         super().__init__()
@@ -257,8 +263,10 @@ class Hands(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+# What cuDNN calls the arguments of a normalization, and what torch's own calls them.
 PLAIN = {"epsilon": "eps", "exponential_average_factor": "momentum"}
 
+# Operations that give the same result, under the name that is written.
 ALIKE = {"max_pool2d_with_indices": "max_pool2d", "_unsafe_view": "view", "_reshape_alias": "view"}
 
 WHERE = frozenset(
@@ -281,7 +289,7 @@ def alias(function: Any, name: str, arguments: dict[str, Any]) -> Tensor | None:
 
 
 def memory(tensor: Tensor) -> int | None:
-    """Where the numbers of a tensor lie; None where that is not to be had."""
+    """The memory that the numbers of a tensor lie in; None where torch does not give it."""
     if tensor.layout is not torch.strided or not tensor.numel():
         return None
     try:
@@ -297,7 +305,7 @@ def place_of(tensor: Tensor) -> str:
 
 
 SMALL = 64
-"""Constants of so many numbers are written down as they are."""
+"""Constants of at most this many numbers are written down in full."""
 
 
 def content(tensor: Tensor, *, exactly: bool) -> str:
@@ -324,12 +332,14 @@ def content(tensor: Tensor, *, exactly: bool) -> str:
 
 
 def sums(numbers: Tensor) -> str:
-    """Sums of many numbers, so that any that change are seen, and any two that are exchanged."""
+    """Sums of many numbers, which change when a number changes, or when two are exchanged."""
+    # NaN and infinities count as numbers, so that sums stay finite, and still change with them.
     finite = numbers.nan_to_num(nan=0.5, posinf=0.25, neginf=-0.25)
     scale = float(finite.abs().sum())
     steps = torch.arange(len(numbers), dtype=torch.float64)
     weights = [torch.ones_like(steps), torch.cos(steps), torch.cos(0.7 * steps)]
     found = [float((finite * weight).sum()) / (scale or 1.0) for weight in weights]
+    # + 0.0 makes 0.0 of -0.0, which is written otherwise.
     return " ".join([f"{scale:.6g}", *(f"{round(one, 6) + 0.0:.6f}" for one in found)])
 
 
@@ -349,6 +359,7 @@ def text_of(module: nn.Module) -> list[str]:
         plain = {key: value for key, value in vars(part).items() if type(value) in (bool, int, float, str, tuple)}
         lines.append(f"{path} {kind.__module__}.{kind.__qualname__} {part.extra_repr()}")
         lines += [f"{path}.{key} = {value}" for key, value in sorted(plain.items())]
+        # A `forward` that was patched onto this one module.
         own = vars(part).get("forward")
         if isinstance(part, torch.jit.ScriptModule | torch.fx.GraphModule):
             lines.append(str(getattr(part, "code", "")))

@@ -1,4 +1,4 @@
-"""Networks that look at values to decide what to do: what was read, and which of it can change the path.
+"""Networks that read values to decide what to do: which values they read, and which of these can change the path.
 
 Problem: a field describes the path that was run. Whatever runs after a choice made by the picture may be another
 network for another picture, and nothing can be claimed of it. But many networks only check their input.
@@ -28,11 +28,12 @@ OUTSIDE = {"tolist": "Python", "numpy": "numpy", "__array__": "numpy", "__dlpack
 """To whom methods of a tensor hand all its values; they are no operations of torch's."""
 
 TRIES = 32
-"""So many answers are turned round, in full passes up to the failure; what comes later counts as a choice."""
+"""At most this many answers are turned round, each in a pass of its own; what comes later counts as a choice."""
 
 
+# A BaseException: `except Exception` in the network must not swallow it.
 class NextRead(BaseException):
-    """With the answer turned round the network went on to look at the next value. Not for the network to catch."""
+    """With the answer turned round the network went on and read the next value. Not for the network to catch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class ValueReads:
         settled = settled or all(tensor in self.settled for tensor in seeing)
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, Tensor):
+                # A tensor that was settled may be written to in place.
                 self.settled.pop(tensor, None)
                 if settled:
                     self.settled[tensor] = True
@@ -72,7 +74,8 @@ class ValueReads:
         return result
 
     def enter(self, one: ValueRead, result: Any) -> Any:
-        """Note what was read; gives the answer, turned round where it is the one to be turned."""
+        """Note what was read, and give the answer: the other one where this answer is to be turned round."""
+        # The network did not fail between the answer that was turned and this one: the answer is a choice.
         if self.turned is not None and len(self.all) > self.turned and not one.settled:
             raise NextRead
         self.all.append(one)

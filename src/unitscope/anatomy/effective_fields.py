@@ -1,4 +1,12 @@
-"""Effective fields: how much each pixel within a receptive field really matters, over given pictures (luo2016)."""
+"""Effective fields: how much each pixel within a receptive field really matters, over given pictures (luo2016).
+
+Problem: a receptive field says which pixels can matter, and many of them hardly do.
+
+Idea: the mean absolute gradient of the response over pictures. Behind many convolutions few ways lead to a pixel at the
+field's edge, and many to one in its middle:
+
+    three convolutions of 3 taps, all 1      ways to pixels -3 .. 3:  1  3  6  7  6  3  1
+"""
 
 from __future__ import annotations
 
@@ -50,6 +58,7 @@ class EffectiveField:
 
 def side_of(energy: NDArray[np.float64], center: tuple[float, float], share: float) -> int:
     rows, cols = (np.abs(np.arange(n) - at) for n, at in zip(energy.shape, center, strict=True))
+    # By the larger of both distances, equal reaches are squares around the center.
     reach = np.maximum(rows[:, None], cols[None, :]).ravel()
     order = np.argsort(reach, kind="stable")
     held = np.cumsum(energy.ravel()[order])
@@ -81,7 +90,7 @@ def effective_field(
     if not channels:
         raise BadInput("an effective field is that of some channels; none were given.")
     for channel in channels:
-        where.box(*place, channel)  # tells what is wrong with a channel or a place
+        where.box(*place, channel)  # raises where there is no such channel or place
     total = np.zeros((len(channels), *pictures.shape[2:]))
     for picture in pictures:
         total += gradients(network, picture, where, tuple(channels), place)
@@ -96,6 +105,7 @@ def gradients(
     network: Network, picture: Tensor, site: Site, channels: tuple[int, ...], place: Size
 ) -> NDArray[np.float64]:
     """Absolute gradients of one neuron of each channel, [unit height width]."""
+    # One copy of the picture for each channel: one backward pass gives the gradients of all.
     batch = picture.detach().expand(len(channels), *picture.shape).clone().requires_grad_(True)
     responses: list[Tensor] = []
 

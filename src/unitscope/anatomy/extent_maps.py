@@ -1,5 +1,9 @@
 """Maps: for each element of a tensor, the first and the last picture row and column that it can see.
 
+    a picture of 4 rows                         first  0  1  2  3      last  0  1  2  3
+    behind 3 x 3 taps with padding 1, exact     first  0  0  1  2      last  1  2  3  3
+                                      rule      first -1  0  1  2      last  1  2  3  4
+
 A map is an int32 array [2, *shape] of (first, -last); because the last one is negated, the hull of two maps is their
 elementwise minimum. `maps` are exact on the picture: borders count at every operation. `rules` say where the element
 would look if neither the picture nor any lattice ended anywhere; fields are read off them, and they become `NO_RULE`
@@ -18,9 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Larger than any row: in a minimum with a row it loses, since the hull of nothing and something is something. Small
+# enough that sums with steps stay within int32.
 NOTHING = 1 << 28
 
 
+# Smaller than any row, so that it wins each minimum: where one operand has no rule, the hull has none.
 NO_RULE = -(1 << 28)
 
 
@@ -71,6 +78,8 @@ def label_of(factors: Factors) -> str:
         return names[0]
     if "stimulus" in kinds:
         return "mixed"
+    # What `flatten(1)` makes of a map, (channel, row, col), holds channels; what it makes of rows and columns alone
+    # holds tokens.
     if names[0] == "channel":
         return "channel"
     spatial = kinds - {"channel"}
@@ -135,6 +144,8 @@ def hull(extents: Sequence[Extent]) -> Extent:
 
 def least(arrays: Sequence[Map]) -> Map:
     """The least of several maps. Where they vary along different dimensions, dimensions without change shrink first."""
+    # [2 1 1 56 1] with [2 1 64 1 1] would broadcast to [2 1 64 56 1], though often one of the two does not really
+    # change.
     if np.broadcast_shapes(*(array.shape for array in arrays)) not in {array.shape for array in arrays}:
         arrays = [condense_map(array) for array in arrays]
     result = arrays[0]
@@ -167,6 +178,7 @@ def keep_rule_where_equal(extent: Extent) -> Extent:
     rows, cols = extent.maps
     if max(rows[0].max(initial=0), cols[0].max(initial=0)) < NOTHING:
         return extent
+    # Maps of rows and of columns have different shapes, and are written out only where they disagree.
     rowless, colless = np.broadcast_arrays(np.asarray(rows[0] >= NOTHING), np.asarray(cols[0] >= NOTHING))
     if (rowless == colless).all():
         return extent
@@ -202,6 +214,8 @@ def reduce_dims(extent: Extent, dims: Sequence[int], *, keep: bool, why: str, sp
         return array.min(axis=axes, keepdims=True) if axes else array
 
     def shrunk_rule(rule: Map) -> Map:
+        # Over channels alone each place keeps its window. Over places neurons see the whole, and there is no window to
+        # be moved.
         if not any(rule.shape[dim + 1] > 1 and not extent.channels_only(dim) for dim in dims):
             return shrink_map(rule)
         lost.add(why)

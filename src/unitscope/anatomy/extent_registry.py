@@ -146,6 +146,7 @@ def coarse(call: Call) -> Any:
 
 
 def coarse_like(extents: Sequence[Extent], result: Any, *, why: str) -> Any:
+    # One element that sees all; it is spread over the result.
     whole = hull([squeeze_dims(reduce_all(extent), range(len(extent.shape))) for extent in extents])
     whole = drop_rule(whole, why)
     whole = replace(whole, bounded=whole.bounded | {why})
@@ -157,6 +158,7 @@ def coarse_like(extents: Sequence[Extent], result: Any, *, why: str) -> Any:
         shape = tuple(value.shape)
         known = next((extent.dims for extent in extents if len(extent.shape) == len(shape)), None)
         dims = label_dims(known or ((),) * len(shape), shape)
+        # A first axis of the right length is taken for that of the stimuli.
         if shape and shape[0] == stimulus and not dims[0]:
             dims = ((("stimulus", shape[0]),), *dims[1:])
         return spread_over_shape(whole, shape, dims)

@@ -39,7 +39,7 @@ from unitscope.anatomy.reshape_extents import expand_extent
 
 @dataclass
 class Extents:
-    """Evaluates an operation on maps (see `Program.run`). `gates` says whether gates count, and what was met."""
+    """Evaluates an operation on maps (see `Program.run`). `gates` says whether gates count, and what was found."""
 
     gates: Gates = field(default_factory=Gates)
 
@@ -52,7 +52,7 @@ class Extents:
             return []
         call = self.call_of(operation, facts)
         found = maps_of_results(call)
-        for value in operation.results[len(found) :]:  # what it wrote to beside its result
+        for value in operation.results[len(found) :]:  # what it wrote to besides its result
             found.append(claim_nothing(replace(call, result=value.blank())))
         if operation.writes:  # it changes the size, or draws numbers: what it saw, it still sees
             found = [facts.get(operation.written[0]) if maps is None else maps for maps in found]
@@ -60,7 +60,8 @@ class Extents:
         return [maps if maps is None else replace(maps, shape=value.shape) for value, maps in pairs]
 
     def call_of(self, operation: Operation, facts: Mapping[Value, Extent]) -> Call:
-        """The operation as its rule is told of it: with blank tensors in the place of values."""
+        """The operation as its rule gets it: with blank tensors in the place of values."""
+        # One blank tensor for each value: rules ask for extents by the identity of tensors.
         blanks = {value: value.blank() for value in (*operation.reads, *operation.results)}
         known = {id(blanks[value]): facts[value] for value in operation.reads if value in facts}
 
@@ -78,7 +79,7 @@ def maps_of_results(call: Call) -> list[Extent | None]:
     """What each tensor of the result sees, by the operation's rule; where there is none, everything, and marked as
     unknown.
 
-    A rule that fails meets arguments that nobody thought of: nothing is claimed of the result.
+    Where a rule fails, it was not written for these arguments: nothing is claimed of the result.
     """
     try:
         extent = maps_by_rule(call)
@@ -91,6 +92,7 @@ def maps_by_rule(call: Call) -> Any:
     own = RULES.get(call.name)
     if own is not None:
         return own(call)
+    # `x.copy_(y)`, `x.fill_(0)`: nothing of what was in x is left.
     if call.name == "copy":
         source = call.extent_of(call["src"])
         shape = tuple(call.result.shape)
@@ -151,6 +153,7 @@ def overwritten_maps(operation: Operation, facts: Mapping[Value, Extent]) -> Ext
     old = nothing(whole_lies.shape) if whole is None else whole
     new = nothing(part_lies.shape) if part is None else part
     here, there = places(whole_lies), places(part_lies)
+    # For each place in memory the element of the part that lies there, -1 where none does.
     source = np.full(max(int(here.max()), int(there.max())) + 1, -1)
     source[there.ravel()] = np.arange(there.size)
     chosen = source[here]
@@ -160,6 +163,7 @@ def overwritten_maps(operation: Operation, facts: Mapping[Value, Extent]) -> Ext
         kept = np.broadcast_to(array, (2, *whole_lies.shape))
         return condense_map(np.where(chosen >= 0, fresh[:, chosen], kept).astype(np.int32))
 
+    # A constant, such as `torch.zeros(...)` that is filled part by part, has dimensions without a meaning.
     dims = old.dims if any(old.dims) else dims_of_whole(whole_lies, part_lies, new)
     doubts = {
         "lost": old.lost | new.lost,
@@ -195,6 +199,7 @@ def maps_from_outside(operation: Operation, facts: Mapping[Value, Extent]) -> Ex
     count = next((extent.shape[0] for extent in handed if extent.shape and extent.label(0) == "stimulus"), None)
     if not alike and not (len(result.shape) in (2, 4) and result.shape[0] == count):
         return None
+    # Nobody knows what was done to the numbers: each number of the tensor may be made of all that left torch.
     extent = coarse_like(handed, result.blank(), why="numpy")
     words = ("stimulus", "channel", "row", "col")[: len(result.shape)]
     dims = alike[0].dims if alike else tuple(((word, n),) for word, n in zip(words, result.shape, strict=True))

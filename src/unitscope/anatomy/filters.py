@@ -1,7 +1,12 @@
 """Virtual filters: what a unit behind several convolutions would look like if all between them were left out.
 
-From the weights alone. A later convolution weighs the filters of what it reads; the sum is its virtual filter
-(kobayashi2020, section 3.2 and eq. 3). At an addition the way leads along the skip.
+Problem: only the kernels of the first convolution are pictures. Those of later ones weigh channels.
+
+Idea: from the weights alone, a later convolution weighs the filters of what it reads; the weighted sum is its virtual
+filter (kobayashi2020, section 3.2 and eq. 3). At an addition the way leads along the skip.
+
+    conv1: 64 filters w_k, 3 x 7 x 7        downsample: a unit with the weights a_k on these 64 channels
+    its virtual filter                      sum_k a_k w_k, 3 x 7 x 7
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ class NotLinear(BadInput):
 
 
 def is_left_out(word: str) -> bool:
-    """Whether a linear way passes an operation as if it were not there. A gated linear unit is none of these, since it
+    """Whether a linear way passes an operation as if the operation were not there. Not so a gated linear unit, which
     halves the channels.
     """
     return kind(word).identity or (kind(word).nonlinear and kind(word).elementwise)
@@ -110,6 +115,7 @@ def _through(basis: Kernels, weight: Tensor, *, mode: Mode, stride: Size, paddin
     taps = weight.shape[2:]
     if mode == "max_tap":
         pictures = torch.einsum("pk,kcij->pcij", strongest_taps(weight), basis.pictures)
+        # Without shifts the filters of all channels lie where the center tap reads.
         first = [n // 2 * d - p for n, d, p in zip(taps, dilation, padding, strict=True)]
     else:
         weight = weight if mode == "full" else _only_strongest(weight)
@@ -117,6 +123,8 @@ def _through(basis: Kernels, weight: Tensor, *, mode: Mode, stride: Size, paddin
         sides = [a + (n - 1) * s for a, n, s in zip(basis.pictures.shape[2:], taps, apart, strict=True)]
         if max(sides) > LARGEST:
             raise NotLinear(f"its composed kernel has {sides[0]} x {sides[1]} pixels; mode 'max_tap' stays small.")
+        # Tap (a, b) of the second kernel reads the first one `apart` * (a, b) pixels away. A transposed convolution
+        # adds its kernels up in the same way, so that it gives the exact composition (methods 4).
         pictures = functional.conv_transpose2d(weight, basis.pictures, stride=apart)
         first = [-p for p in padding]
     return replace(_moved(basis, first, stride), pictures=pictures)
@@ -152,6 +160,7 @@ class Way:
     def to(self, name: str) -> Kernels:
         """The kernels of a value. Raises NotLinear where no linear way leads to it."""
         if name == PICTURE:
+            # A neuron of the picture weighs one pixel of one color.
             eye = torch.eye(self.inputs, dtype=torch.float64)[:, :, None, None]
             return Kernels(eye, (0, 0), (1, 1))
         if name not in self.known:
@@ -161,6 +170,7 @@ class Way:
     def _behind(self, each: Node) -> Kernels:
         if not each.reads:
             raise NotLinear(f"{each.name} reads nothing that comes from the picture.")
+        # At an addition the operand with the shorter way is the skip.
         read = min(each.reads, key=lambda name: depth_of(self.graph, name))
         if isinstance(each.module, nn.Conv2d):
             return self._convolved(each, self.to(read))
@@ -177,11 +187,14 @@ class Way:
     def _convolved(self, each: Node, basis: Kernels) -> Kernels:
         module = each.module
         assert isinstance(module, nn.Conv2d)
+        # Mirrored pixels count twice, so that a unit has other kernels near the border.
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             raise NotLinear(f"{each.name} pads by {module.padding_mode} ({module.padding!r}).")
         settings = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
+        # The first convolution reads colors: all of its taps are the filter.
         mode = self.mode if basis.chain else "full"
         kernels = _through(basis, dense(module), mode=mode, **settings)  # type: ignore[arg-type]
+        # Each unit of a depthwise convolution reads one channel, so that no channels are joined.
         mixing = (each.name,) if module.groups < module.in_channels or not basis.chain else ()
         return replace(kernels, chain=(*basis.chain, each.name), mixing=(*basis.mixing, *mixing))
 
@@ -235,6 +248,7 @@ def _side_by_side(parts: list[Kernels]) -> Kernels:
     for part in parts:
         top, left = (part.start[a] - start[a] for a in (0, 1))
         height, width = part.pictures.shape[2:]
+        # torch pads the last axis first.
         around = (left, sides[1] - left - width, top, sides[0] - top - height)
         placed.append(functional.pad(part.pictures, around))
     longest = max(parts, key=lambda part: len(part.mixing))
@@ -257,6 +271,7 @@ def virtual_filters(way: Way, site: str, *, spread: Float[np.ndarray, " mid"] | 
     if spread is not None:
         scale = torch.as_tensor(np.asarray(spread, np.float64))[:, None, None, None]
         basis = replace(basis, pictures=basis.pictures * scale)
+    # Not `way.to(site)`, which would not know of `spread`.
     found = way._convolved(each, basis)
     return VirtualFilters(
         site=site,

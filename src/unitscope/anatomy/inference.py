@@ -1,4 +1,4 @@
-"""Running a network outside inference mode, which hides its operations from whoever watches them."""
+"""Running a network outside inference mode, in which torch does not show all operations."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def without_inference_mode() -> Iterator[None]:
     own, enter, leave = threading.get_ident(), Mode.__enter__, Mode.__exit__
     gradients = torch.is_grad_enabled()
 
+    # The class itself is patched, since a network may open the mode anywhere inside. Other threads keep it.
     def entered(mode: Mode) -> None:
         if threading.get_ident() != own:
             enter(mode)

@@ -1,7 +1,11 @@
-"""The linearized network, and how far a virtual filter is from what it really weighs.
+"""The linearized network, and how far virtual filters are from its weights.
 
-A copy of the network in which nonlinearities are left out and max-poolings pass the tap at their center is linear:
-the gradient of a neuron holds its weights on the picture, along all ways, branches included.
+Problem: a virtual filter (filters.py) follows one way, along the skips. How much do the branches change?
+
+Idea: a copy of the network in which nonlinearities are left out and max-poolings pass the tap at their center is
+linear. The gradient of a neuron then holds its weights on the picture, along all ways, branches included.
+
+    y = w . x + b        dy/dx = w, whatever x is
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ class CenterTap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pool = self.pooling
+        # torch itself says how large the lattice is, also with `ceil_mode`.
         with torch.no_grad():
             lattice = functional.max_pool2d(
                 x[:1, :1], pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode
@@ -46,6 +51,7 @@ class CenterTap(nn.Module):
             at = torch.arange(lattice[axis]) * stride + size // 2 * dilation - padding
             inside = (at >= 0) & (at < x.shape[2 + axis])
             shape = (-1, 1) if axis == 0 else (1, -1)
+            # On the padding there is no pixel to select: any one, times 0.
             x = x.index_select(2 + axis, at.clamp(0, x.shape[2 + axis] - 1)) * inside.to(x).view(shape)
         return x
 
@@ -53,6 +59,7 @@ class CenterTap(nn.Module):
 def linearized(module: nn.Module) -> nn.Module:
     """A copy in float64 without nonlinearities, whose max-poolings pass the tap at their center."""
     module = copy.deepcopy(module).cpu().double()
+    # A part may be used at several paths; each of them is replaced.
     for name, part in list(module.named_modules(remove_duplicate=False)):
         parent, _, own = name.rpartition(".")
         if not name or any(True for _ in part.children()):
@@ -94,18 +101,20 @@ def agreement(network: Network, graph: Mapping[str, Node], filters: VirtualFilte
 def exact_weights(
     network: Network, graph: Mapping[str, Node], site: str
 ) -> Iterator[tuple[Float[np.ndarray, "color height width"], Size]]:
-    """For each unit of a site, what the center neuron of the linearized network weighs of the picture, and its place.
+    """For each unit of a site the weights of the linearized network's center neuron on the picture, and its place.
 
     The gradient of the neuron; the forward pass runs once, and ends at the site, which is an output of a module.
     """
     paths = {part: path for path, part in network.module.named_modules()}
     outputs = [name for name, each in graph.items() if each.module is graph[site].module]
     module = linearized(network.module)
+    # Any picture will do: the gradient of a linear response is the same everywhere.
     picture = blank(module, (1, network.inputs, *network.size), value=0.5).requires_grad_(True)
     values: list[Tensor] = []
 
     def keep_value(_part: nn.Module, _given: object, value: Tensor) -> None:
         values.append(value)
+        # A module that is called several times has several sites; the pass ends at the call that is asked for.
         if len(values) > outputs.index(site):
             raise Reached
 
@@ -155,6 +164,7 @@ def refuse_gates(graph: Mapping[str, Node], site: str) -> None:
             continue
         seen.add(name)
         each = graph[name]
+        # `linearized` replaces modules. A function, as F.relu, stays in the copy's `forward`.
         bare = each.module is None and (kind(each.operation).nonlinear or each.operation == "max_pool2d")
         if bare or not (is_left_out(each.operation) or kind(each.operation).linear):
             raise NotLinear(f"a way to {site} leads through {name} ({each.operation}), which cannot be left out.")

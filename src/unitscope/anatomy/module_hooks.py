@@ -48,7 +48,7 @@ def find_taps(
     prefer: Callable[[nn.Module], bool] = lambda _: False,
     observer: AbstractContextManager[Any] = nullcontext(),  # noqa: B008
 ) -> tuple[Tap, ...] | None:
-    """Where to tap the sites, found out by showing `x` once; None where not all of them can be had so.
+    """Where to tap the sites, found out by showing `x` once; None where one of them is at no module.
 
     Args:
         module: The network.
@@ -58,11 +58,12 @@ def find_taps(
         observer: Open during the forward pass, as the innermost of all modes.
     """
     parts = [part for part in module.modules() if is_leaf(part)]
+    # Python hooks do not see what runs inside a script, nor what runs inside a compiled module.
     if any(is_scripted(part) or hasattr(part, "_orig_mod") for part in module.modules()):
         return None
-    values: dict[
-        int, tuple[str, Tensor, int]
-    ] = {}  # the last values, each with its version: nothing may have changed it
+    # The last values by id, each with its version: nothing may have changed it since. Each tensor is held here, so that
+    # no other tensor gets its id.
+    values: dict[int, tuple[str, Tensor, int]] = {}
     found: dict[str, Tap] = {}
     calls: Counter[nn.Module] = Counter()
 
@@ -70,10 +71,12 @@ def find_taps(
         values[id(value)] = (name, value, version_of(value))
 
     def seen(part: nn.Module, value: Any, *, given: bool) -> None:
+        # The very tensor of the site, and not written to since.
         name, known, version = values.get(id(value), ("", None, -1))
         if known is None or name not in sites or version_of(value) != version:
             return
         tap = Tap(name, part, given, calls[part], 0)
+        # The first place where the site is seen counts, unless a preferred one comes later.
         if given and prefer(part):
             found[name] = tap
         else:
@@ -118,7 +121,7 @@ def hook_modules(taps: Sequence[Tap], receive: Receive) -> Iterator[None]:
 
 
 def count_calls(taps: Mapping[int, Tap], part: nn.Module) -> Callable[[], str | None]:
-    """A function that tells, each time the module is called, which site is tapped there."""
+    """A function that gives, each time the module is called, the site that is tapped at this call, or None."""
     most, call = next(iter(taps.values())).calls, 0
 
     def following() -> str | None:

@@ -116,6 +116,7 @@ BINARY = {
 def operator_at(frame: FrameType) -> str:
     """The operator that `frame` is just running ("add" for `+` and for `+=`), or "" where it calls something."""
     code = frame.f_code.co_code
+    # The instruction that the frame is just running; its argument is the number of the operator.
     if frame.f_lasti < 0 or code[frame.f_lasti] != BINARY_OP:
         return ""
     kind = dis._nb_ops[code[frame.f_lasti + 1]][0]  # type: ignore[attr-defined]
@@ -123,7 +124,7 @@ def operator_at(frame: FrameType) -> str:
 
 
 def caller() -> FrameType | None:
-    """The frame whose operation is being listened to: the nearest one outside this chapter and what checks its
+    """The frame that runs the operation that was just seen: the nearest one outside this chapter and the checker of
     signatures.
     """
     frame: FrameType | None = sys._getframe(1)
@@ -132,6 +133,7 @@ def caller() -> FrameType | None:
         "jaxtyping",
         "beartype",
     ):
+        # A frame of unitscope's own networks (residual.py) counts, and frames of this chapter do not.
         if not frame.f_globals["__name__"].startswith(("unitscope.anatomy", "jaxtyping", "beartype")):
             break
         frame = frame.f_back

@@ -1,4 +1,11 @@
-"""Operations that compare or sum many elements: reductions, normalizations, recurrent layers."""
+"""What results see that are made of many elements: reductions, normalizations, recurrent layers.
+
+Examples:
+    mean over rows and columns       one position, which sees what all saw
+    softmax over channels            each position sees what all its channels saw
+    layer norm                       the same, over the dimensions that are normalized
+    running sum along rows           row 3 sees what rows 0 to 3 saw
+"""
 
 from __future__ import annotations
 
@@ -103,6 +110,7 @@ def recurrent(call: Call) -> Any:
         return coarse(call)
     extent = accumulate_extent(extent, 0, backwards=bool(call["reverse"]), why="recurrent layer")
     output = mix_channels(extent, 2, groups=1, out=call.result[0].shape[2])
+    # The last state has seen all moments.
     last = reduce_dims(extent, [0, 2], keep=True, why="recurrent layer")
     states = [
         replace(spread_over_shape(last, tuple(state.shape), extent.dims), dims=extent.dims)
@@ -132,6 +140,7 @@ def group_norm(call: Call) -> Any:
     extent = call.extent
     groups = call.get("group") or call.get("num_groups")
     shape = extent.shape
+    # The channels of a group become an axis of their own, so that each group is reduced by itself.
     split = reshape_extent(extent, (shape[0], groups, shape[1] // groups, *shape[2:]))
     mixed = reduce_dims(split, range(2, len(shape) + 1), keep=True, why="group norm", spread=True)
     result = replace(reshape_extent(mixed, shape), dims=extent.dims)
@@ -156,8 +165,10 @@ def batch_norm(call: Call) -> Any:
     channel.
     """
     extent = call.extent
+    # Some operations say it by an argument, others by their name.
     trains = call.get("training", call.get("train", "legit_no" not in call.name and "no_update" not in call.name))
     if trains:
+        # Instance normalization calls it with the stimuli laid among the channels, so that the first axis has length 1.
         dims = [0, *range(2, len(extent.shape))]
         extent = reduce_dims(
             mixed_stimuli(extent, dims, why="normalization"), dims, keep=True, why="normalization", spread=True

@@ -50,19 +50,21 @@ class Kind:
     leaves_torch: bool = False
     """Hands all values of a tensor to something else than torch; a function and no operation of the dispatcher."""
     shaped_by_values: bool = False
-    """The shape of its result depends on values, and shapes can be looked at unseen."""
+    """The shape of its result depends on values, and Python can read a shape without an operation."""
     settled: bool = False
     """Its result is the same for all pictures without NaN and infinities."""
     ignores_values: bool = False
     """Its result does not depend on the values of its operand."""
     view: bool = False
-    """A function that looks at a part of a tensor, or at the same numbers in another shape."""
+    """A function that gives a part of a tensor, or the same numbers in another shape."""
     metadata: bool = False
-    """A function that tells of a tensor, and not of its values."""
+    """A function that gives a property of a tensor, such as its size, and not its values."""
     costly: bool = False
     """Its result is left blank where a reading needs shapes only (beside all that torch marks as pointwise)."""
 
 
+# silu, gelu, hardswish and mish fall before they rise: they are nonlinear, and not increasing. Names that begin with an
+# underscore, or with native or cudnn, are those of the dispatcher, which differ between devices and modes.
 TABLE = """
 word                  traits                                        other names
 
@@ -261,7 +263,7 @@ def is_elementwise(name: str, function: Any) -> bool:
     return torch.Tag.pointwise in function.tags or kind(name).elementwise
 
 
-# what the schema of an operation tells
+# what the schema of an operation says
 
 
 def plain_name(function: Any) -> str:
@@ -318,4 +320,5 @@ def functional_twin(function: Any) -> Any | None:
     if twin is None or twin._schema.is_mutable:
         return None
     names, others = ([argument.name for argument in one._schema.arguments] for one in (function, twin))
+    # Only a twin with the same arguments can be called as the operation itself was.
     return twin if names == others else None

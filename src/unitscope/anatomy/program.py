@@ -21,7 +21,7 @@ result. `Program.run` is the one interpreter:
     altered = program.run({**kept, site: other}, compute, operations=program.behind(site))
     fields  = program.run({picture: origin(...)}, Extents())                what each value can see (extents.py)
 
-A program holds for its path: where a network looks at values (`kind(operation.name).reads_values`), another picture may
+A program is valid for one path: where a network reads values (`kind(operation.name).reads_values`), another picture may
 take another path.
 """
 
@@ -75,6 +75,7 @@ class Geometry:
         return self.offset + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
 
 
+# eq=False: values are compared by identity. Two values of the same shape are two keys of a dictionary of facts.
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
     """A tensor that depends on the picture, at one moment. Values with the same `memory` shared their memory."""
@@ -103,9 +104,10 @@ class Operation:
     """One operation as it ran, in value form.
 
     `name` is torch's plain name (`aten::add_.Tensor` is "add"), `function` the operation of the dispatcher, None for
-    OVERWRITTEN, OUTSIDE_TORCH and functions that hand values to something else (`numpy`). In `args` and `kwargs` stand
-    Values for what depends on the picture, and tensors for constants; in `result` Values, nested as torch gives them.
-    `results` are the values that it makes: those of the result, then those that it wrote to besides.
+    OVERWRITTEN, OUTSIDE_TORCH and functions that hand values to something else (`numpy`). `args` and `kwargs` hold
+    Values where an argument depends on the picture, and tensors where it is a constant; `result` holds Values, nested
+    as torch nests the result. `results` are all values that the operation makes: first those of the result, then those
+    of other tensors that it wrote to.
     """
 
     number: int
@@ -187,6 +189,7 @@ class NamedValue:
     value: Value | None
     reads: tuple[str, ...]
     inner: str | None
+    # Weak: a program is kept beside its network (program_cache.py), and must not keep the network alive.
     part_reference: ReferenceType[nn.Module] | None
     module: str
     position: int
@@ -246,6 +249,8 @@ class Program:
 
     def behind(self, *values: Value, since: int = 0) -> tuple[Operation, ...]:
         """The operations that depend on one of the values, in their order; with `since` without the first ones."""
+        # One pass over the operations is enough here, and in `before` and `back`: they stand in the order of execution,
+        # so that a value is always made before it is read.
         reached, found = set(values), []
         for operation in self.operations[since:]:
             if any(value in reached for value in operation.reads):
@@ -270,10 +275,10 @@ class Program:
         operations: Sequence[Operation] | None = None,
         keep: Collection[Value] | None = None,
     ) -> dict[Value, Fact]:
-        """The facts of all values, from those of some. With `keep` only these are kept; others are let go of as soon as
-        no operation reads them any more.
+        """The facts of all values, from those of some. With `keep` only the facts of these values are kept; others are
+        dropped as soon as no operation reads their values any more.
 
-        Operations that read nothing of which a fact is known are left out.
+        Operations of whose operands no fact is known are left out.
         """
         facts = dict(known)
         for _ in self.steps(facts, evaluate, operations=operations, keep=keep):
@@ -296,9 +301,11 @@ class Program:
                 found = evaluate(operation, facts)
                 pairs = zip(operation.results, found, strict=True)
                 facts.update({value: fact for value, fact in pairs if fact is not None})
+            # The caller reads the facts now; they are dropped only when the caller asks for the next operation.
             yield operation
             if keep is not None:
                 for value in (*operation.reads, *operation.results):
+                    # -1: a result that nobody reads is dropped at once.
                     if last.get(value, -1) <= operation.number and value not in keep:
                         facts.pop(value, None)
 
@@ -309,6 +316,8 @@ class Program:
         operations need the same value.
         """
         asked = dict(wanted)
+        # In reverse, all readers of a value come before its maker: when the maker's turn comes, the needs of its
+        # results are complete.
         for operation in reversed(self.operations):
             if any(value in asked for value in operation.results):
                 for value, need in needs(operation, [asked.get(value) for value in operation.results]).items():
@@ -339,15 +348,19 @@ def compute(operation: Operation, facts: Mapping[Value, Tensor]) -> list[Tensor]
         raise ValueError(f"{operation.name} cannot be run again.")
     args, kwargs = operation.arguments_with(lambda value: facts[value])
     found = tensors_in([operation.call(args, kwargs)])
+    # The result does not show the new numbers of a tensor that was only written to.
     if len(found) < len(operation.results):
         raise ValueError(f"{operation.name} writes to what it does not return, and cannot be run again.")
     if not operation.writes:
         return found
+    # The network wrote into memory that was there, in its strides; the functional twin chose strides of its own.
     return [laid_out_as(tensor, value.geometry) for tensor, value in zip(found, operation.results, strict=True)]
 
 
 def overwrite(whole: Tensor, part: Tensor, *, whole_lies: Geometry, part_lies: Geometry) -> Tensor:
     """A tensor after another one on the same memory was written to: `whole` as it was, with `part` where both lie."""
+    # Both tensors are laid into one row of memory, each where it lay in the network's memory. What neither covers stays
+    # uninitialized, and nobody reads it.
     row = torch.empty(max(whole_lies.end, part_lies.end), dtype=whole.dtype, device=whole.device)
     lies = row.as_strided(whole_lies.shape, whole_lies.stride, whole_lies.offset)
     lies.copy_(whole)

@@ -24,7 +24,7 @@ KEPT: WeakKeyDictionary[nn.Module, tuple[Hashable, Program]] = WeakKeyDictionary
 """The last program of each module that is alive. Programs refer to tensors, and not to modules."""
 
 DEPTH = 3
-"""Attributes are followed through so many containers."""
+"""Attributes are followed through at most this many nested containers."""
 
 
 def kept_program(module: nn.Module, key: Hashable, make: Callable[[], Program]) -> Program:
@@ -38,7 +38,7 @@ def kept_program(module: nn.Module, key: Hashable, make: Callable[[], Program]) 
 
 @torch.no_grad()
 def stamp_of(module: nn.Module) -> Hashable:
-    """What tells a module from itself before a change."""
+    """What changes whenever the module does: stamps of all its tensors and of all its parts."""
     tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     return (
         tuple((name, tensor_stamp(tensor)) for name, tensor in tensors),
@@ -47,9 +47,10 @@ def stamp_of(module: nn.Module) -> Hashable:
 
 
 def tensor_stamp(tensor: Tensor) -> Hashable:
-    """Where a tensor is, how often it was written to, and its sum, for writing through `.data` is not counted."""
+    """Which tensor it is, how often it was written to, and its sum: torch does not count writes through `.data`."""
     version = 0 if tensor.is_inference() else tensor._version
     total = float(tensor.sum(dtype=torch.float64)) if tensor.dtype.is_floating_point and not tensor.is_meta else 0.0
+    # repr: NaN is not equal to itself, and 'nan' is.
     return Same(tensor), version, tuple(tensor.shape), str(tensor.dtype), str(tensor.device), repr(total)
 
 
@@ -61,6 +62,7 @@ def module_stamp(part: nn.Module) -> Hashable:
 
 def attribute_stamp(value: Any, depth: int) -> Hashable:
     if isinstance(value, bool | int | float | str | bytes | type(None)):
+        # With its type, since 1 == 1.0 == True in Python.
         return type(value).__name__, repr(value)
     if isinstance(value, Tensor):
         return tensor_stamp(value)
@@ -72,7 +74,7 @@ def attribute_stamp(value: Any, depth: int) -> Hashable:
 
 
 class Same:
-    """Equal to what stands for the same living object, and to nothing else. Keeps no object alive, where it can."""
+    """Equal to another Same of the same living object, and to nothing else. Keeps the object alive only if it must."""
 
     def __init__(self, value: Any) -> None:
         try:
@@ -85,4 +87,5 @@ class Same:
         return isinstance(other, Same) and mine is not None and mine is other.reference()
 
     def __hash__(self) -> int:
+        # A hash must stay the same, also when the object has died. Stamps are only compared, so that it costs no time.
         return 0

@@ -1,4 +1,11 @@
-"""What rearranged elements see: views, slices, concatenations, shuffles, padding. The maps are rearranged alike."""
+"""What rearranged elements see: views, slices, concatenations, shuffles, padding. The maps are rearranged alike.
+
+Examples:
+    x.flip(2), 56 rows             row 0 sees what row 55 saw
+    x[:, :, ::2]                   row 3 sees what row 6 saw
+    torch.cat([a, b], 1)           the channels of a, then those of b
+    one row of zeros before x      row 0 sees nothing, row 1 sees what row 0 saw
+"""
 
 from __future__ import annotations
 
@@ -134,6 +141,7 @@ def unbind(call: Call) -> tuple[Extent, ...]:
 
 @rule("cat", "concat", "concatenate", "_cat")
 def cat(call: Call) -> Extent:
+    # torch.cat leaves out empty vectors, whatever the shape of the others.
     parts = [part for part in call["tensors"] if part.numel() or part.ndim > 1]
     return concat_extents([call.extent_of(part) or nothing(tuple(part.shape)) for part in parts], call.get("dim", 0))
 
@@ -158,6 +166,7 @@ def flip(call: Call) -> Extent:
 def roll(call: Call) -> Extent:
     extent = call.extent
     dims = each_of(call.get("dims") or [], 1)
+    # Without dims torch rolls the tensor as one long row.
     if not dims:
         return coarse(call)
     for dim, shift in zip(dims, each_of(call["shifts"], len(dims)), strict=True):
@@ -212,8 +221,10 @@ def mirror_pad(call: Call) -> Extent:
         if "replication" in call.name:
             places = places.clip(0, size - 1)
         elif size > 1:
+            # Mirrored at the first place, then at the last.
             places = np.abs(places)
             places = (size - 1) - np.abs((size - 1) - places)
+        # The exact maps are those of the copies; the rules go on as with zeros.
         copies, beyond = take_places(extent, dim, places), pad_extent(extent, dim, before, after)
         extent = replace(beyond, maps=copies.maps)
     return extent
@@ -290,6 +301,7 @@ def write_values(call: Call) -> Extent:
         layers = []
         for side in (0, 1):
             value = write_out(call, theirs[side], written.shape)
+            # A number that is written (`index_fill`) is a constant: its map is a number, too.
             instead = {name: value if isinstance(call[name], Tensor) else value.item()}
             layers.append(apply_operation(call, write_out(call, mine[side], into.shape), instead))
         return condense_map(np.stack(layers).astype(np.int32))
@@ -317,6 +329,7 @@ def apply_to_maps(call: Call, extent: Extent, *, empty: bool = False) -> Extent:
     """Run the operation on each side of the maps, written out in full. With `empty`, zeros that it adds see nothing."""
 
     def change(array: Map) -> Map:
+        # What the operation adds is 0. Shifted down by NOTHING and up again, 0 becomes NOTHING.
         below = NOTHING * empty
         layers = [apply_operation(call, write_out(call, layer, extent.shape) - below, {}) + below for layer in array]
         return condense_map(np.stack(layers).astype(np.int32))
@@ -328,6 +341,7 @@ def apply_to_maps(call: Call, extent: Extent, *, empty: bool = False) -> Extent:
 
 def write_out(call: Call, layer: ArrayLike, shape: tuple[int, ...]) -> Tensor:
     """One side of a map in full, as a tensor on the device of the operation."""
+    # float64 holds each int32 exactly, and operations take it that refuse whole numbers.
     return torch.from_numpy(np.broadcast_to(layer, shape).astype(np.float64)).to(call.subject.device)
 
 

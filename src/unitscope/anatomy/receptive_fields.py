@@ -1,4 +1,14 @@
-"""From maps to fields: the size, stride and start of a site's neurons, and the exact bounds of each."""
+"""From maps to fields: the size, stride and start of a site's neurons, and the exact bounds of each.
+
+Problem: the maps of a value (extent_maps.py) hold two numbers for each element, and a field is a line: neuron n sees
+the rows start + n stride to start + n stride + size - 1.
+
+Idea: the exact maps are the bounds. The line is read off the rules, which go on beyond the picture's edges. Where no
+rule is left, the line is the smallest one that contains all neurons, and is called an upper bound.
+
+    rows -1..1, 1..3, 3..5, 5..7         size 3, stride 2, start -1
+    bounds on a picture of 7 rows        0..1, 1..3, 3..5, 5..6
+"""
 
 from __future__ import annotations
 
@@ -20,7 +30,7 @@ def layout(extent: Extent, stimuli: int) -> Layout | None:
     """Where the channels of a value are and what its lattice is; None for what has no stimulus or no channel axis.
 
     The first axis has as many rows as `stimuli` were shown: where a network joins or cuts the pictures of a batch
-    (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`) a row cannot be told to belong to a stimulus.
+    (`torch.cat([x, x.flip(3)])`, `x.chunk(2)`) nothing says which row belongs to which stimulus.
 
     A value [stimulus channel row col], [stimulus row col channel], [stimulus token channel], [stimulus channel token]
     or [stimulus channel] has them. Tokens that are a whole lattice, row by row, keep its rows and columns.
@@ -31,6 +41,7 @@ def layout(extent: Extent, stimuli: int) -> Layout | None:
         or 0 in extent.shape
         or extent.label(0) != "stimulus"
         or extent.shape[0] != stimuli
+        # The first axis holds something besides the stimuli, as after `x.flatten(0, 1)`.
         or sum(s > 1 for _, s in extent.dims[0]) > 1
         or any(extent.label(dim) == "stimulus" and extent.shape[dim] > 1 for dim in range(1, ndim))
     ):
@@ -75,6 +86,7 @@ class OnLattice(NamedTuple):
 
 def put_on_lattice(array: Map, axis: int, lattice: Size) -> Map:
     """A map [side stimulus ...] as [side unit row col], the hull over stimuli."""
+    # Both halves of a map (first, and last negated) are joined by their minimum.
     array = np.moveaxis(array.min(axis=1), axis, 1)
     if array.ndim == 2:
         array = array[:, :, None, None]
@@ -94,6 +106,7 @@ def bounds_of(maps: OnLattice, picture: Size, *, unknown: bool) -> Bounds:
     """Exact bounds [unit row col] on the picture, half-open; what sees nothing has an empty box at the origin."""
     if unknown:
         return everything(picture)
+    # Maps hold the last position negated: its bound, which is excluded, is 1 - (-last).
     sides = (maps.rows[0], maps.cols[0], 1 - maps.rows[1], 1 - maps.cols[1])
     blind = (maps.rows[0] >= NOTHING) | (maps.cols[0] >= NOTHING)
     if blind.any():
@@ -117,6 +130,7 @@ def fields_of(
     if channels == 1:
         return (field_of(extent, maps, lattice, picture),), ()
     tables = [np.broadcast_to(a, (2, channels, *a.shape[2:])).swapaxes(0, 1).reshape(channels, -1) for a in maps]
+    # Of thousands of channels few see different things: fields are made once for each different row of the table.
     kinds: dict[bytes, int] = {}
     groups = [kinds.setdefault(row.tobytes(), len(kinds)) for row in np.concatenate(tables, axis=1)]
     chosen = [groups.index(kind) for kind in range(len(kinds))]
@@ -166,15 +180,20 @@ def along(exact: Map, rule: Map, kind: int, lattice: Size, picture: Size, steps:
     if not live.any():
         return Line(0, 0, 0, True)
     seeing = rule[0] < NOTHING
+    # A line along rows needs a rule that is the same for all columns.
     if (rule > NO_RULE).all() and rule.shape[other] == 1 and seeing.any():
+        # On a lattice of one position no neighbor shows the stride; `steps` has kept it.
         stride = step_along(rule, axis) if rule.shape[axis] > 1 else (step or 0) if count == 1 else 0
         if stride is not None:
             first, last = int(rule[0][seeing].flat[0]), -int(rule[1][seeing].flat[0])
             return Line(last - first + 1, stride, first, True)
     first, last = exact[0][live], -exact[1][live]
+    # All neurons see the same, as behind a mean over the map: stride 0.
     if (first == first[0]).all() and (last == last[0]).all():
         return Line(int(last[0] - first[0]) + 1, 0, int(first[0]), True)
+    # Without a known step: that of a lattice spread evenly over the picture.
     line = fit_line(exact, live, axis, step or round(picture[kind] / count))
+    # A bound as large as the picture says nothing of the place.
     return line if line.size < picture[kind] else Line(picture[kind], 0, 0, False)
 
 

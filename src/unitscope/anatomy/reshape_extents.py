@@ -1,7 +1,7 @@
 """Extents of rearranged tensors: permuted, sliced, concatenated, reshaped.
 
-Problem: behind `x.flatten(2).transpose(1, 2)` nobody tells any more which axis holds channels, and which holds rows and
-columns.
+Problem: behind `x.flatten(2).transpose(1, 2)` a shape does not show which axis holds channels, and which holds rows
+and columns.
 
 Idea: each dimension keeps the factors that it is made of, outermost first. A view multiplies and divides them, a
 permutation moves them along; the maps are rearranged as the tensor is.
@@ -88,6 +88,7 @@ def concat_extents(extents: Sequence[Extent], dim: int) -> Extent:
 
     maps = (along([extent.maps[0] for extent in extents]), along([extent.maps[1] for extent in extents]))
     rules = (along([extent.rules[0] for extent in extents]), along([extent.rules[1] for extent in extents]))
+    # A constant part does not know what its dimensions mean; the part that knows most does.
     named = max(extents, key=lambda extent: sum(len(factors) for factors in extent.dims))
     shape = (*named.shape[:dim], total, *named.shape[dim + 1 :])
     lost, bounded, unknown = common_doubts(extents)
@@ -115,6 +116,7 @@ def reshape_extent(extent: Extent, shape: tuple[int, ...]) -> Extent:
     def change(array: Map) -> Map:
         source, target = [2], [2]
         for old, new in groups:
+            # A run of dimensions along which nothing changes stays of length 1.
             flat = all(array.shape[dim + 1] == 1 for dim in old)
             source += [1 if flat else extent.shape[dim] for dim in old]
             target += [1 if flat else shape[dim] for dim in new]
@@ -128,6 +130,7 @@ def reshape_extent(extent: Extent, shape: tuple[int, ...]) -> Extent:
 
 def match_dims(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
     """Smallest runs of dimensions of both shapes that hold the same number of elements."""
+    # [2 64 7 7] and [2 64 49] give ([0], [0]), ([1], [1]), ([2, 3], [2]).
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
@@ -143,6 +146,7 @@ def match_dims(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[in
                 b *= new[j]
                 right.append(j)
                 j += 1
+        # A dimension of length 1 goes with one of length 1, where there is one.
         if not right and j < len(new) and new[j] == 1:
             right.append(j)
             j += 1
@@ -157,6 +161,8 @@ def regroup_factors(factors: Sequence[tuple[str, int]], sizes: Sequence[int]) ->
     waiting = list(factors)
     if prod(size for _, size in waiting) != prod(sizes):
         return [() if size == 1 else (("mixed", size),) for size in sizes]
+    # (channel 64) dealt to sizes 8, 8 gives (channel 8), (channel 8); (row 7, col 7) dealt to 7, 7 gives (row 7), (col
+    # 7).
     dims: list[Factors] = []
     for size in sizes:
         here: list[tuple[str, int]] = []

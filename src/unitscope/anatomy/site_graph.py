@@ -66,6 +66,7 @@ def skips(graph: Mapping[str, Node]) -> dict[str, Skip]:
     found = {}
     for each in graph.values():
         if each.operation == "add" and len(each.reads) == 2:
+            # Depth counts the longest way from the picture, so that an identity is always the shorter one.
             short, long = sorted(each.reads, key=lambda name: depth_of(graph, name))
             if depth_of(graph, short) < depth_of(graph, long):
                 found[each.name] = Skip(each.name, short, long)
@@ -92,9 +93,11 @@ def streams(graph: Mapping[str, Node]) -> list[Stream]:
     """The streams of a network: a new one begins where a skip is a projection, read by nobody else."""
     found: list[Stream] = []
     for skip in skips(graph).values():
+        # The next block reads the rectified sum, and that is what the next skip carries on.
         after = rectified(graph, skip.site)
         if found and found[-1].sites[-1] == skip.identity:
             found[-1] = Stream((*found[-1].sites, after), (*found[-1].skips, skip))
+        # The skip is a site that its branch reads, too: the stream begins there. A projection is read by the sum alone.
         elif len(readers(graph, skip.identity)) > 1:
             found.append(Stream((skip.identity, after), (skip,)))
         else:
@@ -120,6 +123,7 @@ def kernels_at(network: Network, site: str) -> Tensor | None:
     It is taken from the operation itself, so that masks, parametrizations and standardized weights count.
     """
     program = program_of(network)
+    # The convolution has just run when its site gets its name.
     before = program.operations[: program.named[site].position] if site in program.named else ()
     last = next((operation for operation in reversed(before) if "convolution" in operation.name), None)
     weight = None if last is None else last.args[1]

@@ -1,4 +1,17 @@
-"""The sites of a network, in the order of execution, each with its receptive field."""
+"""The sites of a network, in the order of execution, each with its receptive field.
+
+Problem: what can be recorded from a network stands nowhere in its code: which values it computes, in which order, under
+which names, with which lattice, and what each neuron there sees.
+
+Idea: the network is shown blank pictures once, and its program is recorded (trace.py). A site is a named value with an
+axis of stimuli, one of channels and a lattice. Its fields are a reading of the program (extents.py), from the picture
+or from another site. Where nothing certain can be said (behind a choice by the picture, for pictures joined into one),
+the site says so, and claims nothing.
+
+    x = self.conv1(x)      site "conv1", 64 channels, lattice 112 x 112, field 7 x 7, stride 2
+    x = x + y              site "add"
+    n = x.shape[0]         no site
+"""
 
 from __future__ import annotations
 
@@ -73,7 +86,7 @@ def sites(network: Network) -> dict[str, Site]:
 
 
 class Views:
-    """The sites as seen from the picture, from another site, or without gating; each is found out when it is first
+    """The sites as seen from the picture, from another site, or without gating. Each view is computed when it is first
     asked for, from one program.
     """
 
@@ -97,7 +110,7 @@ class Views:
 
     @property
     def reads_values(self) -> bool:
-        """Whether the network looks at values of the picture, to check them or to choose its path."""
+        """Whether the network reads values of the picture, to check them or to choose its path."""
         return bool(self.program.choices)
 
     @cached_property
@@ -109,11 +122,12 @@ class Views:
         return {} if choice is None else dict.fromkeys(behind, value_reads[choice].what)
 
     def fails(self, *, turned: int) -> bool:
-        """Whether the network fails at once where the yes or no of one look is answered the other way."""
+        """Whether the network fails at once where one yes or no that it reads is answered the other way."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 record_blank(self, shape_only=False, turned=turned)
+            # It went on to the next read, and did not fail.
             except NextRead:
                 return False
             except Exception:  # whatever it is, no picture comes through
@@ -128,6 +142,7 @@ class Views:
         else:
             (dims, axis, lattice), named = self.layouts[at], program.named[at]
             assert named.value is not None
+            # Operations before the site cannot depend on it.
             start, position = named.value, named.position
             origin_value = origin(start.shape, dims, channel=axis, lattice=lattice)
         size = self.size if at is None else self.layouts[at][2]
@@ -137,10 +152,12 @@ class Views:
             reached |= named.name == at
             if not reached:
                 continue
+            # Run only as far as this value: `gates.outer_zeros` then speaks of the convolutions before it.
             for _ in range(named.position - position):
                 next(steps)
             position = named.position
             value = named.value
+            # The places that max-pooling gives, masks and counts are no responses.
             extent = None if value is None or not value.dtype.is_floating_point else facts.get(value)
             if extent is not None:
                 site = self.site_at(named, extent, size, learn=at is None, by_sizes=extents.gates.outer_zeros)
@@ -158,6 +175,7 @@ class Views:
         if learn:
             self.layouts[named.name] = (extent.dims, *place)
         site = site_of(named.name, named.word, extent, place, size)
+        # Fields follow from the sizes of kernels. Where outer taps are all 0, less may matter, and the site says so.
         fields = tuple(map(by_size, site.fields)) if by_sizes else site.fields
         return replace(site, module=named.module, fields=fields)
 
@@ -192,6 +210,8 @@ def program_of(network: Network) -> Program:
     """
 
     def make() -> Program:
+        # Without numbers first, which is quick. Numbers that are wrong would choose a wrong path, so that a network
+        # that reads any is recorded in full.
         program = record_blank(network, shape_only=True)
         return record_blank(network, shape_only=False) if program.choices else program
 
@@ -213,6 +233,7 @@ def unreadable_site(named: NamedValue, extent: Extent, picture: Size) -> Site | 
     axes = [dim for dim in range(len(extent.shape)) if extent.label(dim) == "stimulus"]
     if len(axes) != 1 or (axes != [0] and extent.shape[axes[0]] != STIMULI):
         return None
+    # Described with its stimuli first, as other sites are, though nothing is claimed of its fields.
     order = [axes[0], *(dim for dim in range(len(extent.shape)) if dim != axes[0])]
     turned, rows = permute_extent(extent, order), extent.shape[axes[0]]
     if (place := layout(turned, rows)) is None:
@@ -274,7 +295,7 @@ def blank(module: nn.Module, shape: tuple[int, ...], *, value: float) -> Tensor:
 
 
 def show(module: nn.Module, picture: Tensor) -> Any:
-    """Run the network; what it raises becomes a short story."""
+    """Run the network; what it raises becomes a CannotBeRun with a short message."""
     try:
         return module(picture)
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as error:
@@ -286,7 +307,7 @@ class CannotBeRun(BadInput):
 
 
 def cannot_be_run(module: nn.Module, pictures: Tensor, error: Exception) -> CannotBeRun:
-    """The story of a network that raised `error` when it was shown pictures."""
+    """The error of a network that raised `error` when it was shown pictures."""
     size = " x ".join(str(n) for n in pictures.shape[2:])
     reason = str(error).strip().split("\n")[0][:200]
     count = f"{len(pictures)} pictures" if len(pictures) > 1 else "a picture"

@@ -1,5 +1,13 @@
-"""Numbers read from a tensor's shape while a network is listened to. They are the numbers that they were, but their
-arithmetic tells: for torch.fx `height * width` is an operation, and the next product of the module is `mul_1`.
+"""Numbers read from a tensor's shape, whose arithmetic is counted.
+
+Problem: names of sites are those of torch.fx (node_names.py). For torch.fx `height * width` is an operation `mul`, so
+that the next product in the module is `mul_1`; but the product of two Python numbers goes unseen.
+
+Idea: a subclass of int and one of float, whose operators report each operation to a counter, as long as there is one.
+
+    h, w = x.shape[2:]          h and w are counted
+    y = x.reshape(n, h * w)     reports "mul"
+    z = y * 2                   the site `mul_1`
 """
 
 from __future__ import annotations
@@ -14,7 +22,7 @@ COUNTED = ("add", "sub", "mul", "floordiv", "truediv", "mod", "pow", "lshift", "
 
 @runtime_checkable
 class Counter(Protocol):
-    """Who is told of each operation: its name, as torch.fx has it, and the result, which is handed back."""
+    """Receives each operation: its name, as torch.fx has it, and its result. Gives back the result."""
 
     def arithmetic(self, word: str, result: Any) -> Any: ...
 
@@ -48,10 +56,11 @@ KINDS: dict[type, type] = {kind: type(f"Counted{kind.__name__}", (kind,), operat
 
 
 def counted(value: Any, counter: Counter) -> Any:
-    """An int or a float whose arithmetic `counter` is told of, as long as it lives; anything else as it is."""
+    """An int or a float whose arithmetic goes to `counter`, as long as that lives; anything else as it is."""
     kind = KINDS.get(type(value))
     if kind is None:
         return value
     number = kind(value)
+    # Weak: a module may keep a size, and with it the hooks of a pass that is over.
     number.counter = weakref.ref(counter)
     return number

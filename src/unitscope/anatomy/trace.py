@@ -69,10 +69,10 @@ def record(
         start: The name of a site. What depends on the site is then recorded, and all else is a constant.
         shape_only: Leave results that cost time blank. Numbers are then wrong, shapes right.
         value_reads: Follows the values that the network reads, and may turn answers round (data_dependence.py).
-        show: Runs the module; it may tell of errors in its own words.
+        show: Runs the module; it may raise errors of its own in place of torch's.
 
     Raises:
-        BadInput: The network does not pass `start`, or cannot be listened to.
+        BadInput: The network does not pass `start`, or cannot be recorded (see `hook_values`).
     """
     recorder = Recorder(start, value_reads, shape_only=shape_only)
     with torch.no_grad(), hook_values(module, recorder.enter_name, note_reads=recorder.note_reads) as hooks:
@@ -101,6 +101,8 @@ class Memories:
         if tensor.layout is not torch.strided:
             return -1
         storage = tensor.untyped_storage()
+        # `_cdata` is the address of the storage's record. The weak reference keeps that record (not the numbers)
+        # allocated, so that no other storage gets the same address.
         known = self.numbers.get(storage._cdata)
         if known is None:
             known = self.numbers[storage._cdata] = StorageWeakRef(storage), len(self.numbers)
@@ -113,7 +115,7 @@ class Recorder(TorchDispatchMode):
     def __init__(self, start: str | None, value_reads: ValueReads | None, *, shape_only: bool) -> None:
         super().__init__()
         self.start, self.shape_only = start, shape_only
-        self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()  # the name under which a tensor was heard last
+        self.makers: WeakIdKeyDictionary = WeakIdKeyDictionary()  # the last name of each tensor
         self.value_reads = value_reads or ValueReads()
         self.value_reads.called = self.makers.get
         self.hooks: Any = None
@@ -141,6 +143,8 @@ class Recorder(TorchDispatchMode):
         if self.origin is None:
             raise BadInput(f"the network did not pass {self.start} with these pictures.")
 
+        # Constants are put in only now, because `prepare_writing` may have replaced their tensors by copies until the
+        # end.
         def finished(leaf: Any) -> Any:
             if isinstance(leaf, Constant):
                 return leaf.tensor
@@ -162,6 +166,8 @@ class Recorder(TorchDispatchMode):
     # names
 
     def note_reads(self, _: str, word: str, read: tuple[Tensor, ...], value: Tensor) -> None:
+        # A module that returns what a part of it made: the value had a name before. (An operation in place returns what
+        # it read; that is a new value, and no inner one.)
         inner = self.makers.get(value) if not any(tensor is value for tensor in read) else None
         self.noted = word, tuple(self.makers[tensor] for tensor in read if tensor in self.makers), inner
 
@@ -170,6 +176,7 @@ class Recorder(TorchDispatchMode):
         if name == self.start and self.origin is None:
             self.origin = self.new_value(tensor)
             self.origin_tensor = unrecorded_copy(tensor)
+            # Views of the start that were made before it had its name depend on it, too.
             self.overwrite(tensor, self.origin, self.views_of(tensor))
         word, reads, inner = self.noted
         self.named[name] = NamedValue(
@@ -194,6 +201,7 @@ class Recorder(TorchDispatchMode):
             self.take_from_outside(tensor)
         seeing = [tensor for tensor in read if tensor in self.values]
         targets = written_tensors(func, arguments)
+        # Before the operation runs: an operation in place gives its target another value, and the old numbers are gone.
         slots = tree_map(self.slot, (args, kwargs)) if seeing else None
         before = self.prepare_writing(targets, depends=bool(seeing))
         result = blank_result(name, func, args, kwargs, arguments) if seeing and self.shape_only else None
@@ -260,6 +268,7 @@ class Recorder(TorchDispatchMode):
     def views_of(self, tensor: Tensor) -> list[tuple[Tensor, Any]]:
         """The other living tensors on the same memory, each with its value, or, for a constant, a copy of it."""
         place = self.memory(tensor)
+        # The memory is asked again: `x.data = y` may have given a tensor another one.
         others = [one for one in list(self.holders.get(place, ())) if one is not tensor and self.memory(one) == place]
         return [(other, self.values.get(other) or Constant(unrecorded_copy(other))) for other in others]
 
@@ -271,10 +280,11 @@ class Recorder(TorchDispatchMode):
         return {id(target): self.views_of(target) for target in targets} if depends else {}
 
     def overwrite(self, tensor: Tensor, value: Value, views: list[tuple[Tensor, Any]]) -> None:
-        """`tensor` was overwritten and has a new value; so have all that look at the same memory."""
+        """`tensor` was overwritten and has a new value, and so has each tensor that shares its memory."""
         self.values[tensor] = value
         for other, old in views:
             lies = Geometry.of(other)
+            # Exactly the same elements, as those of `x.detach()`: the very same value.
             if lies == value.geometry:
                 self.values[other] = value
                 continue
@@ -296,6 +306,8 @@ class Recorder(TorchDispatchMode):
         """Take a tensor that no operation made for one made of the values that left torch."""
         if tensor in self.values or isinstance(tensor, nn.Parameter) or self.memory(tensor) in self.made:
             return
+        # Numbers cannot be followed through numpy. A tensor that no operation made is taken to be made of what left
+        # torch where it has the shape of a value that left, or one row for each stimulus.
         alike = any(value.shape == tuple(tensor.shape) for value in self.handed)
         counts = {value.shape[0] for value in self.handed if value.shape}
         if alike or (tensor.ndim in (2, 4) and tensor.shape[0] in counts):
@@ -304,7 +316,7 @@ class Recorder(TorchDispatchMode):
 
 
 class HandingOut(TorchFunctionMode):
-    """Sees values leave torch for lists and numpy arrays, which operations do not tell."""
+    """Sees values leave torch for lists and numpy arrays, for which torch's dispatcher shows no operation."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()

@@ -60,7 +60,8 @@ def hook_values(
 ) -> Iterator[ValueHooks]:
     """While open, `receive(name, value)` is called for each value that `module` computes, in the order of execution.
 
-    Gives the hooks, whose `part` meanwhile is the module whose output the value is, None for a function's result.
+    Yields the hooks. While `receive` runs, their `part` is the module whose output the value is; None for the result of
+    a function.
 
     The value is handed over before anything can overwrite it, and must be reduced or copied at once: in-place
     operations will change it. A tensor returned by `receive` takes the value's place from there on (with gradients,
@@ -69,9 +70,9 @@ def hook_values(
     Afterwards the network is as it was: what it changed in itself when it ran is put back (with `pristine` False it is
     not), and so are the random states.
 
-    Values that do not depend on the network's input or parameters have no name; what the modules of torch.nn do inside
-    is theirs. Raises BadInput for nn.DataParallel on several devices, whose replicas run in other threads, and for
-    the meta device.
+    Values that do not depend on the network's input or parameters have no name, nor have values that are computed
+    inside a module of torch.nn. Raises BadInput for nn.DataParallel on several devices, whose replicas run in other
+    threads, and for the meta device.
     """
     refuse_replicas(module)
     refuse_without_weights(module)
@@ -82,6 +83,7 @@ def hook_values(
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if pristine:
             stack.enter_context(keep_pristine(module))
+        # Before `attach`: hooks are taken away also where attaching fails half way.
         stack.callback(hooks.leave)
         hooks.attach()
         stack.enter_context(hook_wrapped_functions(hooks))
@@ -120,6 +122,7 @@ class ValueHooks(TorchFunctionMode):
         self.part: nn.Module | None = None  # the module that gave the value which is passed on
         self.handles: list[Any] = []
         self.script: ScriptHooks | None = None
+        # For torch.fx the inputs are nodes of the graph: their names are taken.
         self.inputs = tuple(inspect.signature(root.forward).parameters) if not is_scripted(root) else ()
         self.begin()
 
@@ -144,6 +147,7 @@ class ValueHooks(TorchFunctionMode):
                 continue
             if is_leaf(module) or is_scripted(module):
                 hidden.update(part for part in module.modules() if part is not module)
+            # `always_call`: after an error, too, the trail must end empty, so that the next pass begins anew.
             before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
             self.handles.append(before(module, self.enter, with_kwargs=True, prepend=True))
             self.handles.append(after(module, self.exit, with_kwargs=True, always_call=True))
@@ -181,6 +185,7 @@ class ValueHooks(TorchFunctionMode):
         while self.trail[-1] is not module:
             self.trail.pop()
         passes_on = not (is_leaf(module) or is_whole(module) or is_scripted(module))
+        # Before the module leaves the trail: the name of what was written in it begins with its path.
         whole = self.name_changed(output) if passes_on else None
         self.trail.pop()
         self.leave_script()
@@ -202,6 +207,7 @@ class ValueHooks(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.within or self.busy or not self.trail:
             return func(*args, **kwargs)
+        # A value that was written to in parts gets its name before anything reads it.
         if not reads_no_values(function_name(func, None)):
             args, kwargs = self.name_changed((args, kwargs)) or (args, kwargs)
         result = func(*args, **kwargs)
@@ -214,6 +220,7 @@ class ValueHooks(TorchFunctionMode):
         if function == "setitem":  # what is written to has its name when it is read
             return result
         value = self.pass_on_result(self.counting.name(self.here, function), function, read, result)
+        # An operation in place gave back its operand. Others hold that same tensor, and must see what took its place.
         if value is not result and isinstance(result, Tensor) and any(tensor is result for tensor in read):
             overwrite(result, value)
             self.remember(result)
@@ -236,10 +243,11 @@ class ValueHooks(TorchFunctionMode):
     # values that are written to in parts
 
     def note_written(self, function: str, args: Any, read: tuple[Tensor, ...], result: Any) -> None:
-        """Remember a value into a part of which was written: by `x[...] = y`, or in place through a view."""
+        """Remember a value of which a part was overwritten: by `x[...] = y`, or in place through a view."""
         target = args[0] if args and isinstance(args[0], Tensor) else None
         if target is None or not (function == "setitem" or (result is target and target._base is not None)):
             return
+        # Written through a view, the tensor that the view is of has changed, too.
         whole = target if target._base is None else target._base
         for value in {id(target): target, id(whole): whole}.values():
             if function == "setitem" or value is not target:
@@ -285,11 +293,11 @@ class ValueHooks(TorchFunctionMode):
         """Pass a named value on and return what is to be used in its place."""
         if isinstance(value, Tensor):
             return self.pass_on(name, operation, read, value)
+        # For torch.fx an element of a tuple gets a name (`getitem`) when it is taken out, and not before.
         if isinstance(value, tuple):
             return Items.of(value, self.item)
-        return (
-            counted(value, self) if type(value) is int and not operation.startswith("__") else value
-        )  # int(x) is plain
+        # A size has arithmetic with names. What int(x) gives (`__int__`) is a plain number.
+        return counted(value, self) if type(value) is int and not operation.startswith("__") else value
 
     def pass_on(self, name: str, operation: str, read: tuple[Tensor, ...], value: Tensor) -> Tensor:
         self.busy = True
@@ -326,7 +334,7 @@ class ValueHooks(TorchFunctionMode):
 
 
 class ScriptHooks(TorchDispatchMode):
-    """Listens inside a scripted module, where Python sees nothing: its operations go by torch's own names for them."""
+    """Sees the operations inside a scripted module, where Python sees nothing; they have the dispatcher's names."""
 
     def __init__(self, hooks: ValueHooks) -> None:
         super().__init__()
@@ -367,12 +375,12 @@ def hook_wrapped_functions(hooks: ValueHooks) -> Iterator[None]:
 
 
 def reads_no_values(function: str) -> bool:
-    """Whether a function tells of a tensor, looks at a part of it, or writes there."""
+    """Whether a function gives a property of a tensor or a view of it, or writes to a part of it."""
     return kind(function).metadata or kind(function).view or function == "setitem"
 
 
 class Items(tuple[Any, ...]):
-    """A tuple that tells when an element is taken out of it. In all else it is the tuple that it was."""
+    """A tuple that calls `taken` when an element is taken out of it. In all else it is the tuple that it was."""
 
     whole: tuple[Any, ...]
     taken: Callable[[Any, tuple[Any, ...]], Any]
@@ -397,7 +405,7 @@ class Items(tuple[Any, ...]):
 
 
 def tensors_within(values: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries, without telling the tuples."""
+    """All tensors in nested tuples, lists and dictionaries; reading them from `Items` gives no names."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, Items):
@@ -411,7 +419,8 @@ def tensors_within(values: Any) -> Iterator[Tensor]:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written to; 0 for one made in inference mode, which does not tell."""
+    """How often a tensor was written to; 0 for one made in inference mode, where torch does not count."""
+    # Else reading `_version` would itself be an operation with a name.
     with torch._C.DisableTorchFunction():
         return 0 if tensor.is_inference() else tensor._version
 

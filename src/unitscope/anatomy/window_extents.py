@@ -76,6 +76,8 @@ def slide_window(extent: Extent, dim: int, window: Window, *, why: str) -> Exten
     inside = (positions >= 0) & (positions < size)
 
     def continued(kind: int) -> Map:
+        # One row further along the axis of rows, a window begins one step lower, and no column further right: step 0.
+        # How far tokens are apart is not known.
         step = extent.steps[kind] if kind == own else 0 if extent.label(dim) in ("row", "col", "channel") else None
         rule = slide_rule(extent.rules[kind], dim, size, window, step)
         if rule is None:
@@ -96,12 +98,14 @@ def gather_windows(exact: Map, dim: int, positions: NDArray[np.int64], inside: N
     """A map reduced over the taps that lie on the lattice."""
     axis = dim + 1
     if exact.shape[axis] == 1:
+        # The same everywhere: a window sees that, too, unless all its taps lie off the lattice.
         if inside.any(1).all():
             return exact
         blind = np.asarray(~inside.any(1))
         shape = [1] * exact.ndim
         shape[axis] = blind.size
         return np.where(blind.reshape(shape), NOTHING, exact).astype(np.int32)
+    # One more place, which sees nothing, for all taps off the lattice.
     bordered = np.concatenate([exact, np.full_like(exact.take([0], axis), NOTHING)], axis)
     places = np.where(inside, positions, exact.shape[axis])
     result = bordered.take(places[:, 0], axis)
@@ -120,11 +124,13 @@ def slide_rule(rule: Map, dim: int, size: int, window: Window, step: int | None)
         return full_map(rule.shape[1:], NO_RULE)
     if (rule == NO_RULE).any():
         return None
+    # A rule of length 1 along a longer lattice does not change along it.
     if rule.shape[axis] > 1:
         step = step_along(rule, axis)
     elif size > 1:
         step = 0
     if step is None:
+        # A single position that stays where it is needs no step.
         if window.taps == window.stride == window.out == 1 and window.before == 0:
             return rule
         return None
@@ -135,6 +141,7 @@ def slide_rule(rule: Map, dim: int, size: int, window: Window, step: int | None)
     shape = [1] * rule.ndim
     shape[axis] = window.out
     base = rule.take([0], axis)
+    # Maps hold the last position negated.
     placed = base + np.stack([first, -last]).reshape(2, *shape[1:])
     return np.where(base >= NOTHING, NOTHING, placed).astype(np.int32)
 
@@ -145,6 +152,7 @@ def step_along(rule: Map, axis: int) -> int | None:
     alive = live.all(axis=axis - 1, keepdims=True)
     if (live.any(axis=axis - 1, keepdims=True) != alive).any():
         return None
+    # Maps hold the last position negated, and so its step.
     steps = np.diff(rule, axis=axis) * np.array([1, -1], rule.dtype).reshape(2, *(1 for _ in rule.shape[1:]))
     chosen = steps[:, np.broadcast_to(alive, steps.shape[1:])]
     if chosen.size == 0:
@@ -157,7 +165,7 @@ def take_ranges(
 ) -> Extent:
     """What an operation sees that reads positions first[o] ... last[o] for each output position o along one dimension.
 
-    No rule is left of it (adaptive pooling, interpolation), save where nothing changes along the dimension.
+    The rule is lost (adaptive pooling, interpolation), except where nothing changes along the dimension.
     """
     dim %= len(extent.shape)
     size, out = extent.shape[dim], len(first)

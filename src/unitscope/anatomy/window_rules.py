@@ -1,4 +1,11 @@
-"""Operations that read through windows or sum over channels: convolution, pooling, interpolation, products."""
+"""Operations that read through windows or sum over channels: convolution, pooling, interpolation, products.
+
+Examples:
+    convolution of 3 rows, stride 2, padding 1      row 4 reads rows 7 to 9
+    adaptive pooling of 7 rows to 3                 rows 0 to 2, 2 to 4 and 4 to 6
+    bilinear interpolation to twice the size        row 3 reads rows 1 and 2
+    product with a matrix of weights                each position reads all of its own channels
+"""
 
 from __future__ import annotations
 
@@ -37,6 +44,8 @@ def multiply_extents(call: Call) -> Extent:
     """Elementwise; but what one number per channel, taken from the whole image, does to a map is called gating."""
     extents = call.extents
     gates = [is_gate(extent) for extent in extents]
+    # Squeeze-and-excitation: a map times one number per channel that was taken from the whole map. With the gate all
+    # neurons see the whole picture; without, the map's own field remains.
     if len(extents) == 2 and gates[0] != gates[1]:
         gated = extents[gates.index(False)]
         if any((rule != NO_RULE).all() for rule in gated.rules):
@@ -65,8 +74,10 @@ def convolution(call: Call) -> Extent:
     weight: Tensor = call["weight"]
     nd = weight.ndim - 2
     extent = call.extent
+    # A picture without an axis of stimuli.
     if len(extent.shape) == nd + 1:
         raise Constant
+    # Kernels that depend on the picture.
     if call.extent_of(weight) is not None:
         return coarse(call)
     call.gates.outer_zeros |= has_outer_zeros(weight)
@@ -159,10 +170,12 @@ def adaptive_pooling(call: Call) -> Any:
         size, out = extent.shape[dim], result.shape[dim]
         if out == 1 and size > 1:
             extent = reduce_dims(extent, [dim], keep=True, why="adaptive pooling")
+        # Windows of one size at one distance: an ordinary pooling, which keeps the rule.
         elif size % out == 0:
             extent = slide_window(extent, dim, Window(size // out, size // out, 0, 1, out), why="adaptive pooling")
         else:
             o = np.arange(out)
+            # -(-a // b) is a / b rounded up.
             first, last = o * size // out, -((-(o + 1) * size) // out) - 1
             extent = take_ranges(extent, dim, first, last, why="adaptive pooling")
     return (extent, extent) if isinstance(call.result, tuple) else extent
@@ -200,8 +213,11 @@ def sources(call: Call, axis: int, size: int, out: int) -> tuple[np.ndarray, np.
     at = np.arange(out)
     if "nearest" in call.name:
         half = 0.5 if "exact" in call.name else 0.0
+        # In float32, as torch computes it: its rounding decides which pixel is the nearest.
         place = np.minimum(np.floor(np.float32(scale) * (at + half).astype(np.float32)), size - 1).astype(np.int64)
         return place, place
+    # Pixels are squares: the middle of pixel 0 lies at 0.5. With align_corners the first and the last pixels lie upon
+    # each other.
     center = at * scale if call.get("align_corners") else (at + 0.5) * scale - 0.5
     if "_aa" in call.name:
         reach = (2.0 if "cubic" in call.name else 1.0) * max(scale, 1.0)
@@ -210,6 +226,7 @@ def sources(call: Call, axis: int, size: int, out: int) -> tuple[np.ndarray, np.
     elif "cubic" in call.name:
         low, high = np.floor(center).astype(np.int64) - 1, np.floor(center).astype(np.int64) + 2
     else:
+        # Before the middle of pixel 0 there is nothing to interpolate: it is taken as it is.
         center = np.maximum(center, 0)
         low, high = np.floor(center).astype(np.int64), np.floor(center).astype(np.int64) + 1
     return np.clip(low, 0, size - 1), np.clip(high, 0, size - 1)
@@ -227,6 +244,7 @@ def scale_of(call: Call, axis: int) -> float | None:
 def product(call: Call) -> Extent:
     """Matrix products: rows of the first, columns of the second factor, and all that they are summed over."""
     factors = [value for key, value in call.arguments.items() if isinstance(value, Tensor) and key not in ("bias",)]
+    # addmm(added, first, second): the last two are multiplied.
     extra = factors[:-2] if call.name.startswith(("add", "badd")) else []
     first, second = factors[-2:] if call.name != "linear" else (call["input"], call["weight"])
     if first.ndim < 2 or second.ndim < 2:
@@ -246,6 +264,7 @@ def product(call: Call) -> Extent:
         extent.append(replace(right, shape=(*right.shape[:-2], *shape[-2:]), dims=dims))
     result = hull(extent)
     result = replace(result, shape=shape)
+    # A product with constant weights makes channels.
     return relabel_dim(result, -1, "channel") if right is None else result
 
 
@@ -262,6 +281,8 @@ def product(call: Call) -> Extent:
 def attention(call: Call) -> Any:
     """A query sees itself, all keys and all values."""
     parts = []
+    # A position of the result asks with all channels of its own query, compares with all channels of all keys, and
+    # takes its own channel of all values.
     for name, dims in (("query", [-1]), ("key", [-1, -2]), ("value", [-2])):
         extent = call.extent_of(call[name])
         if extent is not None:

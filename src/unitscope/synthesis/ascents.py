@@ -59,10 +59,12 @@ class Adam:
 
     def step(self, parameters: Tensor, gradient: Tensor, state: Moments, number: int) -> Tensor:
         first, second = self.betas
+        # torch's Adam goes down: this is the gradient of the negative response.
         down = parameters * self.weight_decay - gradient if self.weight_decay else -gradient
         state.first.mul_(first).add_(down, alpha=1 - first)
         state.second.mul_(second).addcmul_(down, down, value=1 - second)
         t = number + 1
+        # Both means begin at 0; the factors 1 - beta^t correct them for that.
         spread = state.second.sqrt().mul_((1 - second**t) ** -0.5).add_(self.eps)
         if self.nesterov:  # dozat2016, without its schedule of the momentum
             mean = state.first * (first / (1 - first ** (t + 1))) + down * ((1 - first) / (1 - first**t))
@@ -119,6 +121,7 @@ class Steepest:
     def step(self, parameters: Tensor, gradient: Tensor, state: None, number: int) -> Tensor:
         share = number / max(self.steps - 1, 1)
         length = self.first * (self.last / self.first) ** share
+        # 1e-30: where the gradient is 0, so is the step.
         along = norms(parameters) / norms(gradient).clamp(min=1e-30)
         return parameters + gradient * (length * along)
 

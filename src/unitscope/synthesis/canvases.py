@@ -32,7 +32,7 @@ Pictures = Float[Tensor, "stimulus color height width"]
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What the pictures of a batch are part of: the boxes of the network's picture that they are, and its light.
+    """What the pictures of a batch are part of: their boxes on the network's picture, and how its colors are whitened.
 
     `mean` and `std` are [1 color 1 1], in the network's order of channels; `inside` tells which pixels may be used.
     """
@@ -204,12 +204,14 @@ class Contrast:
         def clip(x: Tensor) -> Tensor:
             return torch.minimum(torch.maximum(x, -middle), 1 - middle)
 
+        # 1e-20: a picture of the mean color has the norm 0, and stays what it is.
         x = parameters * (rho / norms(parameters).clamp(min=1e-20))
         for _ in range(self.rounds):
             length = norms(clip(x))
             near = length >= rho * (1 - 1e-6)
             if bool(near.all()):
                 break
+            # Pixels at a bound do not grow, so that the norm is still too small: scaled up again.
             x = torch.where(near, x, x * (rho / length.clamp(min=1e-20)))
         on_sphere = clip(x)
         if self.exactly:
@@ -219,6 +221,7 @@ class Contrast:
 
     @staticmethod
     def middle(scene: Scene) -> Tensor:
+        # `mean` has the network's order of channels; parameters here are RGB.
         middle = scene.mean.clamp(0, 1)
         return middle.flip(1) if scene.bgr else middle
 
@@ -256,13 +259,15 @@ def frequencies(height: int, width: int) -> Float[Tensor, "height half"]:
 @dataclass(frozen=True)
 class Spectrum:
     """Fourier coefficients scaled by 1/frequency^`decay`, decorrelated colors, a sigmoid at the end (olah2017; lucid,
-    optvis/param/spatial.py). `sd` of the random coefficients at the start, to which the start's picture is added.
+    optvis/param/spatial.py).
     """
 
     decay: float = 1.0
 
     def begin(self, start: Pictures, scene: Scene) -> Tensor:
+        # The logit of 0 and of 1 is infinite.
         flat = torch.logit(scene.color(start).clamp(0.01, 0.99))
+        # 4 is lucid's: it divides the waves by 4 before the sigmoid.
         return torch.view_as_real(torch.fft.rfft2(4 * decorrelate_colors(flat)) / self.scale(scene)).contiguous()
 
     def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
@@ -275,6 +280,7 @@ class Spectrum:
 
     def scale(self, scene: Scene) -> Tensor:
         height, width = scene.shape[2:]
+        # The frequency 0 has no inverse; it is scaled as the lowest of the others.
         lowest = frequencies(height, width).clamp(min=1 / max(height, width))
         return ((height * width) ** 0.5 / lowest**self.decay).to(scene.mean)
 
@@ -306,6 +312,7 @@ class Phases:
         return torch.angle(torch.fft.rfft2(flat))
 
     def whitened(self, parameters: Tensor, scene: Scene) -> Pictures:
+        # Standardized in each step, as are the waves below (xplique, maco.py).
         phases = parameters - parameters.mean((1, 2, 3), keepdim=True)
         phases = phases / phases.std((1, 2, 3), keepdim=True).clamp(min=1e-5)
         x = torch.fft.irfft2(
@@ -330,6 +337,8 @@ class Phases:
 
 def resample_spectrum(spectrum: Tensor, size: Size) -> Tensor:
     """An average spectrum [1 color height half] at the frequencies of another size."""
+    # Rows hold the frequencies 0, 1, .. and then -n, .., -1. Shifted, neighboring rows are neighboring frequencies,
+    # between which one may interpolate.
     centered = torch.fft.fftshift(spectrum, dim=2)
     brought = F.interpolate(centered, (size[0], size[1] // 2 + 1), mode="bilinear", align_corners=False)
     return torch.fft.ifftshift(brought, dim=2)

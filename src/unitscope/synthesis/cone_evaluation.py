@@ -126,6 +126,7 @@ def fold_normalizations(
             and (everywhere or operation.dtype not in COARSE)
             and place is not None
             and folded[place][0].kind == "convolution"
+            # Another reader, or the search itself, needs the value before the normalization.
             and readers[source] == 1
             and source not in targets
             and step.pieces[0].top == step.pieces[0].left == 0
@@ -224,6 +225,7 @@ def make_convolution(facts: Any, step: ConeStep, take: Run, dtype: torch.dtype) 
     padding, pads = padding_of(step, window)
     stride, dilation, groups = window.stride, window.dilation, facts["groups"]
     if groups == 1 and stride[0] == stride[1] > 1 and dilation == (1, 1) and weight.shape[1] <= FEW:
+        # Blocks of pixels are made of the padded picture: all padding is done before the convolution.
         around = torch_pads(step.pieces[0].pads) if pads is None and not step.whole else pads
         if around is None:
             around = [window.padding[1], window.padding[1], window.padding[0], window.padding[0]]
@@ -238,6 +240,7 @@ def make_unshuffled_convolution(weight: Tensor, bias: Tensor | None, take: Run, 
     above all backward.
     """
     taps = (weight.shape[2], weight.shape[3])
+    # 7 taps with stride 2 are 4 blocks of 2: the kernel gets one row and one column of zeros at its end.
     more = [-n % stride for n in taps]
     kernel = F.pixel_unshuffle(F.pad(weight.double(), (0, more[1], 0, more[0])), stride)
     kernel = kernel.to(weight.dtype, memory_format=torch.channels_last)
@@ -247,6 +250,7 @@ def make_unshuffled_convolution(weight: Tensor, bias: Tensor | None, take: Run, 
         height, width = x.shape[2] + pads[2] + pads[3], x.shape[3] + pads[0] + pads[1]
         rows, cols = (height - taps[0]) // stride + 1, (width - taps[1]) // stride + 1
         padded = F.pad(x, (pads[0], pads[1] + -width % stride, pads[2], pads[3] + -height % stride))
+        # Filled up to whole blocks the picture may give further positions at the end; these are cut off.
         blocks = F.pixel_unshuffle(padded, stride).contiguous(memory_format=torch.channels_last)
         return F.conv2d(blocks, kernel, bias)[:, :, :rows, :cols]
 
@@ -258,6 +262,7 @@ def padding_of(step: ConeStep, window: Window) -> tuple[Size, list[int] | None]:
     top, left, bottom, right = step.pieces[0].pads
     if step.whole:
         return window.padding, None
+    # torch's convolution pads both sides alike by itself. Sides differ where a piece ends at one border of the map.
     if top == bottom and left == right:
         return (top, left), None
     return (0, 0), [left, right, top, bottom]
@@ -265,15 +270,18 @@ def padding_of(step: ConeStep, window: Window) -> tuple[Size, list[int] | None]:
 
 def make_pooling(operation: LocalOperation, step: ConeStep, take: Run) -> Run:
     window: Window = operation.facts["window"]
+    # A piece ends where its last window ends, so that nothing is left to be rounded up.
     ceil = operation.facts["ceil"] and step.whole
     padding, pads = (window.padding, None) if step.whole else ((0, 0), torch_pads(step.pieces[0].pads))
     pads = pads if pads and any(pads) else None
     if operation.kind == "max_pool":
+        # Padding must never be the maximum.
         lowest = float("-inf")
 
         def pool(x: Tensor) -> Tensor:
             return F.max_pool2d(x, window.taps, window.stride, padding, window.dilation, ceil)
     else:
+        # Only averages that count the padding get here (`avg_pool_rule`).
         lowest = 0.0
 
         def pool(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What a cone must know of each operation: how it is run on a part of a map, and which part of its operands it needs.
 
 The problem: an operation of a program is torch's own, for whole maps. On a part of a map it needs another padding, and
-not every operation makes sense there at all.
+not every operation can be run there at all.
 
 The idea: one rule for each kind of operation that keeps positions apart,
 
@@ -74,8 +74,8 @@ class LocalOperation:
         reads: the values that it takes, in their order, as often as it takes them.
         value: what it gives.
         dtype: the type of what it gives.
-        facts: what it needs beside its operands.
-        given: the tensors that it takes beside values: weights and constants.
+        facts: what it needs besides its operands.
+        given: the tensors that it takes besides values: weights and constants.
     """
 
     name: str
@@ -107,6 +107,7 @@ def rule_of(operation: Operation, stimuli: int) -> Rule:
     if name == OVERWRITTEN:
         raise NoCone("its result shares memory with another value")
     shapes = [value.shape for value in (*operation.reads, *operation.results[:1])]
+    # With other axes, rows and columns would have to be looked for; such operations are left to the network.
     if any(len(shape) != 4 or shape[0] != stimuli for shape in shapes):
         raise NoCone(f"{name} does not keep stimuli, channels, rows and columns apart")
     if kind(name).normalization:
@@ -149,6 +150,7 @@ def avg_pool_rule(operation: Operation) -> Rule:
     arguments = operation.arguments
     taps = pair(arguments["kernel_size"])
     window = Window(taps, pair(arguments["stride"] or taps), pair(arguments["padding"]), (1, 1))
+    # Else a window at the border is divided by the number of its pixels on the map.
     counts_padding = arguments["count_include_pad"] or window.padding == (0, 0)
     if not counts_padding or arguments["ceil_mode"] or arguments["divisor_override"] is not None:
         raise NoCone("an average whose divisor changes at the border")
@@ -173,6 +175,7 @@ def pad_rule(operation: Operation) -> Rule:
     amounts = operation.arguments["pad"]
     if any(amounts[4:]):
         raise NoCone("padding of channels")
+    # torch's order begins with the last axis.
     left, right, top, bottom = [*amounts, 0, 0, 0, 0][:4]
     return Rule("pad", {"amounts": (top, left, bottom, right), "value": float(operation.arguments["value"])})
 
@@ -185,6 +188,7 @@ def pointwise_rule(operation: Operation) -> Rule:
         return Rule("identity")
     gate, size = (1, 1), operation.results[0].shape[2:]
     constants = tensors_in(operation.arguments.values())
+    # In place, it would write to a value that others still read.
     function = functional_twin(operation.function) if operation.writes else operation.function
     if (
         function is None

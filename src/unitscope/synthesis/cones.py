@@ -80,10 +80,12 @@ def plan_cone(program: Program, targets: Sequence[tuple[Value, Box]]) -> tuple[C
     taken: list[tuple[LocalOperation, list[tuple[Box, Margins]]]] = []
 
     def operand_needs(operation: Operation, wanted: Sequence[Box | None]) -> dict[Value, Box]:
+        # Max-pooling gives values and their places; a cone can give the values only.
         if wanted[0] is None or any(box is not None for box in wanted[1:]):
             raise NoCone(f"{operation.name} gives several results")
         local = local_operation(operation, program.origin.shape[0])
         parts = [operand_need(local, read, wanted[0]) for read in local.reads]
+        # `program.back` goes from the last operation to the first; the order is turned round below.
         taken.append((local, parts))
         boxes: dict[Value, list[Box]] = {}
         for read, (box, _) in zip(local.reads, parts, strict=True):
@@ -109,5 +111,5 @@ def _make_step(operation: LocalOperation, parts: Sequence[tuple[Box, Margins]], 
 
 
 def relative_piece(box: Box, kept: Box, pads: Margins = NO_MARGINS) -> Piece:
-    """A box of a value of which the box `kept` is at hand."""
+    """A box of a value, relative to the part `kept` of the value that a cone computes."""
     return Piece(box.top - kept.top, box.left - kept.left, box.height, box.width, pads)

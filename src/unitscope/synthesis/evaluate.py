@@ -156,6 +156,7 @@ class Scorer:
         post_activation = optima.facts["reads"].startswith("after")
         pole = optima.facts["pole"]
         sign = 1.0 if pole == "preferred" else -1.0
+        # This search never runs: it makes the evaluators that a search with these settings would have.
         search = Search(cache_of(network), kobayashi2020(), sign, 1, seed, post_activation, False, None)
         return cls(search, record, originals, pole, natural, noise)
 
@@ -183,6 +184,7 @@ class Scorer:
             own = torch.from_numpy(paste_pictures(optimum.whitened[[seed]], job.box, job.evaluator.box)).to(scene.mean)
             for contrast in contrasts:
                 found = self.responses_at(own, controls, respond, scene, contrast, stride=self.stride(objective))
+                # For the antipreferred pole, lower is better.
                 ahead = self.search.sign * (found["response"] - found["natural"])
                 rows.append(
                     {
@@ -229,12 +231,14 @@ class Scorer:
         canvas = Contrast(contrast, exactly=True)
 
         def at_contrast(whitened: Tensor) -> Tensor:
+            # Only pixels that the neuron sees take part in the norm.
             away = (scene.color(whitened) - canvas.middle(scene)) * scene.inside
             return canvas.whitened(canvas.project(away, scene), scene) * scene.inside
 
         normed = at_contrast(own)
         groups = {"response": normed, "shifted": shift_eight_ways(normed, stride) * scene.inside}
         groups |= {control.kind: at_contrast(control.pictures) for control in controls}
+        # Whitened, 0 is the mean color.
         groups["blank"] = torch.zeros_like(normed)
         with torch.no_grad():
             responses = respond(torch.cat(list(groups.values()))).double().cpu().numpy()
@@ -320,6 +324,7 @@ class Scorer:
         delta, box = self._mean[term.unit.site](term.unit.channel)
         target = job.evaluator.box
         x = torch.from_numpy(paste_pictures(delta[None], box, target)).to(scene.mean)
+        # A difference of pictures, in which the mean color is gone already.
         return (x.flip(1) if scene.bgr else x) / scene.std
 
 
@@ -336,6 +341,7 @@ def mean_stimuli(record: Record, name: str) -> Callable[[int], tuple[Float[np.nd
     means, counts, size, boxes = arrays
 
     def of(channel: int) -> tuple[np.ndarray, Box]:
+        # Mean stimuli are compared pixel by pixel, so that only those of the same part of the picture can be.
         alike = (counts > 0) & (boxes == boxes[channel]).all(1)
         if not counts[channel] or alike.sum() < 2:
             raise BadInput("it has no mean stimulus that could be told from those of other units")
@@ -383,6 +389,7 @@ def shift_eight_ways(picture: Float[Tensor, "1 color height width"], stride: tup
 def clipped_share(whitened: Float[Tensor, "1 color height width"], scene: Scene) -> float:
     """The share of the numbers that the neuron sees which are at a bound of 0..1."""
     color = scene.color(whitened)
+    # Whitened and back, a bound may be missed by a rounding.
     at = ((color <= 1e-6) | (color >= 1 - 1e-6)) & scene.inside
     return float(at.sum()) / float(scene.inside.sum() * color.shape[1])
 
@@ -402,6 +409,7 @@ def linear_optimum(
             weights = gradient_of(at_zero, zero)
         except NoGradient:
             return None
+    # A response that is not linear would have to agree on two pictures of noise by chance.
     probe = torch.randn(2, *zero.shape[1:], generator=generator).to(scene.mean) * scene.inside
     with torch.no_grad():
         expected = at_zero.detach() + (weights * probe).sum((1, 2, 3))

@@ -1,4 +1,4 @@
-"""Evaluators: how the response that an objective asks for is computed, on the smallest part of the picture that does.
+"""Evaluators: how the response that an objective asks for is computed, on the smallest sufficient part of the picture.
 
 The problem: a search takes tens to thousands of forward and backward passes, and most neurons see a small part of the
 picture only. The idea: three ways, from the cheapest to the one that is always right; the first that works is taken.
@@ -83,6 +83,7 @@ class Evaluator:
             weights: the weight of each term, for each picture.
         """
         every = torch.arange(len(x), device=x.device)
+        # Each picture has a channel of its own.
         maps = [values[every, channels[:, n]] for n, values in enumerate(self.reader.read_maps(x))]
         return self.weighted_sum(maps, weights)
 
@@ -176,6 +177,7 @@ def _cone_evaluator(
         refuse_not_finite(cache, plan)
         cache.cones[key] = Cone(cache.program, plan, dtype=torch.bfloat16 if half else None)
     cone = cache.cones[key]
+    # Only a cone that needs the whole picture has something to explain.
     reason = _field_cause(cache, names) if (box.height, box.width) == cache.network.size else ""
     relative = tuple(reading.relative_positions for reading in readings)
     evaluator = Evaluator("cone", reason, box, (key, relative), cone.values_per_picture, ConeReader(cone), relative)
@@ -209,6 +211,7 @@ def _crop_evaluator(
     """The network itself on a crop that begins at a multiple of the total stride; None where that is not exact."""
     sites, size = cache.sites, cache.network.size
     fields = [sites[reading.site].field() for reading in readings]
+    # Stride 0: all neurons see the same, as behind a mean over the map; a crop would change the mean.
     if any(one.status != "exact" or 0 in one.stride for one in fields):
         return None
     if any(sites[reading.site].channel_axis != 1 for reading in readings):
@@ -231,6 +234,7 @@ def _crop_evaluator(
     evaluator = Evaluator("aligned crop", "", crop, key, _count_values(cache, names, crop), reader, relative)
     try:
         _compare_with_network(cache, evaluator, readings, post_activation=post_activation, half=half)
+    # On a crop a network may fail, as where it flattens maps of a fixed size.
     except (NoCone, BadInput, RuntimeError):
         return None
     return evaluator

@@ -36,8 +36,11 @@ class Sway:
         height, width = pictures.shape[2:]
         angle = (2 * chance[:, 0] - 1) * math.radians(self.turn)
         factor = self.scale[0] + (self.scale[1] - self.scale[0]) * chance[:, 1]
+        # The grid says where each pixel of the result is read, so that it is the inverse map: larger by reading from
+        # closer.
         cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
         reach = [min(self.shift, side / 8) / side for side in (width, height)]
+        # In the grid's coordinates a side is 2 long, from -1 to 1.
         right, down = ((2 * chance[:, n] - 1) * 2 * share for n, share in zip((2, 3), reach, strict=True))
         rows = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
         grid = F.affine_grid(rows.to(pictures.dtype), list(pictures.shape), align_corners=False)

@@ -107,6 +107,7 @@ class NetworkReader(MapReader):
 
         def take_value(name: str, value: Tensor) -> Tensor | None:
             if name in wanted:
+                # A copy: an operation in place may overwrite the value behind this site.
                 entering[name] = value.clone()
             if name in self.bypassed:
                 value = entering[self.bypassed[name]]

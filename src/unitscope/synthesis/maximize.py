@@ -1,4 +1,9 @@
-"""Optimal stimuli of many objectives at once, exact, wherever on the picture they look; kept, resumed and scored."""
+"""Optimal stimuli of many objectives in one call: searched for, kept in a folder, resumed and scored.
+
+    units --parse--> objectives --less those in the folder--> searches in batches --> parts in the folder --> Optima
+
+The search is in optimize.py, its parts in recipes.py, the folder in optima.py, scores in evaluate.py.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +102,7 @@ def maximize(
     facts = facts_of(cache, recipe, pole=pole, seeds=seeds, seed=seed, after=after, bf16=bf16)
     search = Search(cache, recipe, POLES[pole], seeds, seed, after, bf16, batch)
     if to is None:
+        # Batches come in an order of their own; the caller's is restored by the names.
         by_name = {one.objective: one for part in search.run(objectives, progress) for one in part}
         optima = Optima(tuple(by_name[str(objective)] for objective in objectives), facts)
         return replace(optima, scores=score(network, optima)) if scores else optima
@@ -105,6 +111,7 @@ def maximize(
     folder = place / "optima" / (name or f"{recipe.name}-{pole}")
     there = begin_set(folder, facts)
     waiting = [objective for objective in objectives if str(objective) not in there]
+    # Each part is on the disk before the next begins, so that an interrupted call loses one part at most.
     for part in search.run(waiting, progress):
         write_part(folder, part)
     record = _record_at(to)

@@ -1,4 +1,4 @@
-"""What is known of a network while optimal stimuli are searched for; found out once, kept as long as the network is.
+"""What a search must know of a network: computed once, and kept as long as the network lives.
 
 Responses are read before the nonlinearity of a site, unless asked for otherwise: a gradient of 0 behind a rectifier
 would end the search. So for each value behind a nonlinearity the value before it is looked up. Where a site is the
@@ -32,7 +32,7 @@ from unitscope.vocabulary import Site
 
 @dataclass(eq=False)
 class NetworkCache:
-    """What is found out once per network.
+    """What is computed once per network.
 
     Attributes:
         sites: its sites.
@@ -72,13 +72,13 @@ class NetworkCache:
         return network
 
 
-# The cache holds its network weakly: an entry whose value held its detach_weight key would never be dropped.
+# The cache holds its network weakly: an entry whose value held its own key would never be dropped.
 _caches: WeakKeyDictionary[Network, NetworkCache] = WeakKeyDictionary()
 
 
 @torch.inference_mode(False)
 def cache_of(network: Network) -> NetworkCache:
-    """What is known of a network; found out anew when its weights, its operations or its device have changed."""
+    """What is known of a network; computed anew when its weights, its operations or its device have changed."""
     known, identity = _caches.get(network), identity_of(network)
     if known is not None and (known.identity, known.device) == (identity, network.device):
         return known
@@ -114,6 +114,7 @@ def leave_out_nonlinearities(program: Program) -> tuple[Program, dict[Value, Val
             entering[operation.results[0]] = operation.reads[0]
         elif facts.word == "max_pool2d":
             maker = program.makers.get(operation.reads[0])
+            # Only then is max(f(x)) = f(max(x)).
             if maker is not None and kind(maker.name).increasing:
                 pooled = _pool_instead(operation, maker.reads[0], number=len(program.operations) + len(added))
                 added.append(pooled)

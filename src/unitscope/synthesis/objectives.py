@@ -1,4 +1,4 @@
-"""Objectives: what is raised. A neuron, a unit at all or some positions, sums and differences of these, logits.
+"""Objectives: the numbers that a search raises. A neuron, a unit at all or some positions, sums, differences, logits.
 
 Objectives can be added, subtracted and multiplied by numbers: `neuron("maxpool:3") - 0.5 * neuron("maxpool:7")`.
 """

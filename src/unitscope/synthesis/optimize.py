@@ -80,6 +80,7 @@ class Search:
         groups: dict[object, list[Job]] = {}
         for objective in objectives:
             job = self.make_job(objective)
+            # By site, too: pictures of one site have one size, and can be written as one array.
             groups.setdefault((job.evaluator.key, job.objective.terms[0].unit.site), []).append(job)
         for jobs in groups.values():
             most = max(1, (self.batch or batch_capacity(jobs[0].evaluator)) // self.seeds)
@@ -105,6 +106,7 @@ class Search:
         parts = [self.search_rows(items[n : n + rows]) for n in range(0, len(items), rows)]
         steps = max(part.history.shape[1] for part in parts)
         whitened = np.concatenate([part.whitened for part in parts])
+        # Parts that were stable sooner have fewer steps.
         history = np.concatenate(
             [np.pad(p.history, ((0, 0), (0, steps - p.history.shape[1])), constant_values=np.nan) for p in parts]
         )
@@ -147,6 +149,7 @@ class Search:
         evaluator = jobs[0].evaluator
         generators = [generator_of(self.seed, str(job.objective), number) for job, number in items]
 
+        # The search may run in bfloat16; final responses are those of full precision.
         precise = evaluator
         if self.bf16:
             precise = make_evaluator(self.cache, jobs[0].objective, post_activation=self.post_activation, half=False)
@@ -171,6 +174,7 @@ class Search:
 
 def batch_capacity(evaluator: Evaluator) -> int:
     """How many pictures fit into memory together: values, their gradients, and as much again."""
+    # 12: four bytes for each number, three times.
     return max(1, min(MOST, MEMORY // (12 * max(1, evaluator.values_per_picture))))
 
 
@@ -192,6 +196,7 @@ def hull_of_fields(objective: Objective, sites: dict[str, Site], picture: Size, 
         site = sites[term.unit.site]
         places = positions_of(term, site)
         if isinstance(places, str):
+            # The fields of the first and the last position span those of all.
             places = ((0, 0), (site.lattice[0] - 1, site.lattice[1] - 1)) if own else ()
             boxes += [] if own else [Box(0, 0, *picture)]
         for row, col in places:
@@ -257,6 +262,7 @@ def ascend_gradient(
         BadInput: the recipe's pictures have another size than the scene.
     """
     canvas, ascent = recipe.canvas, recipe.ascent
+    # Where all pixels may be used, the product with the mask is left out in each step.
     entire = bool(scene.inside.all())
     start = recipe.start(scene, generators)
     parameters = canvas.project(canvas.begin(start if entire else start * scene.inside, scene), scene).detach()
@@ -279,7 +285,9 @@ def ascend_gradient(
         parameters = parameters.detach()
         responses.append(response.detach())
         if not bool(alive.all()):
+            # What becomes `moved`: whether the gradient was ever other than 0.
             alive |= gradient.flatten(1).any(1)
+        # The response belongs to the parameters before the step that follows.
         if best is not None:
             best.update(responses[-1], parameters)
         stable = ascent.stable(responses)
@@ -288,6 +296,7 @@ def ascend_gradient(
             if bool(done.all()):
                 break
         new = canvas.project(ascent.step(parameters, gradient, state, number), scene).detach()
+        # A picture that is stable stays as it is, so that its result does not depend on how long others go on.
         parameters = torch.where(done.view(-1, *[1] * (new.ndim - 1)), parameters, new) if bool(done.any()) else new
     return finish_search(respond, scene, recipe, parameters, responses, alive, best, sign=sign, exact=exact)
 
@@ -301,6 +310,7 @@ def gradient_of(objective: Tensor, parameters: Tensor) -> Tensor:
     if not objective.requires_grad:
         raise NoGradient("the response has none")
     try:
+        # Pictures do not depend on each other: the gradient of the sum holds the gradient of each.
         (gradient,) = torch.autograd.grad(objective.sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         raise NoGradient(str(error).strip().split("\n")[0][:160]) from error
@@ -326,6 +336,7 @@ def find_gradient_end(cache: NetworkCache) -> str:
                 "numbers or quantized weights, or one under `torch.no_grad()`."
             )
 
+    # The network may well fail on the way; what was found by then is the answer.
     with torch.enable_grad(), keep_pristine(network.module), suppress(Exception):
         x = network.prepare(picture).detach().requires_grad_(True)
         with hook_values(network.module, lambda *_: None, note_reads=check_operation):
@@ -382,10 +393,12 @@ def finish_search(
 ) -> SearchResult:
     """The final pictures, or the best on the way, and the responses to them, without jitter and in full precision."""
     if best is not None:
+        # The parameters after the last step have not been tried yet.
         last = recipe.canvas.whitened(parameters, scene)
         best.update(sign * respond(last if bool(scene.inside.all()) else last * scene.inside), parameters)
         parameters = best.parameters
     x = recipe.canvas.whitened(parameters, scene) * scene.inside
     final = exact(x)
+    # `responses` were multiplied by the sign; the history holds responses as they are.
     history = torch.stack([*(sign * one for one in responses), final], 1)
     return SearchResult(*(value.cpu().numpy() for value in (x, final, history, alive)))

@@ -1,4 +1,4 @@
-"""Figures of position studies: matplotlib figures of arrays that are at hand. Nothing is computed here."""
+"""Figures of position studies: matplotlib figures of given arrays. Nothing is computed here."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ hangs over the edge would else pass for a difference:
     field of B                      y y y  y y        B sees all of it
     compared on                            x x
 
- How alike outcomes of one position are depends on the rectangle, too: outcomes agree in the
-middle of a field and differ at its edge. So likeness within a position is taken on the same rectangles as likeness
-across, for each pair of positions anew, and leaving a position out leaves out all rectangles that were shared with it.
+How alike outcomes of one position are depends on the rectangle, too: outcomes agree in the middle of a field and differ
+at its edge. So likeness within a position is taken on the same rectangles as likeness across, for each pair of
+positions anew, and leaving a position out leaves out all rectangles that were shared with it.
 
 Example: a corner A, which sees a quarter of its field, and B and C, which see theirs whole. B is compared with itself
 on the quarter shared with A when A and B are compared, and on the whole field when B and C are.
@@ -81,6 +81,7 @@ def compare_positions(
             areas = [one.frame.height * one.frame.width for one in (placed[i], placed[j])]
             if frame.height * frame.width > max(1, least * max(areas)):
                 both = similarity(np.concatenate([placed[i].cut(frame), placed[j].cut(frame)]), frame, (i, j))
+                # Rolled by half along both axes: the outcomes of j first, then those of i.
                 found[i, j], found[j, i] = both, np.roll(both, seeds, (0, 1))
     found[:, :, range(2 * seeds), range(2 * seeds)] = np.nan
     return found
@@ -145,9 +146,11 @@ def shifted_correlation(
     centered = pictures - pictures.mean((1, 2, 3), keepdims=True)
     norms = np.sqrt((centered.astype(np.float64) ** 2).sum((1, 2, 3)))
     reach = [min(step, length - 1) for step, length in zip(stride, pictures.shape[2:], strict=True)]
+    # Filled up with zeros by the largest shift: what is shifted out on one side must not come in on the other.
     size = [next_fast_len(length + step, real=True) for step, length in zip(reach, pictures.shape[2:], strict=True)]
     waves = rfft2(centered, s=size)
     found = np.empty((len(pictures), len(pictures)))
+    # Of the correlation, shifts of 0 and more are the first places, and negative shifts the last ones.
     near = np.ix_(*(np.r_[0 : step + 1, length - step : length] for step, length in zip(reach, size, strict=True)))
     for n, wave in enumerate(waves):
         crossed = irfft2((wave.conj() * waves).sum(1), s=size)
@@ -227,6 +230,7 @@ def specificity(
     shuffled = rng.permuted(np.tile(labels, (permutations, 1)), axis=1)
     differences = np.subtract(*_means(flat, weights, shuffled, np.tile(own, (permutations, 1))))
     (p,) = permutation_p(np.array([within - across]), differences[None])
+    # Numbers of outcomes: the seeds of position p are p * seeds, .., p * seeds + seeds - 1.
     chosen = (rng.integers(seeds, size=(resamples, count, seeds)) + seeds * np.arange(count)[:, None]).reshape(
         resamples, count * seeds
     )
@@ -263,8 +267,10 @@ def _means(
     same label, and of those with different ones.
     """
     within, across = np.full((2, len(labels)), np.nan)
+    # An outcome drawn twice would meet itself; its similarity with itself is NaN, and so weighs nothing.
     weights = np.where(np.isfinite(flat), weights, 0)
     weighted = np.where(weights > 0, flat, 0) * weights
+    # Some draws at a time, so that memory holds them.
     step = max(1, 2_000_000 // flat.size)
     for first in range(0, len(labels), step):
         part = slice(first, first + step)

@@ -180,7 +180,7 @@ class PositionStudy:
         """
         return _positive_ratio(self.transferred.mean(2), self.responses.mean(1)[:, None])
 
-    # --- for people
+    # --- tables and figures
 
     def table(self, kind: str = "blurred") -> pd.DataFrame:
         """A row per ordered pair of positions: where, fall-off of both, similarity within and across, all on the
@@ -345,6 +345,7 @@ def grid_of(site: Site, grid: Size, *, border: bool) -> tuple[Size, ...]:
         if border and count > 1:
             axes.append([round(n * (length - 1) / (count - 1)) for n in range(count)])
         else:
+            # The middle of part n of `count` equal parts.
             axes.append([(2 * n + 1) * length // (2 * count) for n in range(count)])
     return tuple((row, col) for row in axes[0] for col in axes[1])
 
@@ -364,6 +365,7 @@ def _moving_field(site: Site, channel: int) -> ReceptiveField:
     if site.lattice == (1, 1):
         raise BadInput(f"{site.name} is a vector, without positions; there is nothing to compare.")
     seen = site.field(channel)
+    # Behind squeeze-and-excitation every neuron sees the whole picture, but its map's own field moves along with it.
     if 0 in seen.stride and site.views is not None:
         seen = site.field(channel, gating=False)
     if 0 in seen.stride:

@@ -1,5 +1,8 @@
 """Recipes: named compositions of start x canvas x jitters x ascent. The record keeps the classes and numbers of each.
 
+    contrast            faint noise  x  RGB within 0..1 at a bounded contrast  x  steps along the gradient
+    kobayashi2020       mean color   x  whitened pixels without bounds         x  Adam, 31 steps
+
 A recipe of one's own is a `Recipe` of plain callables; see the protocols in canvases, jitters and ascents.
 """
 
@@ -119,12 +122,14 @@ def average_spectrum(images: Source, *, size: int | Size, most: int = 1000) -> t
     opened = open_images(images)
     presentation = Presentation((size, size) if isinstance(size, int) else size)
     total, count = None, 0
+    # Evenly over all images, which are often sorted by class.
     for number in range(0, len(opened), max(1, len(opened) // most)):
         try:
             shown = presentation.present(opened.bytes(number))
         except Unreadable:
             continue
         picture = torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 255
+        # In the units in which the canvas `Phases` works: before its sigmoid.
         magnitude = torch.fft.rfft2(decorrelate_colors(torch.logit(picture.clamp(0.01, 0.99))))[0].abs()
         total, count = magnitude if total is None else total + magnitude, count + 1
     if total is None:

@@ -83,6 +83,8 @@ def plan_channels(cone: Cone) -> dict[Value, str]:
         value = operation.value
         if value in single and value not in whole and can_narrow(operation, step):
             plan[value] = "narrow"
+            # One channel of a convolution needs all channels of its operand; of all other narrow operations the same
+            # one.
             (whole if operation.kind == "convolution" else single).update(operation.reads)
         else:
             plan[value] = "picked" if value in single else "whole"
@@ -142,6 +144,7 @@ def convolution_matrices(
     sides = (piece.height + top + bottom, piece.width + left + right)
     reach = [d * (k - 1) + 1 for d, k in zip(window.dilation, window.taps, strict=True)]
     rows, cols = ((side - r) // s + 1 for side, r, s in zip(sides, reach, window.stride, strict=True))
+    # For each picture and position an empty padded piece, on which the kernel is laid where the window begins.
     matrix = weight.new_zeros((len(weight), rows, cols, weight.shape[1], *sides))
     (down, along), (d, a) = window.stride, window.dilation
     for row in range(rows):

@@ -80,8 +80,10 @@ def feature_similarity(
     def feature_responses(
         pictures: Float[np.ndarray, "picture color height width"], box: Box, place: Size
     ) -> np.ndarray:
+        # Both lattices cover the picture evenly: the place of the other one that holds the middle of this place.
         row, col = ((2 * p + 1) * b // (2 * a) for p, a, b in zip(place, site.lattice, shown.lattice, strict=True))
         evaluator = make_evaluator(cache, neuron(Unit(shown.name, 0), at=(row, col)), post_activation=True, half=False)
+        # The last picture stays blank: answers to it are subtracted.
         x = torch.zeros(len(pictures) + 1, pictures.shape[1], evaluator.box.height, evaluator.box.width)
         x[:-1] = torch.from_numpy(paste_pictures((pictures + (gray - mean)) / std, box, evaluator.box))
         at = (0, 0) if isinstance(evaluator.positions[0], str) else evaluator.positions[0][0]

@@ -1,4 +1,4 @@
-"""Networks: a module together with what it needs in order to see, and where its weights come from.
+"""Networks: a module together with how it must be shown pictures, and where its weights come from.
 
 The residual networks themselves are in `residual`, weights files in `weights`, models of other libraries in
 `model_zoos`, networks whose weights are an installed package in `packaged_weights`; `load` gives all of them.
@@ -94,6 +94,7 @@ class Network:
             raise BadInput(
                 f"{self.name} is shown pictures of {expected}; these are {came}. Resize them, or load it with size=."
             )
+        # Means above 1 belong to networks that are shown pictures on another scale than 0..1.
         if max(self.mean) <= 1:
             _check_range(pictures)
         return logits_of(self.module(self.prepare(pictures)), self.name)
@@ -123,6 +124,7 @@ class Network:
         The same on every device. It is kept until a weight changes, also through `.data`, which torch does not count.
         """
         state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
+        # A write through `.data` leaves the version as it was; then the sums change.
         stamp = [(name, t.data_ptr(), 0 if t.is_inference() else t._version, axis_sums(t)) for name, t in state.items()]
         if self._fingerprint is None or self._fingerprint[0] != stamp:
             self._fingerprint = stamp, _digest(state, [self.size, self.mean, self.std, self.order])
@@ -298,6 +300,7 @@ def _shipped(model: str, weights: object) -> Iterator[Path]:
 @contextlib.contextmanager
 def _chance(seed: int) -> Iterator[None]:
     """Draw random weights on the CPU from `seed`, and leave every random state as it was."""
+    # On the CPU, so that a seed gives the same weights whatever the default device is.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         yield
@@ -309,6 +312,8 @@ def _own(name: str, file: Weights | None, *, width: int | None, classes: int | N
     shape = {what: number for what, number in asked.items() if number is not None}
     if file is not None and find_architecture(file.state):
         first, last = file.state["conv1.weight"], file.state["fc.weight"]
+        # What is asked for counts before the file; but the number of input channels is the file's, and `_assembled`
+        # compares it with the mean.
         shape = {"width": first.shape[0], "classes": last.shape[0]} | shape | {"inputs": first.shape[1]}
     module = resnet(name, **shape)
     return FoundModel(module, logits=module.fc.out_features, inputs=module.conv1.in_channels)
@@ -347,6 +352,7 @@ def _assembled(model: str, found: FoundModel, file: Weights | None, asked: Prepr
         raise BadInput(
             f"{model} has {found.logits} logits with these weights, and {len(known.classes)} names of classes came."
         )
+    # Only now: the numbers of channels and of classes were compared with what somebody said, not with what is assumed.
     known = known.otherwise(IMAGENET)
     label = file.path.name if file else found.weights or f"random (seed {seed})"
     facts = {"size": known.size, "mean": known.mean, "std": known.std, "order": known.order, "classes": known.classes}
@@ -375,6 +381,7 @@ def _check_range(pictures: Tensor) -> None:
     if pictures.device.type == "meta" or not pictures.numel():
         return
     highest = float(pictures.detach().amax())
+    # Not 1: optimal stimuli may lie beyond the bounds of photographs. Pictures in 0..255 lie far beyond.
     if highest > 16:
         raise BadInput(f"the pictures reach {highest:g}, which looks like 0..255; expected 0..1: divide them by 255.")
 
@@ -383,6 +390,7 @@ def logits_of(output: Any, name: str) -> Tensor:
     """The first tensor of what a module returned, or what it calls its logits."""
     if isinstance(output, Tensor):
         return output
+    # `logits` is GoogLeNet's and Hugging Face's word, `out` that of torchvision's segmentation.
     for field in ("logits", "out"):
         value = output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
         if isinstance(value, Tensor):
@@ -395,8 +403,8 @@ def logits_of(output: Any, name: str) -> Tensor:
 
 
 def axis_sums(tensor: Tensor) -> tuple[float, ...]:
-    """Sums over a tensor's rows and columns, in brief: they change when a number changes or two are exchanged. Much
-    quicker than a digest.
+    """Two numbers made of the sums over a tensor's rows and columns: they change when a number changes, or when two are
+    exchanged. Much quicker than a digest.
     """
     if not tensor.is_floating_point() or tensor.numel() < 2 or tensor.is_meta:
         return () if tensor.is_meta or tensor.numel() != 1 else (float(tensor),)
@@ -404,12 +412,14 @@ def axis_sums(tensor: Tensor) -> tuple[float, ...]:
         matrix = tensor.detach().reshape(tensor.shape[0], -1)
         rows, cols = (matrix.sum(axis, dtype=torch.float64) for axis in (1, 0))
         both = torch.cat([rows, cols])
+        # A plain sum stays the same when two rows are exchanged.
         weights = torch.arange(1, len(both) + 1, dtype=torch.float64, device=both.device)
         return float(both.sum()), float((both * weights).sum())
 
 
 def _digest(state: Mapping[str, Tensor], preprocessing: list[Any]) -> str:
     digest = hashlib.sha256()
+    # Sorted: the order in which a module registers its tensors does not count.
     for name in sorted(state):
         if state[name].is_meta:
             raise BadInput(f"{name} is on the meta device and has no numbers; give the network its weights first.")

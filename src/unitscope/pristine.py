@@ -32,7 +32,7 @@ RANDOM_STATE = "random state"
 """The name of a change that is no change of the network: it drew random numbers."""
 
 DEPTH = 4
-"""Attributes are followed through so many containers and objects."""
+"""Attributes are followed through at most this many nested containers and objects."""
 
 
 @dataclass
@@ -99,6 +99,7 @@ class CopyOnWrite(TorchDispatchMode):
         return function(*arguments, **named)
 
     def copy(self, tensor: Tensor) -> None:
+        # By memory, not by tensor: a write through one view can change every tensor on it.
         for name in self.named.get(memory_of(tensor) or 0, ()):
             if name not in self.copies:
                 self.copies[name] = self.tensors[name].clone()
@@ -130,6 +131,7 @@ class Holdings:
     def note_module(self, module: nn.Module, prefix: str = "") -> None:
         """Note all that a module and its parts hold."""
         for path, part in module.named_modules():
+            # A part that stands at several places is noted once.
             if id(part) in self.seen:
                 continue
             self.seen.add(id(part))
@@ -156,6 +158,7 @@ class Holdings:
         if isinstance(value, Tensor):
             self.note_tensor(name, value)
         elif isinstance(value, nn.Module):
+            # `note_module` asks `seen` itself.
             self.seen.discard(id(value))
             self.note_module(value, f"{name}.")
         elif isinstance(value, torch.Generator):
@@ -165,6 +168,7 @@ class Holdings:
         elif depth and isinstance(value, dict):
             self.note_dictionary(name if name.endswith(".") or not name else f"{name}.", value, depth - 1)
         elif depth and isinstance(value, (list, tuple, set, deque)):
+            # A tuple cannot change, but what it holds can.
             if not isinstance(value, tuple):
                 self.undo.append(container_undo(name, value))
             for number, part in enumerate(list(value)):
@@ -208,6 +212,8 @@ def dictionary_undo(prefix: str, held: dict[Any, Any]) -> Undo:
 
     def undo() -> list[str]:
         keys = [key for key in {**before, **held} if not same(held, before, key)]
+        # The order counts, too: nn.Sequential runs its parts in that of its dictionary. The dictionary itself stays,
+        # since others may refer to it.
         if keys or list(held) != list(before):
             held.clear()
             held.update(before)
@@ -276,6 +282,7 @@ def geometry_of(tensor: Tensor) -> tuple[Any, ...]:
 
 def memory_of(tensor: Tensor) -> int | None:
     """The place of a tensor's memory, None where it has none."""
+    # A subclass of Tensor may be a wrapper without memory of its own.
     if tensor.layout is not torch.strided or tensor.device.type == "meta" or type(tensor) not in (Tensor, nn.Parameter):
         return None
     return tensor.untyped_storage().data_ptr() or None
@@ -306,6 +313,7 @@ UNDECLARED = dict.fromkeys(
 
 def write_back(tensor: Tensor, copy: Tensor) -> None:
     """Write numbers into a tensor's memory without a trace in what autograd counts."""
+    # Tensors of inference mode can be written to in that mode only; `.data` leaves the version as it is.
     with torch.inference_mode(tensor.is_inference()), torch.no_grad():
         tensor.data.copy_(copy)
 

@@ -1,4 +1,4 @@
-"""Weights on disk: read with their names understood, fitted strictly, written whole or not at all.
+"""Weights on disk: read without wrappers and prefixes, fitted strictly, written whole or not at all.
 
 A weights file is safetensors, or what `torch.save` wrote; the latter is opened with `weights_only=True`, so that no
 file can run code. How pictures must be shown travels in the metadata of a safetensors file, as JSON:
@@ -29,10 +29,10 @@ from unitscope.preprocessing import Preprocessing
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "module", "weights")
-"""Keys under which training scripts put the weights, beside the optimizer and the epoch."""
+"""Keys under which training scripts put the weights, next to the optimizer and the epoch."""
 
 NESTING_DEPTH = 8
-"""Within so many wrappers weights are looked for."""
+"""Weights are looked for within at most this many nested wrappers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,11 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     """
     path = Path(path).expanduser()
     head = _head(path)
+    # safetensors: the length of the header in 8 bytes, then the header in JSON.
     if head[8:9] == b"{":
         state, metadata = _read_safetensors(path)
         return Weights(bare_state(_whole(state, path)), path, _understood(metadata, path))
+    # torch.save writes a zip archive, and older versions a bare pickle or a tar.
     if head[:2] == b"PK" or head[:1] == b"\x80" or _is_old_tar(path):
         return Weights(bare_state(_whole(_unwrapped(_read_pickle(path), path), path)), path)
     raise BadInput(
@@ -73,6 +75,7 @@ def fit_weights(module: nn.Module, weights: Weights, *, name: str = "the network
     infinity.
     """
     own = module.state_dict()
+    # The module itself may be wrapped, as by torch.compile: names are compared without prefixes on both sides.
     names = dict(zip(_bare_names(own), own, strict=True))
     given = weights.state
     missing = [n for n in names if n not in given and not n.endswith("num_batches_tracked")]
@@ -95,6 +98,7 @@ def fit_weights(module: nn.Module, weights: Weights, *, name: str = "the network
         raise BadInput(
             f"{weights.path.name} holds NaN or infinity in {len(broken)} of {len(given)} tensors: {few(broken)}."
         )
+    # strict=False for the counters alone, which may be missing; all else was compared above.
     module.load_state_dict({names[n]: tensor for n, tensor in given.items()}, strict=False)
 
 
@@ -129,6 +133,7 @@ def bare_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _bare_names(names: Iterable[str]) -> list[str]:
     names = [name.replace("_orig_mod.", "") for name in names]
+    # Wrappers may be wrapped; a single name without the prefix shows that it belongs to the network.
     while names and all(name.startswith("module.") for name in names):
         names = [name.removeprefix("module.") for name in names]
     return names
@@ -218,12 +223,14 @@ def _understood(metadata: Mapping[str, str], path: Path) -> Preprocessing:
 def _is_old_tar(path: Path) -> bool:
     """Whether the file is a tar as torch 0.1 wrote it; `torch.load` still knows them."""
     with path.open("rb") as file:
+        # The mark of a tar stands at byte 257.
         return file.read(262)[257:] == b"ustar"
 
 
 def _read_pickle(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            # Both are zip archives; only TorchScript's holds constants.
             if any(name.endswith("constants.pkl") for name in archive.namelist()):
                 raise BadInput(
                     f"{path} is a TorchScript archive, a program and not only weights. Save its state_dict() instead."
@@ -267,6 +274,7 @@ def _unwrapped(found: Any, path: Path, depth: int = 0) -> dict[str, Tensor]:
 
 
 def _stored(tensor: Tensor, *, half: bool) -> Tensor:
+    # A clone: safetensors refuses tensors that share their memory.
     tensor = tensor.detach().cpu().contiguous().clone()
     if half and tensor.dtype == torch.float32 and tensor.ndim >= 2 and tensor.half().isfinite().all():
         return tensor.half()
@@ -283,6 +291,7 @@ def _sort_metadata(path: Path) -> None:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        # The same length as before, filled with spaces, since the numbers of the tensors follow at fixed places.
         ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size)
         if len(ordered) != size:
             raise OSError(f"its header has {size} bytes and, in order, {len(ordered)}")

@@ -1,4 +1,13 @@
-"""What is done to which units: noise, silence, the mean, or another picture's responses (methods 5)."""
+"""What is done to which units: noise, silence, the mean, or another picture's responses (methods 5).
+
+Problem: a change under noise means something only in comparison: with noise in units that do answer, with other doses,
+with silence, and with noise on one path alone.
+
+Idea: each of these is a Condition, four words and a number, and all conditions see the same images and the same noise.
+
+    Condition("noise", "all", "both", 1.0, "chosen")      the paper's (kobayashi2020)
+    Condition("zero", "all", "skip", 1.0, "active")       as many active units silenced, on the skip alone
+"""
 
 from __future__ import annotations
 
@@ -73,13 +82,14 @@ def conditions_of(
         Condition(w, one, p, d if w == "noise" else 1.0, t)  # type: ignore[arg-type]
         for t in targets for w in whats for one in whiches for p in paths for d in doses
     ]  # fmt: skip
+    # A single channel is one of the chosen units; there is no such channel among the active ones.
     return list(dict.fromkeys(one for one in found if one.target == "chosen" or not one.which.startswith("channel")))
 
 
 def protocol(
     channels: Sequence[int], *, skip: bool, active: bool = True, matched: float | None = None
 ) -> list[Condition]:
-    """Everything that tells whether noise in these units means anything (methods 5).
+    """All conditions that show whether noise in these units means anything (methods 5).
 
     The paper's two conditions (kobayashi2020, table 1); the same in active units; the dose curve of both, with the dose
     `matched` to the responses of active units (`matching_dose`); zero, mean and resample ablation of both; where there
@@ -104,6 +114,7 @@ def rectified_noise(shape: Sequence[int], *, generator: torch.Generator) -> Tens
     return torch.randn(tuple(shape), generator=generator).clamp_(min=0)
 
 
+# E[max(e, 0)^2] = 1/2, and E[max(e, 0)]^2 = 1 / (2 pi).
 NOISE_SD = math.sqrt(1 / 2 - 1 / (2 * math.pi))
 """The standard deviation of rectified noise, 0.5838."""
 
@@ -139,6 +150,8 @@ def make_alteration(
             responses[:, chosen] = means.to(responses)[chosen][None, :, None, None]
         elif condition.what == "resample":
             count = len(responses)
+            # A random order, moved on by 1 to count - 1 places: each picture gets the responses of another one, never
+            # its own.
             step = int(torch.randint(1, max(count, 2), (1,), generator=generator))
             order = torch.randperm(count, generator=generator)
             other = torch.empty_like(order)

@@ -12,10 +12,10 @@ from jaxtyping import Float64, Int
 from unitscope.resampling import Interval, both_intervals, false_discovery, mean_interval, permutation_p
 
 PERMUTATIONS = 2000
-"""So many at least; for many classes a hundred for each, so that one class can stand out among all ..."""
+"""At least this many permutations; for many classes a hundred for each, so that one class can stand out among all."""
 
 MOST = 20_000
-"""... and at most so many."""
+"""At most this many permutations."""
 
 AT_ONCE = 4_000_000
 """Values that are permuted at a time."""
@@ -35,6 +35,7 @@ def change(
     whatever the images, and the interval is over images and draws.
     """
     found = mean_interval(differences, clusters=clusters, generator=generator)
+    # Where nothing changed, draws have nothing to add.
     if draws is None or math.isnan(found.mean) or not differences.any():
         return found
     return both_intervals(found.mean, found, mean_interval(draws, generator=generator)._replace(mean=found.mean))
@@ -93,6 +94,7 @@ def class_p(
     """
     values, label = _of_photographs(differences, label, photographs)
     order = np.argsort(label, kind="stable")
+    # Class after class: sums over classes are then sums over slices (`np.add.reduceat`).
     values, sizes = values[order], np.bincount(label)
     defined = (sizes > 1) & (np.count_nonzero(sizes) > 1) & (np.ptp(values) > 0 if len(values) else False)
     if not defined.any():
@@ -122,9 +124,11 @@ def _away(
     starts, n = (np.cumsum(sizes) - sizes)[shown], sizes[shown].astype(float)
     sums, squares = (np.add.reduceat(power, starts, axis=1) for power in (values, values**2))
     with np.errstate(invalid="ignore", divide="ignore"):
+        # Rounding can make a variance of 0 a little negative.
         error = np.sqrt(np.maximum(squares - sums**2 / n, 0) / (n * (n - 1)))
         found = (sums / n - np.median(sums / n, axis=1, keepdims=True)) / error
     t = np.zeros((len(values), len(sizes)))
+    # 0 / 0 where a class does not vary and lies at the median. Of a single image the error is not known.
     t[:, shown] = np.where(np.isnan(found) | (n < 2), 0.0, found)
     return t
 

@@ -1,7 +1,15 @@
 """The experiment: what the network loses when the responses of some units are altered.
 
-Every image is shown once to the whole network; per condition and seed only what lies behind the site is run again, with
-altered responses (recording/replay.py). Differences are paired, image by image.
+Problem: a protocol has dozens of conditions with many seeds each, and a change may be smaller than the difference
+between any two samples of images.
+
+Idea: every image is shown once to the whole network. For each condition and seed only what lies behind the site is run
+again, with altered responses (recording/replay.py). Differences are paired, image by image:
+
+    image                 1       2       3
+    loss, intact        0.21    1.70    0.03
+    loss, with noise    0.25    1.69    0.11
+    change              0.04   -0.01    0.08        mean 0.037, with its error over images
 """
 
 from __future__ import annotations
@@ -53,7 +61,7 @@ BATCH = 256
 """Images for which "one per batch" keeps its channel (kobayashi2020)."""
 
 AT_ONCE = 64
-"""At most so many images go through the network at a time."""
+"""At most this many images go through the network at a time."""
 
 Progress = Callable[[int, int], None]
 """Called with how many images are done, and of how many."""
@@ -210,6 +218,7 @@ class Experiment:
         replay = record_replay(network, gray_pictures(network), chosen.site)
         if not replay.reaches_logits and not replay.obstacle:
             raise BadInput(f"the logits of {network.name} do not depend on {chosen.site.name}.")
+        # A replay is trusted only where it gives the very bits of a full pass; else each condition takes full passes.
         slow = not gives_same_bits(replay, network)
         presentation = Presentation(network.size, resize)
         last = takes_channels_last(network, images, presentation)
@@ -218,6 +227,7 @@ class Experiment:
     @property
     def at_once(self) -> int:
         """The largest divisor of the batch that is not too much for one forward pass."""
+        # A divisor, so that no part of a pass lies in two batches with two drawn channels.
         return next(n for n in range(min(self.batch, AT_ONCE), 0, -1) if self.batch % n == 0)
 
     def refuse_conditions(self, conditions: Sequence[Condition]) -> None:
@@ -260,6 +270,7 @@ class Experiment:
                 show(self.network, self.prepared(part), {site.name: site}, keep)
             count += int(part.readable.sum())
         mean, square = sums / max(count, 1)
+        # Rounding can make a variance of 0 a little negative.
         self.known = mean, (square - mean.square()).clamp(min=0).sqrt()
         return self.known
 
@@ -277,6 +288,7 @@ class Experiment:
         labels = [self.images.items[place].label or "" for place in places.tolist()]
         codes = torch.tensor([self.codes[label] for label in labels])
         x = self.prepared(part)
+        # One full pass; all conditions are replayed from it.
         replay = record_replay(self.network, x, self.chosen.site)
         with torch.no_grad():
             intact = Predictions.of(replay.logits, codes)
@@ -292,6 +304,7 @@ class Experiment:
 
     def altered_logits(self, replay: Replay, x: Tensor, alter: Alter, condition: Condition) -> Tensor:
         """The logits under a condition: replayed, unless a replay does not give the same bits."""
+        # A full pass has one way to alter a site: for all who read it. Conditions on a path were refused before.
         if self.slow:
             with inject(self.network, self.chosen.site, alter):
                 return logits_for(self.network, x)
@@ -302,6 +315,7 @@ class Experiment:
     ) -> tuple[list[int], Alter]:
         """Which channels are altered under a condition with seed `number` in the images from `first` on, and how."""
         channels = self.channels_of(condition, number, first // self.batch)
+        # The condition is not in the seed: all conditions get the same noise, so that their difference is theirs alone.
         generator = torch.Generator().manual_seed(seed_of(self.seed, number, first))
         return channels, make_alteration(condition, channels, generator=generator, means=means)
 
@@ -309,6 +323,7 @@ class Experiment:
         """The channels of a condition. A drawn channel stays for a batch, drawn active ones for the whole pass."""
         channels = list(self.chosen.channels)
         if condition.target == "active":
+            # From seed and number alone: the units of a draw stay the same for all images.
             draw = np.random.default_rng([self.seed, number])
             size = min(len(channels), len(self.chosen.active))
             channels = sorted(draw.choice(self.chosen.active, size=size, replace=False).tolist())

@@ -1,4 +1,4 @@
-"""What was found under a condition: per image, averaged over seeds."""
+"""What was found under a condition: differences to the intact network, per image, averaged over seeds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class Predictions:
 
     @classmethod
     def of(cls, logits: Float[Tensor, "stimulus logit"], codes: Int[Tensor, " stimulus"]) -> Predictions:
+        # float64: a loss in float32 has steps of 1e-7, as large as the changes of some units (methods 5).
         log_p = logits.detach().cpu().double().log_softmax(1)
         own = log_p.gather(1, codes[:, None])
+        # How many logits are above that of the label.
         rank = (log_p > own).sum(1).numpy()
         best = log_p.argmax(1)
         top1 = (best == codes).double().numpy()
@@ -61,6 +63,7 @@ class Result:
         }
         for name, values in found.items():
             self.sums[name] = self.sums.get(name, 0) + values
+        # Seeds come in their order, 0 first, for each part of the images.
         self.per_seed += [0.0] * (number + 1 - len(self.per_seed))
         self.per_seed[number] += math.fsum(loss)
         self.answering |= set(answering)

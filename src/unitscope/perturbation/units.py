@@ -96,6 +96,7 @@ def choose_units(
     silent = inactive_units(record, name)
     if not silent:
         raise BadInput(none_inactive_message(record, name))
+    # The pre-activation of a silent unit is not 0 but below: the unit is silent behind its nonlinearity.
     altered = behind_rectification(network, name) if record.sites[name].preactivation else name
     how = f"inactive at {name} in {record.path.name}"
     return replace(choose_channels(sites[altered], silent, silent, how), inactive_at=name)

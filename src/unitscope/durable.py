@@ -164,6 +164,7 @@ def replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
         os.rename(new, path)
     elif not exchange(new, path):
+        # Named after its place, so that `_settle` can tell which folder this was.
         aside = path.with_name(f"{new.name.removesuffix('.tmp')}-old.tmp")
         os.rename(path, aside)
         os.rename(new, path)
@@ -265,6 +266,7 @@ def _try_lock(folder: Path) -> int | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            # Somebody else has the lock. Any other error means that this file system has no locks on folders.
             if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
                 raise BlockingIOError from None
             os.close(handle)
@@ -283,6 +285,8 @@ def _remove_leftovers(folder: Path) -> None:
             (Path(top) / name).unlink(missing_ok=True)
         for name in filter(TEMPORARY.fullmatch, inside):
             _settle(Path(top) / name)
+        # os.walk enters only what is left in this very list. Arrays are left out: they are replaced whole, and have
+        # many files.
         inside[:] = [name for name in inside if not TEMPORARY.fullmatch(name) and not name.endswith(".zarr")]
 
 
@@ -301,6 +305,7 @@ def _settle(leftover: Path) -> None:
 def read_whole(folder: Path, read: Callable[[], Found]) -> Found:
     """What `read` gives of a folder that may be replaced meanwhile: of the old one or of the new one, never of both."""
     for _ in range(100):
+        # Compared before and after: a change in between means that `read` may have seen parts of both folders.
         before = _identity(folder)
         try:
             found = read()
@@ -318,6 +323,7 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
         there = folder.stat()
     except OSError:
         return None
+    # A file system may give the inode of a deleted folder to the next one, but not its time.
     return there.st_dev, there.st_ino, there.st_ctime_ns
 
 

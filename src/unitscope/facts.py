@@ -44,6 +44,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
+    # In Python, True is an int, too.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
 
 
@@ -209,6 +210,7 @@ def _describe_path(path: Path) -> dict[str, Any]:
     files = _list_files(path)
     whole = hashlib.sha256()
     for name, file in files.items():
+        # With names and sizes, so that contents that move from one file to another change the digest.
         whole.update(f"{name}\0{file.stat().st_size}\0{_digest(file)}\n".encode())
     return {
         "files": len(files),

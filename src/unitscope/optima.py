@@ -85,6 +85,7 @@ class Optimum:
     def clipped(self) -> float:
         """Share of the numbers in `whitened` that lie beyond RGB 0..1, and are clipped in `pictures`."""
         low, high = ((bound - np.asarray(self.light.mean)) / np.asarray(self.light.std) for bound in (0, 1))
+        # 1e-5 allows for the rounding of pictures that were clipped exactly to the bounds.
         beyond = (self.whitened < low[:, None, None] - 1e-5) | (self.whitened > high[:, None, None] + 1e-5)
         return float(beyond.mean())
 

@@ -173,6 +173,7 @@ class _Run:
             group["lr"] = rate
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bf16):
             logits = self.joined(x.contiguous(memory_format=layout_on(x.device)))
+        # Over the images of all processes, not over this one's part: parts may differ in size.
         loss = nn.functional.cross_entropy(logits.float(), y, reduction="sum") / among
         self.optimizer.zero_grad(set_to_none=True)
         (loss * self.team.size).backward()  # the processes' gradients are averaged
@@ -261,6 +262,7 @@ def accuracy(
             logits = network.module(x.contiguous(memory_format=layout_on(x.device))).double().cpu()
         y = targets[i : i + batch]
         losses.append(nn.functional.cross_entropy(logits, y, reduction="none"))
+        # How many logits are higher than that of the label: 0 is right, below 5 is among the first five.
         ranks.append((logits > logits.gather(1, y[:, None])).sum(1))
     loss, rank = torch.cat(losses), torch.cat(ranks)
     return {
@@ -280,6 +282,7 @@ class Crops(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "color height width"], Int[Tensor, ""]]:
+        # Own numbers for each image: neither the order nor the number of workers changes a crop.
         rng = np.random.default_rng([self.recipe.seed, self.epoch, index])
         with Image.open(io.BytesIO(self.images.bytes(index))) as file:
             picture = file.convert("RGB")

@@ -187,6 +187,7 @@ def show_untrained(
     """
     names = [name for name in MAKERS if name != "color" or network.inputs == 3]
     nulls = [Null(record, name, {**settings, "sites": sorted(sites), "definitions": DEFINITIONS}) for name in names]
+    # A seed is there only if every table has it: a kill may have come between two of them.
     for seed in sorted(set(range(count)) - set[int].intersection(*(null.seeds() for null in nulls))):
         label = f"untrained {seed + 1} of {count}"
         made = measure_untrained(network, sites, groups, settings, seed=seed, progress=progress, label=label)

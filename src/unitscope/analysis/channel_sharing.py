@@ -252,6 +252,7 @@ def mean_similarity(
     common = first.box & second.box
     if common.height < 1 or common.width < 1:
         return None
+    # Fields that both records keep pixel by pixel are compared pixel by pixel, reduced ones on a common grid.
     exact = all(side.pictures.shape[2:] == (side.box.height, side.box.width) for side in sides)
     grid = tuple(length if exact else min(SIDE, length) for length in (common.height, common.width))
     vectors = [_vectors(side, common, grid, least) for side in sides]

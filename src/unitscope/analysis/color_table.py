@@ -52,6 +52,7 @@ def color_table(found: list[Session], *, thresholds: Thresholds = DEFAULT) -> pa
     """A row per unit of the sessions. Units that do not respond to any color have no numbers."""
     import pandas
 
+    # Units of one site may be in several sessions, one for each box: "responsive" is beside the strongest of all.
     population: dict[str, float] = {}
     for session in found:
         highest = float(Colors.of(session).strength.max())
@@ -144,6 +145,7 @@ def _of_discs(session: Session, colors: Colors, opposed: Bool[np.ndarray, " unit
         return {}
     grid = session.grid("disc", "direction", "phase", "diameter", "surround")
     above = grid.rates[1:] - session.rest  # L - M and S
+    # Every direction, phase and diameter is a row; the columns are the surrounds: none, opposite, same (batteries.py).
     flat = above.reshape(-1, *above.shape[-2:])
     best = flat[:, 0].argmax(0)
     alone, opposite, same = (flat[best, place, np.arange(flat.shape[2])] for place in range(3))

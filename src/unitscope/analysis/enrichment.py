@@ -49,6 +49,7 @@ def end(responses: Float[np.ndarray, "unit image"], *, highest: bool, count: int
     signed = responses if highest else -responses
     if count >= signed.shape[1]:
         return np.ones(signed.shape, dtype=bool)
+    # The highest response that no longer fits into the end: what equals it stays outside, too.
     border = np.partition(signed, signed.shape[1] - count - 1, axis=1)[:, signed.shape[1] - count - 1]
     return signed > border[:, None]
 
@@ -154,6 +155,7 @@ def excess(
     from scipy.sparse import csr_array
 
     drawn = counts.sum(1, keepdims=True).astype(float)
+    # Sparse: most blocks have no image at an end.
     hits = csr_array(counts.astype(float)) @ choices.T.astype(float)
     share = np.divide(hits, drawn, out=np.full(hits.shape, np.nan), where=drawn > 0)
     return share - (choices @ sizes) / sizes.sum()

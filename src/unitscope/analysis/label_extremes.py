@@ -70,6 +70,7 @@ def label_ends(record: Record, *, pool: Pool = "max") -> LabelEnds:
     label, photograph = members.label[members.known], members.photograph[members.known]
     if len(np.unique(photograph)) < len(np.unique(np.stack([photograph, label]), axis=1).T):
         raise BadInput(f"{record.path} has crops of one photograph under several labels; these cannot be compared.")
+    # The category is of labels only, so that every known image has one: no -1 picks the last row.
     which = np.eye(len(labels), dtype=np.int64)[label]
     found = list(evidence(record, members, pool=pool))
     return LabelEnds(
@@ -122,6 +123,7 @@ def two_sided(ends: LabelEnds, group: Bool[np.ndarray, " label"], chance: Chance
         indices.selectivity(*means),
         more["preferred"] + prevalence,
         more["antipreferred"] + prevalence,
+        # In the order of ENDS, which is that of the last three fields.
         *p.values(),
     )
 

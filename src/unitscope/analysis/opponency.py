@@ -217,6 +217,7 @@ def primary_weights(
     strongest = np.abs(own).argmax(0)
     reference = own[strongest, np.arange(own.shape[1])]
     if uniform is not None:
+        # A uniform field has no position: its phase is the sign of the color itself.
         reference = np.where(uniform, 1.0, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
         projected = np.real(own * np.conj(reference) / np.abs(reference))
@@ -228,6 +229,7 @@ def _signs(responses: Float[np.ndarray, "direction unit"], space: Space) -> Floa
     """Of L, M and S, L positive: the signs under which the weighted sum of cones foretells best the responses to
     luminance and L - M.
     """
+    # Signs of L, M and S. That of L is free: only the magnitude of the sum is compared.
     patterns = np.array([(1.0, m, s) for m, s in product((1, -1), repeat=2)])
     sizes = responses[list(space.primaries)]
     errors = []

@@ -58,6 +58,7 @@ def orientation_table(found: list[Session]) -> pandas.DataFrame:
     """A row per unit of the sessions. Units that do not respond have no numbers."""
     import pandas
 
+    # Units of one site may be in several sessions, one for each box: "responsive" is beside the strongest of all.
     population: dict[str, float] = {}
     for session in found:
         highest = float(session.best.strength.max())
@@ -85,9 +86,11 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     curves = component(redone, rest, best.simple)
     drawn = resultant(np.moveaxis(curves, 1, 0), degrees)
     f0, f1 = at(found.f0, *best.places), at(found.f1, *best.places)
+    # Orientations are angles doubled, since 0 and 180 degrees are the same bar.
     away = np.degrees(np.angle(drawn * np.conj(mean))) / 2
     half = len(degrees) // 2
     with np.errstate(invalid="ignore", divide="ignore"):
+        # Half of all orientations further on is the orthogonal one.
         ratio = np.roll(curve, half, 0)[best.places[0], units] / curve[best.places[0], units]
         modulation = np.where(f0 > 0, f1 / f0, np.nan)
         modulations = redone.f1[:, best.places[0], units] / redone.f0[:, best.places[0], units]
@@ -95,6 +98,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     simple = redone.f1[:, best.places[0], units] >= above
     return {
         "preferred_orientation": preferred_orientation(mean),
+        # A draw without any response says nothing: it could be as far away as possible, 90 degrees.
         "orientation_error": np.percentile(np.nan_to_num(np.abs(away), nan=90.0), 95, axis=0),
         "orientation_selectivity": np.abs(mean),
         **_ends("orientation_selectivity", np.abs(drawn)),
@@ -213,6 +217,7 @@ def naka_rushton(contrasts: np.ndarray, curve: Float[np.ndarray, "contrast unit"
     halves, exponents = (values.ravel() for values in grid)
     shape = contrasts[None, :] ** exponents[:, None]
     shape = shape / (shape + halves[:, None] ** exponents[:, None])
+    # For each shape s the best scale is known, s.y / s.s; what it leaves unexplained is |y|^2 - scale^2 |s|^2.
     scale = shape @ curve / (shape**2).sum(1)[:, None]
     left = (curve**2).sum(0) - scale**2 * (shape**2).sum(1)[:, None]
     place = left.argmin(0)
@@ -251,6 +256,7 @@ def _of_plaids(session: Session) -> dict[str, np.ndarray]:
     simple = session.best.simple
     plaid = component(harmonics(own), session.rest, simple).mean(0)
     contrasts, curve = contrast_curves(session)
+    # Each grating of a plaid has half of the contrast (gratings.py).
     alone = curve[np.abs(contrasts - contrasts[-1] / 2).argmin()]
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"plaid_ratio": np.where(alone > 0, plaid / alone, np.nan)}

@@ -116,6 +116,8 @@ def _in_pixels(record: Record, pictures: np.ndarray, *, weights: bool) -> np.nda
     """Weights (or colors) of the network's normalized input, as those of red, green and blue pixel values."""
     network = record.facts["network"]
     std = np.asarray(network["std"], np.float64)[:, None, None]
+    # The network weighs (pixel - mean) / std by w, that is, pixels by w / std. A color c in its units is c std in
+    # pixels.
     scaled = pictures / std if weights else pictures * std
     return scaled[:, ::-1] if network.get("order") == "BGR" else scaled
 

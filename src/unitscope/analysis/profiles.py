@@ -55,6 +55,8 @@ def separate_color(pictures: Pictures) -> Separation:
     units, colors, height, width = pictures.shape
     left, values, right = np.linalg.svd(pictures.reshape(units, colors, -1), full_matrices=False)
     color = left[:, :, 0]
+    # The signs of color and profile are free in pairs: (-a)(-b) = ab. The largest component of the color is made
+    # positive.
     sign = np.sign(color[np.arange(units), np.abs(color).argmax(1)])
     energy = (values**2).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -96,6 +98,7 @@ def _peak_of(profile: Float[np.ndarray, "height width"]) -> tuple[float, float, 
     if not np.abs(centered).max() > 1e-9 * np.abs(profile).max():
         return (np.nan,) * 4
     amplitude = np.abs(np.fft.fft2(centered, s=(PADDED, PADDED)))
+    # Rows count downwards, y counts upwards.
     y, x = -np.fft.fftfreq(PADDED)[:, None], np.fft.fftfreq(PADDED)[None, :]
     energy, angle = amplitude**2, np.arctan2(y, x)
     energy[0, 0] = 0.0
@@ -161,6 +164,7 @@ def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAUL
     multiplied with; colors are what each cone would see.
     """
     axis = separate_color(pictures).color
+    # Weights w draw w . light from light, and with cones = C light that is (inv(C)' w) . cones.
     to_cones = np.linalg.inv(CONES_OF_LINEAR).T if kind == "weights" else CONES_OF_LINEAR
     axes = _axes(kind)
     cones = to_cones @ axis.T

@@ -159,6 +159,7 @@ def _evidence_of_responses(record: Record, site: SiteFacts, members: Membership,
     preferred = enrichment.end(pooled, highest=True, count=count) & finite[:, None]
     antipreferred = enrichment.end(lowest, highest=False, count=count) & finite[:, None]
     if bool((trough[finite] >= 0).all()):
+        # Behind a rectification zeros prefer nothing, and there is no lower end (tables.stimuli_table).
         preferred, antipreferred = preferred & (pooled > 0), np.zeros_like(antipreferred)
     return Evidence(
         inside=np.stack([above[:, member].mean(1) for member in of]),
@@ -215,6 +216,7 @@ def _images_at_end(stimuli: Any, site: SiteFacts, members: Membership, count: in
 
     None of those that are equal at the border, where the list goes on behind it (see `enrichment.end`).
     """
+    # The number of each known image among the known ones.
     place = np.cumsum(members.known) - 1
     chosen = np.zeros((site.channels, int(members.known.sum())), dtype=bool)
     kept = stimuli[members.known[stimuli["image"].to_numpy()]].drop_duplicates(["channel", "image"])
@@ -334,6 +336,7 @@ def _half_normal(facts: Evidence, members: Membership, place: int) -> tuple[np.n
     if not own.shape[1] or not others.shape[1]:
         return nothing, nothing
     below = np.where(facts.finite, (own < others.mean(1, keepdims=True)).mean(1), np.nan)
+    # Skewness divides by the deviation, which for equal means is rounding.
     varies = facts.finite & (np.ptp(own, axis=1) > 1e-9 * np.abs(own).max(1))
     if own.shape[1] < 3 or not varies.any():
         return below, nothing

@@ -175,6 +175,7 @@ def harmonics(rates: Float[np.ndarray, "*condition phase unit"]) -> Harmonics:
     spectrum = np.fft.rfft(rates, axis=-2)
     count = rates.shape[-2]
     first = 2 * spectrum[..., 1, :] / count  # twice, since half of the amplitude is at the negative frequency
+    # cos(t - phase) has the coefficient exp(-i phase).
     return Harmonics(spectrum[..., 0, :].real / count, np.abs(first), np.degrees(-np.angle(first)) % 360)
 
 
@@ -337,6 +338,7 @@ def redraw_phases(rates: Float[np.ndarray, "*condition phase unit"], *, times: i
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=times)
     angle = 2 * np.pi * np.arange(count) / count
     design = np.stack([np.ones(count), np.cos(angle), np.sin(angle)])
+    # Weighted least squares of 1, cos and sin for all draws at once; the weight is how often a phase was drawn.
     gram = np.einsum("tp,kp,lp->tkl", drawn, design, design)
     solved = np.linalg.solve(gram, drawn[:, None, :] * design)
     weights = np.concatenate([solved[:, 1:], (drawn / count)[:, None]], axis=1)

@@ -65,9 +65,11 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
         if name in result:
             continue
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80].rstrip("._") or "_"
+        # Names that Windows keeps for devices, and those of the atlas itself.
         if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d|index|data|sprites)(\..*)?", plain):
             plain = f"_{plain}"
         slug, number = plain, 1
+        # Some file systems take "A.html" and "a.html" for one file.
         while slug.lower() in taken:
             number += 1
             slug = f"{plain}-{number}"

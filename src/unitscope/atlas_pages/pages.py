@@ -170,6 +170,7 @@ def _cell(view: RecordView, site: SiteFacts) -> dict[str, Any]:
 
 def _teaser(view: RecordView, place: int, rank: int, channel: int) -> dict[str, Any]:
     """Where patch `rank` of the site at `place` lies in the first page's sprite, in tiles."""
+    # As `write_sprites` cuts tiles into files: whole rows of `view.strip` tiles.
     file, within = divmod(place * view.strip + rank, PER_FILE // view.strip * view.strip)
     return {
         "channel": channel,

@@ -104,6 +104,7 @@ def read_once(
             found.missing.add(image)
         else:
             found.patches.update(patches)
+            # Integers: the same mean in whatever order the photographs come.
             found.total = shown.astype(np.int64) if found.total is None else found.total + shown
             found.count += 1
         done()
@@ -132,6 +133,7 @@ def crop_shown(original: Image.Image, presentation: Presentation, *, scale: int)
     height, width = presentation.size
     top, left, bottom, right = presentation.to_original(Box(0, 0, height, width), (original.height, original.width))
     part = max(left, 0.0), max(top, 0.0), min(right, original.width), min(bottom, original.height)
+    # `part` differs from the box only where black was added around a small picture.
     per_pixel = (right - left) / (width * scale), (bottom - top) / (height * scale)
     size = round((part[2] - part[0]) / per_pixel[0]), round((part[3] - part[1]) / per_pixel[1])
     shown = original.resize((max(1, size[0]), max(1, size[1])), Image.Resampling.BILINEAR, box=part)
@@ -147,6 +149,7 @@ def map_parallel(function: Callable[[int], Any], numbers: Iterable[int]) -> Iter
     workers = os.cpu_count() or 1
     waiting = iter(numbers)
     with ThreadPoolExecutor(workers) as pool:
+        # Executor.map would begin them all at once, and keep all results that nobody has taken yet.
         running = [(number, pool.submit(function, number)) for number in islice(waiting, 4 * workers)]
         while running:
             number, result = running.pop(0)

@@ -184,6 +184,7 @@ def _values(column: pd.Series[Any]) -> list[Any]:
 def _ranked(view: RecordView, site: SiteFacts, pole: str) -> list[list[list[Any]]]:
     """For each unit its stimuli by rank: image, row, col, value, top, left, bottom, right."""
     table = view.stimuli
+    # The table is sorted by unit (record_view.py): a site's rows are a run.
     first = table["unit"].searchsorted(site.first_unit)
     last = table["unit"].searchsorted(site.first_unit + site.channels)
     table = table.iloc[first:last]
@@ -213,5 +214,6 @@ def _write_teasers(view: RecordView, folder: Path) -> None:
         for channel in view.teasers(site):
             tile = view.patches.get((site.first_unit + channel, "preferred"))
             tiles.append(None if tile is None else figures.fit_square(tile, side=TEASER))
+        # Each site has one row of the sprite, also where it has fewer units than places.
         tiles += [None] * (view.strip - len(view.teasers(site)))
     sprites.write_sprites(tiles, stem=home / "sprites" / "teasers", columns=view.strip)

@@ -36,6 +36,7 @@ def write_sprites(
         What a page needs to show tile i: the files' names, tile height and width, columns, tiles per file, how many.
     """
     height, width = next((tile.shape[:2] for tile in tiles if tile is not None), (1, 1))
+    # Whole rows, so that a tile's place follows from its number.
     files, per_file = [], PER_FILE // columns * columns
     for number, first in enumerate(range(0, len(tiles), per_file)):
         sheet = _sheet(tiles[first : first + per_file], height, width, columns)

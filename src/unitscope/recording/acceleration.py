@@ -58,6 +58,7 @@ def new_accumulator(
         position_sums: Sums over positions, which take in each batch as it comes.
         summaries: Further statistics' numbers of each map, by name.
     """
+    # The compiled reader looks up one position per map, and reads memory of the CPU.
     if device.type == "cpu" and per_image == 1 and library() is not None:
         return FastAccumulator(
             site.channels, site.lattice, site.center, size=size, position_sums=position_sums, summaries=summaries

@@ -72,9 +72,12 @@ class CenterSums:
     ) -> None:
         """Add a block of pictures, the same for all units."""
         count = len(patches)
+        # 65,793 pictures of 255 sum up to 2^24 - 1, the last of the integers that float32 holds without gaps.
         if count > 65_793:
             raise ValueError(f"a block of {count} stimuli is too large for exact sums in float32")
         self.n += positive.sum(0)
+        # `n` counts this block already, so that sums get 64 bits before they could overflow 32. (Most never need
+        # them.)
         if self.total.dtype == np.int32 and self.n.max(initial=0) > MOST_PICTURES:
             self.total = self.total.astype(np.int64)
         chosen = torch.from_numpy(np.ascontiguousarray(positive.T))
@@ -96,7 +99,7 @@ class CenterSums:
 
 @dataclass
 class EnsembleSums(ArrayFields):
-    """Sums of all readable pictures, whatever a unit says of them: of those with even and those with odd numbers.
+    """Sums of all readable pictures, whatever a unit responds to them: of those with even and those with odd numbers.
 
     `total` [half color row col] sums of uint8 pixels in what `view` sees, `n` [half] how many pictures; exact.
     """
@@ -153,6 +156,8 @@ def product_of_bytes(
     chosen: Bool[Tensor, "unit stimulus"], pixels: UInt8[Tensor, "stimulus pixel"]
 ) -> Int32[Tensor, "unit pixel"]:
     """For each unit the sum of the chosen pixels less 128."""
+    # Flipping the highest bit of a byte p, and reading it as one with a sign, gives p - 128: 0 becomes -128, 255
+    # becomes 127.
     return torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
 
 
@@ -161,6 +166,7 @@ def bytes_multiply() -> bool:
     """Whether this PyTorch multiplies matrices of bytes on this processor, and without error."""
     chosen = torch.arange(20 * 33).reshape(20, 33) % 3 == 0
     pixels = (torch.arange(33 * 50).reshape(33, 50) * 37 % 256).to(torch.uint8)
+    # The largest values that can come.
     pixels[:, :10], chosen[0] = 255, True
     try:
         less = product_of_bytes(chosen, pixels)
@@ -208,6 +214,7 @@ def reliability(whole: CenterSums, even: CenterSums, ensemble: EnsembleSums) -> 
     """
     shown = whole.view.defined()
     halves = []
+    # Integers: the whole less the even half is exactly the odd half.
     for half, (n, total) in enumerate([(even.n, even.total), (whole.n - even.n, whole.total - even.total)]):
         mean = ensemble.total[half] / max(int(ensemble.n[half]), 1)
         pixels = (total / np.maximum(n, 1)[:, None, None, None] - mean)[:, :, shown].reshape(len(n), -1)

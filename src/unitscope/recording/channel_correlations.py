@@ -119,8 +119,9 @@ def stages_of(network: Network, sites: str | Iterable[str] | None) -> list[Strea
 
 
 def _groups(stage: Stream) -> list[list[str]]:
-    """What is listened to together: the sites of a stage, and what meets at each of its sums. (All of it together would
-    cost many times as much, for pairs that nobody asks for.)
+    """The groups of sites whose joint moments are taken: the sites of a stage, and the two terms of each of its sums.
+
+    One group of everything would cost many times as much, for pairs of sites that nobody compares.
     """
     return [list(stage.sites), *([skip.identity, skip.branch] for skip in stage.skips)]
 
@@ -149,7 +150,9 @@ def _note_pairs(
 
 
 def _units(stage: Stream, along: JointMoments, skips: list[JointMoments], seed: int | None) -> list[dict[str, Any]]:
-    """For each skip what its channels say, [unit] each: skip fraction, and similarity of sum and branch to the skip."""
+    """For each skip three numbers per channel, [unit] each: the skip fraction, and how similar the sum and the branch
+    are to what came by the skip.
+    """
     found = []
     for skip, joint in zip(stage.skips, skips, strict=True):
         kept, added = joint.mean_magnitude(skip.identity), joint.mean_magnitude(skip.branch)

@@ -1,4 +1,12 @@
-"""Joint moments: how the units of several sites on one lattice vary together, over images and positions."""
+"""Joint moments: how the units of several sites on one lattice vary together, over images and positions.
+
+Problem: correlations between all units of a stage need all their responses, which do not fit into memory.
+
+Idea: keep number, mean and the matrix of summed products of deviations, and merge one image after the other into these
+(chan1983). For two groups of values a and b, with n values and mean m each:
+
+    cross = cross_a + cross_b + (m_a - m_b) (m_a - m_b)' n_a n_b / (n_a + n_b)
+"""
 
 from __future__ import annotations
 
@@ -73,6 +81,7 @@ class JointMoments:
     def correlation(self, first: str, second: str) -> Float[np.ndarray, "unit other"]:
         """Pearson correlation of each unit of one site with each of another; NaN for a unit that never varies."""
         spread = np.sqrt(np.diag(self.cross))
+        # A unit that never varies has a spread of rounding errors rather than of exactly 0.
         spread = np.where(spread > 1e-9 * max(spread.max(initial=0.0), 1e-300), spread, np.nan)
         both = self.cross[self.place(first), self.place(second)]
         return both / spread[self.place(first), None] / spread[None, self.place(second)]

@@ -63,8 +63,8 @@ def show(network: Network, x: Tensor, sites: Mapping[str, Site], keep: Keep) -> 
 
 @dataclass(frozen=True)
 class Electrodes:
-    """Electrodes at some sites of a network. With `taps`, only the modules that they sit at are touched; without, all
-    that the network does is overheard. What the network changes in itself stays changed with `pristine` False.
+    """Electrodes at some sites of a network. With `taps`, only the modules that they sit at are touched; without, every
+    operation of the network is followed. What the network changes in itself stays changed with `pristine` False.
     """
 
     network: Network
@@ -75,6 +75,8 @@ class Electrodes:
     def show(self, x: Tensor, keep: Keep, instrument: Instrument | None = None) -> None:
         """As the function `show`, with another instrument than `listen`, if one is given."""
         with without_inference_mode():
+            # PyTorch refuses changes in place of an inference tensor outside of inference mode; the network may make
+            # some.
             x = x.clone() if x.is_inference() else x
             if len(x) == 1:
                 self._show_one(x, keep)
@@ -82,7 +84,7 @@ class Electrodes:
                 self._show(x, keep, instrument or self.listen)
 
     def listen(self, forward_pass: ForwardPass) -> AbstractContextManager[Any]:
-        """Hooks at the taps; without taps, every operation of the network is overheard."""
+        """Hooks at the taps; without taps, every operation of the network is followed."""
         if self.taps is None:
             return hook_values(self.network.module, forward_pass.take, pristine=self.pristine)
         return hook_modules(self.taps, forward_pass.take)
@@ -111,6 +113,7 @@ class Electrodes:
             cause = forward_pass.raised or error
             if isinstance(error, UnitscopeError) and error is not cause:  # what was noticed when the pass had ended
                 raise
+            # _Enough is no error: it ends the pass once the last site has come.
             if not isinstance(cause, _Enough):
                 raise cause from (None if cause is not error else error.__cause__)
         if forward_pass.awaited:

@@ -104,6 +104,8 @@ def average_areas(
         return part.transpose(0, 3, 1, 2)
     corners = np.zeros((len(part), part.shape[1] + 1, part.shape[2] + 1, part.shape[3]), dtype=np.int64)
     corners[:, 1:, 1:] = part.cumsum(1, dtype=np.int64).cumsum(2)
+    # Of `side` pixels in n areas, area i is [i side / n] to [(i + 1) side / n], rounded down and up: areas may
+    # overlap.
     (top, bottom), (left, right) = (
         (steps[:-1] * side // n, (steps[1:] * side + n - 1) // n)
         for side, n, steps in ((part.shape[axis], n, np.arange(n + 1)) for axis, n in zip((1, 2), shape, strict=True))
@@ -111,4 +113,5 @@ def average_areas(
     rows = corners[:, bottom] - corners[:, top]
     sums = rows[:, :, right] - rows[:, :, left]
     area = ((bottom - top)[:, None] * (right - left))[:, :, None]
+    # The rounded mean in integers: floor(sums / area + 1/2), the same on every processor.
     return ((2 * sums + area) // (2 * area)).astype(np.uint8).transpose(0, 3, 1, 2)

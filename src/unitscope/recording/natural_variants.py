@@ -155,6 +155,8 @@ def _sample(
     center = np.array([(box.left + box.right - 1) / 2, (box.top + box.bottom - 1) / 2])
     places = np.einsum("tij,hwj->thwi", turns, offsets) + center
     size = np.array([photograph.shape[2], photograph.shape[1]])
+    # Without align_corners, grid_sample counts from edge to edge: -1 and 1 are the picture's edges, and pixel i has
+    # its center at (2 i + 1) / size - 1.
     grid = torch.from_numpy((2 * places + 1) / size - 1).float().reshape(1, -1, box.width, 2)
     found = functional.grid_sample(
         photograph[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -170,6 +172,8 @@ def _paste(patches: Float[Tensor, "change 3 h w"], group: Group, crop: Crop) -> 
 
 
 def _append_rows(columns: dict[str, list[Any]], one: Mapping[str, Any], values: np.ndarray) -> None:
+    # The first of CHANGES is the unchanged patch. Where the neuron does not answer to that on the crop as in the
+    # survey, nothing of this patch is kept.
     if abs(values[0] - one["value"]) > SAME * abs(one["value"]):
         return
     columns["unit"] += [one["unit"]] * len(CHANGES)

@@ -121,7 +121,7 @@ def _none_story(originals: Originals, found: Sequence[Image.Image]) -> str:
 
 
 def blank(size: Size) -> Image.Image:
-    """What stands for a patch that cannot be had: a crossed-out field."""
+    """What stands for a patch that cannot be read: a crossed-out field."""
     height, width = size
     picture = Image.new("RGB", (width, height), FILL)
     draw = ImageDraw.Draw(picture)
@@ -179,10 +179,12 @@ def _picture(
     data: bytes, boxes: Sequence[Box], presentation: Presentation, size: Size | None
 ) -> tuple[Image.Image, Size]:
     """The decoded picture, possibly coarser than the original, and the size (height, width) of the upright original."""
+    # b"\xff\xd8" begins a JPEG, whose decoder can give a smaller picture at once (`draft`).
     if size is None or data[:2] != b"\xff\xd8" or not boxes:
         picture = decode(data, pixel_limit=presentation.pixel_limit)
         return picture, (picture.height, picture.width)
     image = opened(data, pixel_limit=presentation.pixel_limit)
+    # Orientations 5 to 8 lie on their side.
     original = (image.height, image.width) if exif_orientation(image) < 5 else (image.width, image.height)
     fine = max(_fineness(box, presentation, original, size) for box in boxes)
     image.draft(image.mode, (ceil(image.width * fine), ceil(image.height * fine)))
@@ -268,6 +270,7 @@ def _within(part: FloatBox, whole: FloatBox, size: Size) -> Box:
 
 def _whole(box: Sequence[float]) -> Box:
     """The pixels whose centers lie in a box."""
+    # Pixel i has its center at i + 0.5. One rule for both ends: of two boxes side by side no pixel is in both.
     return Box(*(ceil(side - 0.5) for side in box))
 
 

@@ -89,6 +89,7 @@ class Plan:
             facts["seed"] = facts["settings"]["seed"] = seed
         if shard:
             facts["shard"] = [part, of]
+        # For example 10 blocks in 3 parts: 0 to 3, 3 to 6, 6 to 10.
         first, last = ((part - before) * blocks // of for before in (1, 0))
         return cls(chosen, settings, presentation, batch, first, last, facts, precision, ReadingMode(seed=seed))
 

@@ -118,6 +118,7 @@ class PositionSums:
         if not mask.any():
             return
         seen = self.scale.reduce(pictures)
+        # Ones as one more color: their sums are how many patches had each pixel on the picture.
         framed = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
         add_up = gather_patches if self.where == "best" else sum_patches
         sums = add_up(mask, framed, self.scale, self.lattice)
@@ -171,6 +172,7 @@ def gather_patches(
     step = max(1, GATHERED // sums[0].numel())
     for i in range(0, len(unit), step):
         part = slice(i, i + step)
+        # Indices on both sides of a slice put their axis first: [patch color down across].
         sums.index_add_(0, unit[part], windows[stimulus[part], :, top[part], left[part]].int())
     return sums.long()
 
@@ -238,10 +240,12 @@ def correlate_patches(
     chunk = max(1, SPECTRA // (seen.shape[0] * seen.shape[1] * max(apart, len(mask))))
     for i in range(0, units, chunk):
         spectra = torch.fft.rfft2(mask[:, i : i + chunk].double(), s=size)
+        # The conjugate makes it a correlation; without, the product of spectra would be a convolution.
         product = spectra.conj().permute(2, 3, 1, 0) @ seen
         whole = torch.fft.irfft2(product.permute(2, 3, 0, 1), s=size)[:, :, : counts[0], : counts[1]]
         put = whole.unflatten(1, (-1, *steps)).permute(0, 1, 4, 2, 5, 3)
         put = put.reshape(len(put), -1, counts[0] * steps[0], counts[1] * steps[1])
+        # The true sums are integers: rounding takes the errors of the transforms off.
         sums[i : i + chunk] = put[:, :, : scale.shape[0], : scale.shape[1]].round().to(torch.int64)
     return sums
 

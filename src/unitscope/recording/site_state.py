@@ -1,4 +1,8 @@
-"""What is known of a site's units in the course of a survey."""
+"""What is known of a site's units in the course of a survey: all statistics of a site, in one object.
+
+SiteStatistics   the statistics by name; as a whole they are merged, saved and restored like one of them
+SiteState        a site, its settings and its statistics; makes the accumulators that read the next block
+"""
 
 from __future__ import annotations
 
@@ -65,6 +69,7 @@ class SiteStatistics:
     @classmethod
     def empty(cls, site: Site, settings: Settings) -> SiteStatistics:
         units, colors = site.channels, settings.colors
+        # Only the even half is summed: the odd half is the whole less the even one (center_means.reliability).
         even = center_sums(site, colors=colors, every=2) if "halves" in settings.means else []
         return cls(
             counts=Counts.empty(units),
@@ -133,8 +138,8 @@ class SiteState:
         return {sums.view for sums in (*kept.center, *kept.full, *kept.even)}
 
     def begin_block(self, device: torch.device, last: Accumulator | None) -> Accumulator:
-        """An accumulator for the next block, which knows what it takes to enter the lists; the last block's where there
-        is one.
+        """An accumulator for the next block, with the responses that a new one must exceed to enter the lists. The
+        `last` block's accumulator is used again where there is one.
         """
         kept = self.statistics
         accumulator = last or new_accumulator(

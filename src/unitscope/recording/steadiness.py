@@ -139,8 +139,11 @@ class Check:
         first, again, changed, drew, last = self.show_twice()
         chance = drew and self.seed is not None
         found = [self.refuse_change(first, again, changed, drew)]
+        # A network that draws numbers draws others for other sizes of a batch: its showings can only be repeated.
         if not chance:
             alone = self.show(self.x[:1])
+            # `alone` is shown in contiguous order. If only channels last differs from that, the survey shows the other
+            # order.
             if last and largest_difference(rows(first, 0), alone).share > self.tolerance:
                 plain = self.show(self.x[:2])
                 if largest_difference(rows(plain, 0), alone).share <= self.tolerance:

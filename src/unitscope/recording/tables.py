@@ -134,6 +134,7 @@ def stimuli_table(state: SiteState, first: int) -> pa.Table:
         if rectified and pole == "preferred":
             held &= kept.value > 0
         tables.append(_pole_table(state, first, kept, held, pole))
+    # Descending: "preferred" comes before "antipreferred".
     return pa.concat_tables(tables).sort_by([("unit", "ascending"), ("pole", "descending"), ("rank", "ascending")])
 
 

@@ -31,6 +31,7 @@ def mean_difference(ones: Sequence[float], others: Sequence[float]) -> MeanInter
         return one - other, float("nan"), float("nan")
     known = [np.asarray([v for v in values if np.isfinite(v)]) for values in (ones, others)]
     parts = [values.var(ddof=1) / len(values) for values in known]
+    # Welch and Satterthwaite.
     freedom = sum(parts) ** 2 / max(sum(p**2 / (len(v) - 1) for p, v in zip(parts, known, strict=True)), 1e-300)
     half = float(student.ppf(0.975, max(freedom, 1)) * np.sqrt(sum(parts)))
     return one - other, one - other - half, one - other + half

@@ -317,6 +317,7 @@ def centers(network: Network, sites: Sequence[str]) -> list[tuple[str, float, fl
         for kernel, stride, padding in windows(graph, site):
             out = (size + 2 * padding - kernel) // stride + 1
             needed = (out - 1) * stride - size + kernel
+            # The center moves by half a kernel, less the padding in front, in steps of `jump` pixels of the picture.
             at += ((kernel - 1) / 2 - needed // 2) * jump
             size, jump = out, jump * stride
         rows.append((site, known[site].field().center[0] + 0.5, at))

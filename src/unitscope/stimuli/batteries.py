@@ -20,7 +20,7 @@ COLOR_PHASES = tuple(np.arange(16) * 22.5)
 HUES = tuple(np.arange(36) * 10.0)
 GRATING_CONTRASTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.65, 0.8, 1.0)
 HIGHEST = 0.4
-"""Cycles per pixel of the finest grating; at 0.5 a grating is a checkerboard or nothing, as its phase will have it."""
+"""Cycles per pixel of the finest grating; at 0.5 a grating is a checkerboard or nothing, depending on its phase."""
 
 DIRECTIONS = tuple(dict.fromkeys((*COLOR_AXES, *CONE_DIRECTIONS)))
 """Luminance, L - M, S, L and M; S stands for the axis and for the cone."""
@@ -77,6 +77,7 @@ def first_part(field: Size, *, contrast: float = 1.0, color_contrast: float = CO
         )
     hues = [f"hue:{hue:g}" for hue in HUES]
     stimuli += make_product("hue", pattern="uniform", direction=hues, contrast=color_contrast)
+    # A disc as large as the field leaves no room for a surround.
     across = [d for d in diameters(field) if 2 < d < max(field)]
     stimuli += make_product(
         "disc", pattern="uniform", direction=COLOR_AXES, contrast=color_contrast, phase=(0.0, 180.0), diameter=across,

@@ -101,12 +101,14 @@ class Presentation:
             assert self.resize is not None
             frame = self.resize
         if width * frame[0] <= height * frame[1]:
+            # int, not round, as torchvision does.
             return max(frame[0], int(frame[1] * height / width)), frame[1]
         return frame[0], max(frame[1], int(frame[0] * width / height))
 
     def corner(self, original: Size) -> tuple[int, int]:
         """Where, in the resized picture, the crop begins (top, left); negative where black is added."""
         top, left = (
+            # torchvision rounds the two cases differently: borders down, crops to the nearest (half to even).
             -((crop - side) // 2) if crop > side else round((side - crop) / 2)
             for side, crop in zip(self.resized(original), self.size, strict=True)
         )

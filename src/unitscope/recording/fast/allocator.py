@@ -26,11 +26,14 @@ def keep_freed_memory() -> Iterator[None]:
     if mallopt is None or trim is None:
         yield
         return
+    # Without mmap all blocks come from the heap, and the heap is given back only beyond 1 GB of free memory.
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 1 << 30)
     try:
         yield
     finally:
+        # glibc's defaults. It stops to adjust its thresholds once one of them is set, so they are left at the largest
+        # values that it would reach by itself.
         for setting, value in ((M_MMAP_MAX, 1 << 16), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, 2 * LARGE)):
             mallopt(setting, value)
         trim(0)

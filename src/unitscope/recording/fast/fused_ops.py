@@ -51,6 +51,7 @@ class Rectifier:
         """None where the module is no rectifier, or may do something else beside."""
         if "forward" in vars(module):
             return None
+        # Not isinstance: the forward of a subclass may do something else.
         if type(module) is nn.ReLU:
             return cls(0.0, math.inf, module.inplace)
         if isinstance(module, nn.Hardtanh) and type(module) in (nn.Hardtanh, nn.ReLU6):
@@ -82,7 +83,7 @@ def hook_fused_modules(
     do nothing.
 
     Args:
-        taps: Where the sites' values are to be had.
+        taps: The modules that give the sites' values, or are given them.
         receive: Called with a site's name and its value.
         add_fused: See `AddFused`.
         norms: Normalizations to be fused with the rectifier at a site, by the site's name.
@@ -254,8 +255,10 @@ class FusionFinder(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, _types: Any, arguments: Any = (), named: Any = None) -> Any:
         self.count += 1
+        # A set, so that an operation that is given a tensor twice counts as one reader.
         self.reads.update({*find_memory((arguments, named))})
         output = function(*arguments, **(named or {}))
+        # What comes out at an address that was read before is a view, or was changed in place.
         self.made |= {address for address in find_memory(output) if address not in self.reads}
         self.kept.append(output)
         return output

@@ -136,6 +136,7 @@ class FastAccumulator:
         k = floors[1].shape[1]
         self.out.renewed = k <= RENEWED
         self.out.k = k if self.out.renewed else 1
+        # A list that is not renewed needs its last value only.
         kept = [floors[sign] if self.out.renewed else floors[sign][:, -1:] for sign in (1, -1)]
         self.floors = [np.array(floor, dtype=np.float32, order="C") for floor in kept]
         self.bars = [floor[:, -1].copy() for floor in self.floors]
@@ -216,6 +217,8 @@ class FastAccumulator:
         self.check(given, count, len(readable), rectified)
         if not self.count:
             self.first = int(images[0])
+        # For each chunk of 256 positions six numbers: extremes, sum, count, and where both extremes lie (`Places` in
+        # readout.cc).
         needed = 6 * count * self.units * -(-self.out.positions // 256)
         if len(self.scratch) < needed:
             self.scratch = np.empty(needed, dtype=np.float32)
@@ -246,6 +249,7 @@ class FastAccumulator:
         self, number: int, readable: np.ndarray, labels: np.ndarray, patches: Mapping[FieldWindow, np.ndarray]
     ) -> Block:
         lines = {name: line[: self.count] for name, line in self.lines.items()}
+        # The halves of the batches are summed apart, as in `PlainAccumulator.add_maps`.
         sums = torch.from_numpy(self.map).sum(0).numpy()
         if self.memory_format is torch.channels_last:
             sums = sums.reshape(*self.lattice, self.units).transpose(2, 0, 1)

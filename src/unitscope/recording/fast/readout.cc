@@ -57,6 +57,7 @@ template <class T> inline T load(const float *from)
     return value;
 }
 template <class T> inline void store(float *to, T value) { std::memcpy(to, &value, sizeof(T)); }
+// NaN compares as false, so that an extreme may pass over a NaN. A sum never does: see `counted` in sum_up.
 template <class T> inline T more(T a, T b) { return a > b ? a : b; }
 template <class T> inline T less(T a, T b) { return a < b ? a : b; }
 
@@ -137,6 +138,7 @@ template <class T> struct Reading {
         for (int i = 0; i < rows; i++) store<T>(map + i * apart, load<T>(map + i * apart) + a[i]);
         sum += ((a[0] + a[1]) + (a[2] + a[3])) + ((a[4] + a[5]) + (a[6] + a[7]));
         for (int i = 0; i < rows; i++) above = a[i] > 0 ? above + 1.0f : above;  // exact up to 2^24
+        // Missing rows were zeros in the sum. For the extremes they repeat the first row, which changes nothing.
         for (int i = rows; i < ROWS; i++) a[i] = a[0];
         high = more(more(more(a[0], a[1]), more(a[2], a[3])), more(more(more(a[4], a[5]), more(a[6], a[7])), high));
         low = less(less(less(a[0], a[1]), less(a[2], a[3])), less(less(less(a[4], a[5]), less(a[6], a[7])), low));
@@ -380,6 +382,7 @@ template <class T> inline long sum_up(const SiteRows &out, const Maps &of)
         whole.above += load<T>(of.parts.above + at);
     }
     const T zero{}, mean = whole.sum / (zero + float(of.positions));
+    // x - x is 0 for finite x, and NaN for NaN and infinities.
     const auto counted = (whole.high - whole.high == zero) & (whole.low - whole.low == zero) & (mean - mean == zero);
     const T peak = counted ? whole.high + zero : zero;  // no zero below zero
     const T trough = counted ? whole.low + zero : zero;
@@ -529,6 +532,8 @@ void read_maps(const SiteRows *out, const float *x, long first, long count, long
         for (long n = 0; n < count; n++)
             for (long u = g * FEW, end = u + FEW < units ? u + FEW : units; u < end;) {
                 const long left = end - u, at = n * chunks * units + u, to = (first + n) * units + u;
+                // Normalized responses were never written. At the center only their sign is asked for, which limits
+                // around 0 leave.
                 const Maps maps{scale ? rectified : x,    parts, n,  u,   units, positions,
                                 readable[n] ? chunks : 0, at,    to, last};
                 u += left >= WIDE ? sum_up<Wide>(*out, maps)
@@ -592,6 +597,8 @@ void moments(long units, long stimuli, const float *values, const uint8_t *count
 // How many of the powers 2^(-16), 2^(-15.5) ... 2^16, rounded to float, are at most the number with these bits.
 static inline long powers_upto(uint32_t bits)
 {
+    // Two powers per exponent of a float. The mantissa of the second is that of the square root of 2, 0x3504F3; 127 is
+    // the exponent of 1.
     const long half_octaves = 2 * long(bits >> 23) + ((bits & 0x7FFFFF) >= 0x3504F3) - 2 * (127 - 16) + 1;
     return half_octaves < 0 ? 0 : half_octaves > 65 ? 65 : half_octaves;
 }
@@ -607,6 +614,8 @@ void histogram(long units, long stimuli, const float *values, const uint8_t *cou
                 uint32_t bits;
                 std::memcpy(&bits, values + i * units + u, 4);
                 const uint32_t size = bits & 0x7FFFFFFF;
+                // Below zero, at -x, the edges up to the value are those of all powers from x on: 65 less the powers
+                // below x.
                 const long bin = bits == size || !size ? 65 + powers_upto(size) : 65 - powers_upto(size - 1);
                 count[u * 131 + bin]++;
             }
@@ -722,6 +731,7 @@ void shrink(const uint8_t *pictures, long stimuli, long height, long width, long
         uint8_t *const to = small + n * colors * rows * cols;
         if (tall == rows && wide == cols)
             part.copy(to);
+        // A column of an area then has at most 251 pixels, and 251 x 255 fits into 16 bits.
         else if (tall / rows < 250)
             part.shrink<uint16_t>(to);
         else

@@ -303,6 +303,7 @@ def _write_part(folder: Path, optima: Sequence[Optimum]) -> None:
             }
         )  # fmt: skip
         write_png(folder / site / f"{file_name(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
+    # Not the number of files: a damaged one may have been deleted, as its message advises.
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob(f"{site}-*.safetensors")), default=-1)
     write_file(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
 

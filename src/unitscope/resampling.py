@@ -69,7 +69,7 @@ def false_discovery(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]
 
 
 RESAMPLES = 2000
-"""So many bootstrap samples an interval is made of."""
+"""How many bootstrap samples an interval is made of."""
 
 FEWEST = 10
 """With fewer values or clusters than these nothing can be learned of the form of their distribution: resamples of three

@@ -167,6 +167,7 @@ class _Run:
         self, x: Float[Tensor, "stimulus color height width"], y: Int[Tensor, " stimulus"], *, steps: int, among: int
     ) -> dict[str, float]:
         """One step of stochastic gradient descent, of this process's part of a batch `among` all of its images."""
+        # After an epoch's validation the module is in evaluation mode.
         self.joined.train()
         rate = self.recipe.rate(self.epoch + self.step / steps)
         for group in self.optimizer.param_groups:
@@ -374,6 +375,7 @@ def _validation_set(images: Images, network: Network, classes: list[str]) -> tup
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
+        # weights_only: a checkpoint is data, and may not run code.
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         state.update({name: state[name] for name in ("module", "optimizer", "at", "log", "recipe", "images")})
     except Exception as error:

@@ -270,6 +270,7 @@ def measure_untrained(
     made = {"orientation": orientation_table(found)}
     if network.inputs == 3:
         made["color"] = color_table(found)
+    # An untrained network's units have no numbers in this record.
     return {name: table.assign(seed=seed).drop(columns="unit") for name, table in made.items()}
 
 

@@ -154,6 +154,7 @@ def read_categories(path: Path) -> tuple[Category, ...]:
     """The categories of a CSV file: a row per category and label (or uri). Raises BadInput for any other file."""
     expected = "expected are the columns category and label (or uri), a row for each label of a category"
     try:
+        # Spreadsheets begin a CSV with a byte order mark, which would become a part of the first column's name.
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         rows = list(csv.DictReader(lines, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

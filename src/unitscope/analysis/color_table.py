@@ -121,6 +121,7 @@ def _of_both(session: Session, readings: list[Reading], thresholds: Thresholds) 
 def _of_curves(session: Session, colors: Colors, weights: Float[np.ndarray, "3 unit"]) -> dict[str, np.ndarray]:
     _, axis, turn, step = colors.best_of((1, 2))
     degrees = session.grid("color", "direction", "orientation", "frequency", "phase").values["orientation"]
+    # A uniform field (step -1) has no frequency: there the curve is that of the lowest one.
     curve = colors.response[axis, :, np.maximum(step, 0), np.arange(len(turn))].T
     return {
         "reliability": split_half(rates_of(session, CONES)[0], session.rest, colors.simple),

@@ -35,7 +35,7 @@ TESTS = {
 }
 PERMUTATIONS = 10_000
 PAIRS = 5
-"""So many of a unit's most strongly coupled pairs enter T4."""
+"""How many of a unit's most strongly coupled pairs enter T4."""
 
 DEGENERATE = 1e-3
 """A filter is left out whose norm is below this share of the median norm."""
@@ -197,7 +197,7 @@ def coupling_tests(
 
 
 def orders_of(count: int, permutations: int, generator: np.random.Generator) -> Int[np.ndarray, "permutation mid"]:
-    """So many random orders of the labels 0 ... count - 1."""
+    """Random orders of the labels 0 ... count - 1, one per permutation."""
     return generator.random((permutations, count)).argsort(1)
 
 

@@ -29,7 +29,7 @@ SHARE = 0.05
 """... but at most this share of all."""
 
 DRAWS = 2000
-"""So many choices of blocks are compared with at most."""
+"""With how many other choices of blocks a category is compared at most."""
 
 Ends = Bool[np.ndarray, "unit image"]
 PerUnit = Float[np.ndarray, " unit"]
@@ -60,8 +60,8 @@ class Lottery:
 
     Images of one class are alike, and crops of one photograph much more so. What may be exchanged by chance is thus a
     whole class, or a whole photograph, never a single image of it. For example: of six classes of 170 images one is the
-    category. A unit that prefers it could have preferred any of the six, so that p is 1/6 and not smaller, be there 170
-    or 17,000 images.
+    category. A unit that prefers it could have preferred any of the six, so that p is 1/6 and not smaller, whether
+    the class has 170 or 17,000 images.
 
     `block` [image]; `sizes` [block]: images in each; `inside` [block]: those of the category; `draws` [draw block]:
     other choices of blocks, every one where `every` is true. No draw where blocks cannot be exchanged; `reason` says
@@ -106,6 +106,7 @@ def lottery(
         nothing = np.zeros((0, len(sizes)), dtype=bool)
         return Lottery(block, sizes, inside, nothing, False, "the category has some crops of a photograph, not all")
     of_block = np.zeros(len(sizes), dtype=np.int64)
+    # All images of a photograph are in one class (merge_clusters): whichever is written last is right.
     of_block[block] = classes
     return Lottery(block, sizes, inside, _permute_labels(inside, of_block, seed), False)
 

@@ -30,7 +30,7 @@ their slopes by the nonlinear parameters, [parameter 2 pixel].
 """
 
 EVALUATIONS = 60
-"""Of a model, from one start. Profiles that a model fits at all are reached in fewer."""
+"""How often a model is evaluated at most from one start. Profiles that a model fits at all need fewer evaluations."""
 
 NARROWEST = 0.3
 """Pixels of the smallest standard deviation: what is narrower is one pixel."""
@@ -46,7 +46,7 @@ class Fit:
 
 
 UNFIT = Fit({}, float("nan"), float("nan"))
-"""Of a profile without any structure."""
+"""The fit of a profile without any structure."""
 
 
 def gabor_fit(profile: Profile, *, orientation: float, frequency: float) -> Fit:

@@ -17,7 +17,7 @@ CALLED = {"selectivity": "selectivity", "d_prime": "d'", "auroc": "AUROC"}
 
 
 def notes(table: pandas.DataFrame, *, each_image: bool, label_means: bool) -> list[str | None]:
-    """A sentence or more for each row of a table of selectivity; None where nothing is to be said.
+    """A sentence or more for each row of a table of selectivity; None where there is nothing to say.
 
     `each_image`: each image's response is known; `label_means`: the means per label give that of the category.
     """

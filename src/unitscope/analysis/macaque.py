@@ -22,8 +22,8 @@ STRONG = 0.1
 @dataclass(frozen=True)
 class Comparison:
     """A number per site: `says` what, `macaque` the same of V1 in words (empty where no source was found), `source`
-    where that was counted, and how it is had from a column of our tables (only units that respond). `share` is true
-    for shares, false for medians.
+    where that was counted, and how it is computed from a column of our tables (only units that respond). `share` is
+    true for shares, false for medians.
     """
 
     name: str

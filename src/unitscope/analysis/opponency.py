@@ -210,8 +210,8 @@ def primary_weights(
     where none drives it.
 
     Of a simple unit the sign is that of the phase: where a `uniform` field is best, of the field itself, and where a
-    grating is, relative to the strongest cone, which then counts as positive. A complex unit tells no phase: its signs
-    are those with which the sum over cones foretells best what luminance and L - M draw.
+    grating is, relative to the strongest cone, which then counts as positive. A complex unit has no phase: its signs
+    are those with which the sum over cones predicts best the responses to luminance and L - M.
     """
     own = amplitudes[list(space.primaries)]
     strongest = np.abs(own).argmax(0)
@@ -226,7 +226,7 @@ def primary_weights(
 
 
 def _signs(responses: Float[np.ndarray, "direction unit"], space: Space) -> Float[np.ndarray, "3 unit"]:
-    """Of L, M and S, L positive: the signs under which the weighted sum of cones foretells best the responses to
+    """Of L, M and S, L positive: the signs with which the weighted sum of cones predicts best the responses to
     luminance and L - M.
     """
     # Signs of L, M and S. That of L is free: only the magnitude of the sum is compared.

@@ -157,6 +157,7 @@ def frequency_curves(session: Session) -> Float[np.ndarray, "frequency unit"]:
 def pair_of(session: Session, block: str) -> np.ndarray:
     """For each unit the number of the series that was taken at its best grating."""
     places = session.where(block)
+    # Real numbers as keys: those of the series are the very numbers of the grid of gratings.
     pairs = {
         (session.stimuli["orientation"][p], session.stimuli["frequency"][p]): int(session.stimuli["pair"][p])
         for p in places
@@ -169,6 +170,7 @@ def _of_size(session: Session) -> dict[str, np.ndarray]:
         return {}
     diameters, curve = size_curves(session)
     peak = curve.max(0)
+    # argmax of truths is the first that is true.
     reached = (curve >= PLATEAU * peak).argmax(0)
     own = at(session.grid("size", "pair", "diameter", "phase").rates, pair_of(session, "size"))
     drawn = resample_component(own, session.rest, session.best.simple, times=TIMES, seed=0)

@@ -138,6 +138,7 @@ def _octaves(profile: np.ndarray, along_x: float, along_y: float, frequency: flo
     if not len(before) or not len(after):
         return float("nan")
     low = np.interp(height, curve[before[-1] :][:2], steps[before[-1] :][:2])
+    # Turned round, since np.interp needs rising values, and the curve falls behind its peak.
     high = np.interp(height, curve[after[0] - 1 :][:2][::-1], steps[after[0] - 1 :][:2][::-1])
     return float(np.log2(high / low)) if low > 0 else float("nan")
 
@@ -160,8 +161,8 @@ def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAUL
     """Opponency without stimuli: opposed weights of cones, and of red, green and blue (see analysis.opponency), and an
     opponent channel that is balanced in space or not.
 
-    On gray, changes of pixel values go with those of linear light. Weights tell each cone what it would have to be
-    multiplied with; colors are what each cone would see.
+    On gray, changes of pixel values go with those of linear light. Weights are turned into the factor of each cone's
+    excitation, colors into what each cone would see.
     """
     axis = separate_color(pictures).color
     # Weights w draw w . light from light, and with cones = C light that is (inv(C)' w) . cones.

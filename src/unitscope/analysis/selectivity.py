@@ -151,6 +151,7 @@ def _evidence_of_responses(record: Record, site: SiteFacts, members: Membership,
     pooled = {"max": peak, "min": trough}.get(pool)
     pooled = _responses(record, site, KIND[pool])[:, members.known] if pooled is None else pooled
     finite = np.isfinite(peak).all(1) & np.isfinite(trough).all(1)
+    # Zeros instead of NaN, so that ranks and ends can be computed; `finite` takes these units out at the end.
     pooled, lowest = (np.where(finite[:, None], values, 0) for values in (pooled, trough if pool == "max" else pooled))
     above, ranks = pooled.clip(min=0).astype(np.float64), rankdata(pooled, axis=1)
     of = [member[members.known] for member in members.member]

@@ -215,6 +215,7 @@ def at(values: np.ndarray, *places: np.ndarray) -> np.ndarray:
     kept.
     """
     units = np.arange(values.shape[-1])
+    # With the unit axis in front, one index per axis picks each unit's own place; the axes behind these stay.
     return np.moveaxis(np.moveaxis(values, -1, 0)[(units, *places)], 0, -1)
 
 
@@ -278,6 +279,7 @@ def half_width(curve: Float[np.ndarray, "orientation unit"], *, smooth: bool = T
     dense = spline(fine)
     widths = np.full(curve.shape[1], np.nan)
     for unit in range(curve.shape[1]):
+        # The peak comes to 0: the curve first falls low below[0] steps to its right, and len - below[-1] to its left.
         turned = np.roll(dense[:, unit], -int(dense[:, unit].argmax()))
         below = np.flatnonzero(turned < LEVEL * turned[0])
         if turned[0] > 0 and len(below):

@@ -49,7 +49,7 @@ def _finite(value: Any) -> Any:
 
 
 def round_digits(values: np.ndarray, *, digits: int = 6) -> np.ndarray:
-    """Numbers to so many significant digits: enough to be read, and half as long to write."""
+    """Numbers rounded to `digits` significant digits: enough to read, and half as long to write."""
     values = np.asarray(values, np.float64)
     with np.errstate(all="ignore"):
         scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values))))

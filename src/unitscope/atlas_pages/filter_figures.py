@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN_FILTERS = 8
-"""So many of the filters that a unit is coupled to are shown, the most strongly coupled first."""
+"""How many of the filters that a unit is coupled to are shown, the most strongly coupled first."""
 
 
 def coupling_figure(

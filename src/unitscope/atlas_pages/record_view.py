@@ -24,7 +24,7 @@ PATCH_TILE = 72
 """The longest side of a patch in a sheet's sprite, pixels."""
 
 STRIP_PATCHES = {1: 14, 2: 8}
-"""So many patches of each site stand on the first page, by the number of records; 6 where there are more."""
+"""How many patches of each site stand on the first page, by the number of records; 6 where there are more records."""
 
 
 @dataclass

@@ -50,8 +50,8 @@ class Batch:
 
 
 def convert_to_gray(batch: Batch) -> Batch:
-    """The same pictures in one channel, their luma (ITU-R BT.601, rounded, as Pillow has it): for networks that take
-    one.
+    """The same pictures in one channel, their luma (ITU-R BT.601, rounded, as Pillow computes it): for networks that
+    take one.
     """
     return replace(batch, pictures=luma(batch.pictures))
 

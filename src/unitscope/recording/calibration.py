@@ -5,7 +5,7 @@ while it reads the responses. On an unknown network this may go wrong: a module'
 shape of a tensor that was handed over is looked at, the path depends on the picture.
 
 Idea: show a few of the real stimuli in both modes, and compare everything that is read, bit for bit. The plain mode is
-always right: the network is untouched, every operation is overheard, PyTorch computes every number. Where the fast mode
+always right: the network is untouched, every operation is followed, PyTorch computes every number. Where the fast mode
 gives another bit, the survey takes the plain mode, and record.json says so ("way": "quick" or "plain"). Before that,
 steadiness.py finds out whether the responses are a function of the picture alone; if they are not, the network is
 refused.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unitscope.vocabulary import Site
 
 MOST_PICTURES = (2**31 - 1) // 255
-"""So many pictures of 255 fit into sums of 32 bits."""
+"""How many pictures of 255 fit into sums of 32 bits."""
 
 UNITS_AT_A_TIME = 256
 """Units whose sums of a block are held at a time."""

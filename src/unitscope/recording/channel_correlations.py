@@ -1,4 +1,4 @@
-"""What responses say of channels along skips: correlations between the sites of a stage, and how much skips carry."""
+"""Correlations between the channels of the sites along skips, and how much of each sum came by the skip."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class ReadingMode:
 
     @property
     def plain(self) -> ReadingMode:
-        """The same, with every operation of the network overheard and none done in its place."""
+        """The same without the fast path: every operation of the network is followed, and none is done in its place."""
         return replace(self, fast=False)
 
     @property
@@ -71,6 +71,7 @@ class Reader:
         images, readable = batch.images.to(network.device), batch.readable.to(network.device)
 
         def keep(site: Site, responses: Tensor) -> None:
+            # Under autocast responses come in 16 bits; statistics are of float32.
             accumulators[site.name].add(responses.float(), images, readable, batch.pictures)
 
         fast_pass = self.fast_pass

@@ -102,7 +102,7 @@ def site_facts(site: Site, first: int) -> dict[str, Any]:
 
 
 def identity(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts by which one survey of a network is told from another, in words."""
+    """The facts that distinguish one survey of a network from another, by names that a message can use."""
     return {
         "images": facts["stimuli"]["fingerprint"],
         "size": [facts["stimuli"]["size"], facts["stimuli"]["resize"]],

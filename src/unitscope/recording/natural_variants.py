@@ -138,6 +138,7 @@ def _to_gray(patch: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
 def _turn(degrees: float) -> Float[np.ndarray, "2 2"]:
     """Where a pixel's (right, down) is taken from, when the patch is turned counterclockwise."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    # At 90 degrees (right, down) is taken from (-down, right): what was below comes to the right.
     return np.array([[cos, -sin], [sin, cos]])
 
 

@@ -32,13 +32,13 @@ GATHERED = 1 << 22
 """How many numbers of patches are added up at a time."""
 
 EXACT_SUMS = 65_793
-"""So many pixels of 255 add up to less than 2^24."""
+"""How many pixels of 255 add up to less than 2^24."""
 
 SPECTRA = 1 << 22
 """How many numbers the spectra of some units may take at a time."""
 
 TRANSFORM_COST = 30
-"""So much dearer than a product is a transform, for each pixel that it covers (measured)."""
+"""How much more a transform costs than a product, for each pixel that the transform covers (measured)."""
 
 WHERE = ("best", "all")
 """Which positions take part: the best of each image, or all with a response above zero."""
@@ -233,6 +233,7 @@ def correlate_patches(
     """
     steps = _lattice_steps(scale, lattice)
     counts = tuple(-(-side // step) for side, step in zip(scale.shape, steps, strict=True))
+    # Long enough that nothing wraps around (k + count - 1), and of small factors, which are transformed fastest.
     size = tuple(fast_length(k + count - 1) for k, count in zip(lattice, counts, strict=True))
     seen = torch.fft.rfft2(_split_into_phases(pictures, scale, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
     units, apart = mask.shape[1], seen.shape[3]
@@ -286,6 +287,7 @@ def sum_patches(
     steps = _lattice_steps(scale, lattice)
     direct = lattice[0] * lattice[1] * scale.shape[0] * scale.shape[1]
     transformed = (lattice[0] * steps[0] + scale.shape[0]) * (lattice[1] * steps[1] + scale.shape[1])
+    # Where places are rounded, steps may be uneven (0), and pictures cannot be taken apart by them.
     transform = min(steps) > 0 and direct > TRANSFORM_COST * transformed
     return (correlate_patches if transform else multiply_patches)(mask, pictures, scale, lattice)
 
@@ -305,7 +307,8 @@ def fast_length(n: int) -> int:
 def position_sums(site: Site, where: str, *, colors: int) -> list[PositionSums]:
     """Empty sums for the units of a site, in groups of equal fields.
 
-    Units without a field that moves (they see the whole picture from every position, or nobody knows what) have none.
+    Units without a field that moves have none: they see the whole picture from every position, or their field is not
+    known.
     """
     groups = np.asarray(site.groups or [0] * site.channels)
     return [

@@ -32,7 +32,7 @@ class KeptResponses:
             self.blocks[kind].append(np.where(block.counted, getattr(block, kind), np.float32(np.nan)))
 
     def merge(self, other: KeptResponses) -> KeptResponses:
-        """With those to the images that follow."""
+        """These responses, and behind them the `other` ones, to the images that follow."""
         return KeptResponses(self.units, {kind: self.blocks[kind] + other.blocks[kind] for kind in KINDS})
 
     def all(self, kind: str) -> Float32[np.ndarray, "stimulus unit"]:

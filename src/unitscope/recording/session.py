@@ -46,7 +46,7 @@ class Session:
     statuses: list[ImageStatus] = field(default_factory=list)
     kernels: np.ndarray | None = None
     certificate: Certificate | None = None
-    """What the weights say of all units, in the order of the flat axis."""
+    """What is known of all units from the weights alone, in the order of the flat axis."""
 
     @classmethod
     def begin(cls, sites: Mapping[str, Site], settings: Settings, *, first: int = 0) -> Session:
@@ -80,7 +80,7 @@ class Session:
         self.blocks += 1
 
     def merge(self, later: Session) -> Session:
-        """With the session over the blocks that follow."""
+        """This session merged with the `later` one, over the blocks that follow."""
         if later.first != self.blocks:
             raise Failure(f"blocks {self.first} to {self.blocks} are not followed by {later.first} to {later.blocks}.")
         merged = {name: state.merge(later.sites[name]) for name, state in self.sites.items()}
@@ -115,6 +115,7 @@ class Session:
         for key, value in named.items():
             if key.count("/") >= 2:
                 site, name, array = key.rsplit("/", 2)
+                # "site" is the anatomy of the site (`site_of`), and no statistic.
                 if name != "site":
                     nested.setdefault(site, {}).setdefault(name, {})[array] = value
         for site, arrays in nested.items():

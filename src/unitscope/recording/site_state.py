@@ -133,7 +133,7 @@ class SiteState:
 
     @property
     def views(self) -> set[FieldWindow]:
-        """The parts of the pictures that are wanted at the end of a block."""
+        """The parts of the pictures that statistics need at the end of a block."""
         kept = self.statistics
         return {sums.view for sums in (*kept.center, *kept.full, *kept.even)}
 

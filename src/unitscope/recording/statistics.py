@@ -147,7 +147,7 @@ class Extremes(ArrayFields):
         return merged
 
     def insert(self, unit: Array, value: Array, image: Array, row: Array, col: Array) -> None:
-        """Let further responses, given as flat arrays of equal length, contend for the places."""
+        """Put further responses, given as flat arrays of equal length, into the lists where they are good enough."""
         if not len(unit):
             return
         # The last key of lexsort counts most: by unit, then the better value, the earlier image, the upper row, the
@@ -434,7 +434,8 @@ def insert_located(
     row: Int32[Array, "unit rank"],
     col: Int32[Array, "unit rank"],
 ) -> None:
-    """Let a block's responses at flat `positions` (-1: none) of a lattice of `cols` columns contend for the places.
+    """Put a block's responses at flat `positions` (-1: none) of a lattice of `cols` columns into the lists where they
+    are good enough.
 
     The images are numbered from `first` on, and are later than all that are held.
     """

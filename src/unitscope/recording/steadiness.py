@@ -110,6 +110,7 @@ def three_pictures(
             chosen.append(picture)
         if len(chosen) == STIMULI:
             break
+    # Of a black picture there are no three different ones: some are repeated.
     return torch.stack((chosen * STIMULI)[:STIMULI])
 
 
@@ -171,6 +172,8 @@ class Check:
             layout = torch.channels_last if last else torch.contiguous_format
             pair = self.x[:2].contiguous(memory_format=layout)
             try:
+                # Nothing is put back between the two showings, so that what the network remembers of the first shows
+                # in the second.
                 with keep_pristine(self.network.module) as trace:
                     first = self.show(pair, pristine=False)
                     again = self.show(pair, pristine=False)
@@ -181,7 +184,7 @@ class Check:
         raise AssertionError("one of the two returns or raises")
 
     def show(self, x: Tensor, *, pristine: bool = True) -> SiteResponses:
-        """The responses of all sites to pictures, by overhearing all that the network does."""
+        """The responses of all sites to pictures, read by following every operation of the network."""
         found: dict[str, Tensor] = {}
 
         def keep(site: Site, value: Tensor) -> None:
@@ -203,6 +206,7 @@ class Check:
     def refuse_change(self, first: SiteResponses, again: SiteResponses, changed: list[str], drew: bool) -> Difference:
         """Raises BadInput where the same pictures, shown again, give other responses."""
         found = largest_difference(first, again)
+        # Chance without a seed is refused even where it makes less than the tolerance.
         if found.share <= self.tolerance and not (drew and self.seed is None and found.share > 0):
             return found
         numbers = f"{found.unit} gives {found.one:.6g} and then {found.other:.6g} for the same picture"
@@ -270,6 +274,7 @@ def relative_difference(
     if not bool((change + power).isfinite().all()):  # rare: some responses are not finite, and must be so in both
         alike = (a == b) | (a.isnan() & b.isnan())
         change = torch.where(alike, 0.0, a - b).square().mean((0, 2, 3)).sqrt().nan_to_num(torch.inf, torch.inf)
+        # In float64, since the squares of large responses may have overflowed.
         power = torch.where(a.isfinite(), a, 0.0).double().square().mean((0, 2, 3)).float()
     scale = torch.maximum(power.sqrt(), FLOOR * power.mean().sqrt())
     return torch.where(change == 0, 0.0, change / scale.clamp(min=1e-30)).cpu()

@@ -35,7 +35,7 @@ ENGINES = ("local", "ray")
 """Where the images are shown: here, or on the Ray cluster that is there."""
 
 BATCH = {"cpu": 32, "cuda": 64}
-"""Images shown at once unless told otherwise."""
+"""How many images are shown at once by default."""
 
 
 def survey(

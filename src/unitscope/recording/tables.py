@@ -49,7 +49,7 @@ def write_record(folder: Path, session: Session, facts: dict[str, Any], images: 
 
 @contextmanager
 def use_system_memory() -> Iterator[None]:
-    """Tables in the memory that everything else is in, and not in a reserve of their own beside it."""
+    """While open, pyarrow allocates tables with the system's allocator, and keeps no pool of its own."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -207,6 +207,7 @@ def chunks_of_pictures(
             (first + np.arange(last - first)[sums.channels], means(sums)) for sums in getattr(state.statistics, name)
         ]
         while first < last:
+            # Pieces end where chunks of the array end, so that few chunks are written twice.
             end = min(last, (first // CHUNK + 1) * CHUNK)
             pictures = np.full((end - first, *shape), np.nan, dtype=np.float32)
             for places, of_places in known:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unitscope.vocabulary import Site
 
 PIXELS = 1 << 19
-"""Of the pictures that are shown at once: about as many as 10 of 224 x 224 have."""
+"""How many pixels the pictures have that are shown at once: about those of 10 pictures of 224 x 224."""
 
 Responses = dict[str, np.ndarray]
 """By site: float32 [stimulus unit]."""

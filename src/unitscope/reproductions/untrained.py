@@ -14,7 +14,7 @@ from unitscope.stimuli.images import Images
 from unitscope.stimuli.presentation import Presentation
 
 WARM_UP_IMAGES = 256
-"""So many images tell batch normalizations the mean and variance of what they see."""
+"""From how many images batch normalizations take the mean and variance of what they see."""
 
 
 def untrained_network(network: Network, images: Images, *, seed: int) -> Network:

@@ -57,7 +57,7 @@ def reproduce(
 ) -> tuple[Report, Path]:
     """Study units with small and large fields of each network, and, as a `control`, of an untrained twin of the first.
 
-    Photographs only tell which units respond at all, and the twin's batch normalizations what there is to see. Leaves
+    Photographs only decide which units respond at all, and set the twin's batch normalizations. Leaves
     the optima, tables of units and of pairs of positions, figures, and a page. Raises BadInput for networks without
     sites that suit; Failure where the folder cannot be written.
     """

@@ -5,7 +5,8 @@ all colors together. A grating takes about one, white noise most of all. A large
 complexity is given beside that of white noise on as many pixels.
 
 *Tiling* is how well a unit's single outcome is found again in the picture that drives the unit at all positions at
-once: the largest correlation of the outcome with any part of that picture. The outcomes of other units tell chance.
+once: the largest correlation of the outcome with any part of that picture. Outcomes of other units give the chance
+level.
 """
 
 from __future__ import annotations

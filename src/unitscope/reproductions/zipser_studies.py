@@ -34,7 +34,7 @@ FAR = 1.6
 """A site stands for a ratio if its own differs by no more than this factor."""
 
 SURVEY_IMAGES = 32
-"""So many photographs tell which units respond at all."""
+"""How many photographs decide which units respond at all."""
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,14 @@ DIRECTIONS = tuple(dict.fromkeys((*COLOR_AXES, *CONE_DIRECTIONS)))
 """Luminance, L - M, S, L and M; S stands for the axis and for the cone."""
 
 CHANNEL_DIRECTIONS = ("pixel:1,1,1", "pixel:1,-1,0", "pixel:-0.5,-0.5,1", "pixel:1,0,0", "pixel:0,1,0", "pixel:0,0,1")
-"""The same in pixel values, as a network is told colors: gray, red against green, blue against yellow, and each of red,
-green and blue alone.
+"""The same in pixel values, in which a network is given colors: gray, red against green, blue against yellow, and each
+of red, green and blue alone.
 """
 
 CHANNEL_CONTRASTS = (3**-0.5, 2**-0.5, 1.5**-0.5, 1.0, 1.0, 1.0)
-"""So that all of CHANNELS change pixel values by the same root of summed squares, half their range."""
+"""Contrasts with which all of CHANNEL_DIRECTIONS change pixel values by the same root of summed squares, half their
+range.
+"""
 
 SMALLEST_FIELD = 3
 """A field of fewer pixels is smaller than a cycle of the finest grating."""
@@ -45,7 +47,7 @@ def grating_frequencies(field: Size, *, highest: float = HIGHEST) -> tuple[float
 
 
 def diameters(field: Size) -> tuple[float, ...]:
-    """Of patches: ten, from 1.5 pixels to the field's diagonal."""
+    """Ten diameters of patches, from 1.5 pixels to the field's diagonal."""
     return tuple(float(d) for d in np.geomspace(1.5, np.hypot(*field) + 1, 10))
 
 

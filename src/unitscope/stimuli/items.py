@@ -114,7 +114,7 @@ def number_photographs(images: Iterable[tuple[str, str | None]]) -> Int[np.ndarr
     """The same number for images, (uri, photograph) each, that are of one photograph; 0, 1 ... by first appearance.
 
     An image without a photograph's name is one by itself. Records of the demonstration set that were made before these
-    names were kept tell it by the form of their uris.
+    names were kept show it in the form of their uris.
     """
     numbers: dict[str, int] = {}
     found = []
@@ -126,7 +126,7 @@ def number_photographs(images: Iterable[tuple[str, str | None]]) -> Int[np.ndarr
 
 
 def digest(data: bytes) -> str:
-    """Sixteen hex digits that tell the contents of one image from another's (sha256, cut)."""
+    """Sixteen hex digits that distinguish the contents of one image from another's (sha256, cut)."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

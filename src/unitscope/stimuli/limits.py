@@ -17,13 +17,13 @@ PIXEL_LIMIT = 100_000_000
 """A picture of more pixels is refused before it is decoded."""
 
 HEAVY = {"WEBP": 2, "JPEG2000": 2}
-"""Formats whose decoder holds a picture so many times as often in memory as others: they may have fewer pixels."""
+"""How many times as much memory the decoders of some formats need as others: their pictures may have fewer pixels."""
 
 SMALL_IMAGE = 16_000_000
-"""So many pixels may come from a file of any size."""
+"""How many pixels may come from a file of any size."""
 
 PIXELS_PER_BYTE = 2_000
-"""So many pixels may come from each byte. A photograph has about 10; a page of one color has up to 1,000 as PNG."""
+"""How many pixels may come from each byte. A photograph has about 10; a page of one color has up to 1,000 as PNG."""
 
 SCAN_LIMIT = 100
 """How many scans a JPEG may have. Programs write 10, seldom up to 30."""

@@ -132,7 +132,7 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Where the user's caches are, by the XDG specification, which leaves relative paths out of account."""
+    """Where the user's caches are, by the XDG specification, which ignores relative paths."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     folder = named if named.is_absolute() else Path.home() / ".cache"
     if not folder.is_absolute():
@@ -148,7 +148,7 @@ def make_private(folder: Path) -> None:
 
 
 def distrust(folder: Path) -> str:
-    """Why somebody else could have put what lies in a folder there: one sentence; "" where nobody could.
+    """Why the files in a folder could be somebody else's: one sentence; "" where they are the user's own.
 
     The folder must belong to the user, and nobody else may write to it. Those above it (a link to one is followed)
     belong to the user or to root; others may write to them only where the sticky bit keeps them from renaming what is

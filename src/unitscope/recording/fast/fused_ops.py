@@ -48,7 +48,7 @@ class Rectifier:
 
     @classmethod
     def of(cls, module: nn.Module) -> Rectifier | None:
-        """None where the module is no rectifier, or may do something else beside."""
+        """None where the module is no rectifier, or may do something else as well."""
         if "forward" in vars(module):
             return None
         # Not isinstance: the forward of a subclass may do something else.
@@ -285,12 +285,12 @@ def find_memory(values: Any) -> list[int]:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anybody listens to what a module, or one within, is given or gives."""
+    """Whether a module, or one within it, has hooks."""
     return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def is_plain_norm(module: nn.Module) -> bool:
-    """Whether a module does nothing but normalize by known means and variances, and nobody listens to it."""
+    """Whether a module does nothing but normalize by known means and variances, and has no hooks."""
     return (
         type(module) is nn.BatchNorm2d
         and not module.training

@@ -91,6 +91,7 @@ class FastPass:
 def place_fast(network: Network, sites: Mapping[str, Site]) -> tuple[Electrodes, FastPass | None]:
     """Electrodes for many pictures, and what may be fused there. None where not all sites can be tapped at a module."""
     finder = FusionFinder(network.module)
+    # A rectifier that is given the site's value is the best place for a tap: only there its work can be done, too.
     electrodes = place(network, sites, prefer=lambda part: Rectifier.of(part) is not None, observer=finder)
     if electrodes.taps is None:
         return electrodes, None
@@ -139,6 +140,7 @@ class FastAccumulator:
         # A list that is not renewed needs its last value only.
         kept = [floors[sign] if self.out.renewed else floors[sign][:, -1:] for sign in (1, -1)]
         self.floors = [np.array(floor, dtype=np.float32, order="C") for floor in kept]
+        # The k-th best values side by side: each response is compared with one of them.
         self.bars = [floor[:, -1].copy() for floor in self.floors]
         for i in range(2):
             self.out.floors[i], self.out.bars[i] = self.floors[i].ctypes.data, self.bars[i].ctypes.data
@@ -153,8 +155,10 @@ class FastAccumulator:
         readable: Bool[Tensor, " stimulus"],
         pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
     ) -> None:
+        # The sums of maps keep one order of memory: responses in another one are copied into it.
         responses = responses.contiguous(memory_format=self.choose_format(responses))
         self.read(responses, images, readable)
+        # `read` has moved `count` on: these are the rows of this batch.
         counted = torch.from_numpy(self.lines["counted"][self.count - len(images) : self.count])
         add_positions(self.position_sums, responses, pictures, counted)
         for name, summarize in self.summaries.items():
@@ -216,6 +220,7 @@ class FastAccumulator:
         count = len(images)
         self.check(given, count, len(readable), rectified)
         if not self.count:
+            # Images come in order: row i of the block is image `first` + i.
             self.first = int(images[0])
         # For each chunk of 256 positions six numbers: extremes, sum, count, and where both extremes lie (`Places` in
         # readout.cc).

@@ -88,7 +88,7 @@ def address(array: np.ndarray, *, written: bool = False) -> int:
 def check_arrays(name: str, numbers: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
     """Raises ValueError where an array is of another type, or has another number of elements, than ARRAYS says.
 
-    The compiled functions look at nothing: with another array they would read, and write, what is somebody else's.
+    The compiled functions check nothing: of an array that is too small they would read and write beyond the end.
     """
     names, *expected = ARRAYS[name]
     sizes = dict(zip(names.split(), (int(number) for number in numbers), strict=True))

@@ -132,6 +132,7 @@ def write_arrays(
                 shape=values.shape,
                 chunks=chunks,
                 dtype=dtype,
+                # zarr leaves out chunks that hold nothing but the fill value.
                 fill_value=np.nan if dtype.kind == "f" else 0,
                 dimension_names=dimensions,
             )

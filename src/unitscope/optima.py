@@ -228,6 +228,7 @@ ENTRIES: list[dict[str, Any]] = [
 def set_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts by which one set is told from another."""
     kept = ("recipe", "pole", "seeds", "seed", "reads", "precision")
+    # As JSON gives them back (tuples as lists): facts of now are compared with facts from the disk.
     return json.loads(json.dumps({name: facts.get(name) for name in kept}))
 
 

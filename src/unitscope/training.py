@@ -341,6 +341,8 @@ def _batches(
     workers: int,
     team: ProcessGroup,
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    # The order of the whole epoch, of seed and epoch alone: `skip` steps on, a resumed training sees what it would
+    # have seen.
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images)).tolist()
     steps = range(skip, _steps(len(images), recipe, team))
     batches = [team.take_share(order[i * recipe.batch : (i + 1) * recipe.batch]) for i in steps]

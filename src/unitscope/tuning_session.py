@@ -143,6 +143,7 @@ def tuning(
 
 def record_at(network: Network, path: Path, sites: str | Iterable[str] | None) -> Record:
     """The record at `path`; a new one, of full gratings and colors, where there is none."""
+    # A folder with `parts` is a survey that was interrupted: the call below resumes it.
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "parts").exists())):
         return open_record(path)
     stimuli = drawn_images(full_pictures(network.size, color=network.inputs == 3), network.size)
@@ -348,6 +349,7 @@ def best_gratings(
     """The orientations and frequencies that are the best of any unit."""
     pairs: set[tuple[float, float]] = set()
     for session in sessions_in_memory(stimuli, responses, sites, group):
+        # A set: units with one best grating share the series around it.
         pairs |= {(float(o), float(f)) for o, f in zip(*session.best_pairs, strict=True)}
     return sorted(pairs)
 

@@ -1,6 +1,11 @@
 """Does a channel stay itself from one site to another? Statistics of a similarity matrix of channels (methods 8).
 
-Row c and column c of the matrix are the same channel at two sites. If channels are shared, the diagonal stands out.
+Row c and column c of the matrix are the same channel at two sites. If channels are shared, the diagonal stands out:
+
+               other  0    1    2
+    unit 0           .9   .1   .0       same (on the diagonal)    .8
+         1           .1   .7   .2       other (off it)            .1
+         2           .0   .2   .8       advantage                 .7
 """
 
 from __future__ import annotations

@@ -125,6 +125,7 @@ def similarity(filters: Float[np.ndarray, "mid color height width"]) -> Float[np
     best = np.zeros((len(filters), len(filters)))
     for down in range(-reach[0], reach[0] + 1):
         for right in range(-reach[1], reach[1] + 1):
+            # What overlaps of the two filters when the second is shifted by (down, right).
             here = filters[:, :, *_overlap(down, right)]
             there = filters[:, :, *_overlap(-down, -right)]
             best = np.maximum(best, np.abs(_correlation(here, there)))

@@ -109,6 +109,7 @@ def two_sided(ends: LabelEnds, group: Bool[np.ndarray, " label"], chance: Chance
     """The numbers of a group of labels (which must hold some, and not all, of the images) for each unit; `chance` is
     that of groups of its size.
     """
+    # Means per label, each as often as it has images, give the mean over images.
     total = np.where(ends.images > 0, ends.rectified, 0) * ends.images
     means = [total[:, which].sum(1) / ends.images[which].sum() for which in (group, ~group)]
     counts = {pole: getattr(ends, pole) for pole in ("preferred", "antipreferred")}

@@ -275,6 +275,7 @@ def color_class(*readings: Reading, bound: float = DEFAULT.color) -> np.ndarray:
     preference = np.minimum.reduce([one.preference for one in readings])
     classes = np.where(preference > bound, "color", "color-luminance").astype(object)
     classes[preference < 1 / bound] = "luminance"
+    # Last, since NaN compares as false, and would count as "color-luminance".
     classes[np.isnan(preference)] = None
     return classes
 
@@ -316,6 +317,7 @@ def harris(session: Session) -> np.ndarray:
     """
     black, saturated, full = (session.where(block) for block in ("black", "saturated", "full"))
     every = np.concatenate([black, saturated, full])
+    # Of the range, and of the response to black, whose rounding counts where the range is small.
     slack = 1e-6 * (np.ptp(session.responses[every], axis=0) + np.abs(session.responses[black][0]))
     spectral = _both_sides(session.responses[saturated], session.responses[black][0], slack)
     spectral &= session.responses[black][0] > 0

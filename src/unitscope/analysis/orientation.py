@@ -81,6 +81,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     mean = resultant(curve, degrees)
     across = frequency_curves(session)
     spread = band(across, frequencies)
+    # Only at each unit's best frequency, since every draw takes as much memory as the rates.
     rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
     redone = redraw_phases(rates, times=TIMES, seed=0)
     curves = component(redone, rest, best.simple)

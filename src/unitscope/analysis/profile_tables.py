@@ -78,6 +78,7 @@ def _rows(record: Record, name: str, kind: Kind, some: Some) -> pandas.DataFrame
     import pandas
 
     colored = some.pictures.shape[1] == 3
+    # A gray picture counts as the same in red, green and blue.
     pictures = some.pictures if colored else some.pictures.repeat(3, axis=1)
     numbers = profile_numbers(pictures, kind)
     units = record.sites[some.site].first_unit + some.channels
@@ -135,6 +136,7 @@ def _means(record: Record) -> Iterator[Some]:
             return
         for sides in sorted({tuple(side) for side in size.tolist()}):
             members = np.flatnonzero((size == sides).all(1) & (n >= FEW))
+            # The mean over units is subtracted: of a single unit nothing would be left.
             if len(members) > 1 and min(sides) > 1:
                 own = mean[members, :, : sides[0], : sides[1]].astype(np.float64)
                 yield Some(name, members, own - np.average(own, axis=0, weights=n[members])[None])

@@ -183,6 +183,7 @@ def _evidence_of_summaries(record: Record, site: SiteFacts, members: Membership,
         np.asarray(record.array(name)[units], dtype=np.float64) if has_array(record, name) else nothing
         for name in ("label_peak_mean", "label_rectified_mean")
     )
+    # How many images a label has among those that are known.
     weights = np.bincount(members.label[members.known & (members.label >= 0)], minlength=len(members.labels))
     inside, outside = _means_of_categories(rectified, weights, members)
     unknown = np.full(inside.shape, np.nan)
@@ -224,8 +225,10 @@ def _images_at_end(stimuli: Any, site: SiteFacts, members: Membership, count: in
     for channel, rows in kept.groupby("channel", sort=False):
         values, images = rows["value"].to_numpy(), rows["image"].to_numpy()
         if len(values) > count:
+            # The list is sorted: only places equal to the first one beyond the end are at the border.
             inside = values[:count] != values[count]
         else:
+            # A list that is no longer than the end is the end, unless all its values are equal.
             inside = np.full(len(values), len(values) < 2 or values[0] != values[-1])
         chosen[channel, place[images[:count][inside]]] = True
     return chosen

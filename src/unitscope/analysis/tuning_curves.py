@@ -289,7 +289,7 @@ def half_width(curve: Float[np.ndarray, "orientation unit"], *, smooth: bool = T
 
 
 class Band(NamedTuple):
-    """Of a curve over frequency: its peak, and where it falls to LEVEL on either side (NaN where it does not)."""
+    """The peak of a curve over frequency, and where the curve falls to LEVEL on either side (NaN where it does not)."""
 
     peak: np.ndarray
     low: np.ndarray
@@ -314,6 +314,7 @@ def band(curve: Float[np.ndarray, "frequency unit"], frequencies: np.ndarray) ->
         if not height > 0:
             continue
         below = np.flatnonzero(dense[:, unit] < LEVEL * height)
+        # The cut-offs are the nearest frequencies on both sides at which the curve is low: other peaks do not count.
         before, after = below[below < top], below[below > top]
         found[0, unit] = 2 ** fine[top]
         found[1, unit] = 2 ** fine[before[-1]] if len(before) else np.nan

@@ -1,4 +1,10 @@
-"""Data as classic scripts: a page that was opened by double-click may load them, whatever the browser thinks of file://."""
+"""Data as classic scripts, which a page may load that was opened from the disk by double-click.
+
+Problem: browsers forbid such a page (file://) to fetch JSON. Idea: a script assigns the data to an object of the page:
+
+    write_script(path, 'unitscope.sites["resnet/maxpool"]', {"n": np.array([3, 4])})
+    path:  unitscope.sites["resnet/maxpool"] = {"n":[3,4]};
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Batches of pictures: decoded ahead of time, with fixed boundaries, and prepared for the network."""
+"""Batches of pictures: decoded ahead of time, with fixed boundaries, and prepared for the network.
+
+Problem: decoding a photograph takes about as long as showing it to a small network, and neither the number of threads
+nor their speed may change a result.
+
+Idea: threads decode the next few batches while the network is at work. Batches come in order, with the same pictures:
+
+    threads    decode 0-31   decode 32-63   decode 64-95
+    network                  shows 0-31     shows 32-63    ...
+"""
 
 from __future__ import annotations
 

@@ -197,6 +197,7 @@ def mean_stimuli(sums: CenterSums) -> Float32[np.ndarray, "unit color height wid
     with np.errstate(invalid="ignore", divide="ignore"):
         kept = (sums.total / (255.0 * sums.n[:, None, None, None])).astype(np.float32)
     kept[:, :, ~sums.view.defined()] = np.nan
+    # Fields are of many sizes, and all means are one array: the rest of the 64 x 64 pixels stays NaN.
     means[:, :, : sums.view.shape[0], : sums.view.shape[1]] = kept
     return means
 

@@ -1,4 +1,15 @@
-"""Correlations between the channels of the sites along skips, and how much of each sum came by the skip."""
+"""Correlations between the channels of the sites along skips, and how much of each sum came by the skip.
+
+For two sums along a stage, one after the other:
+
+    sum of a block --+------------- skip -------------+-- sum of the next block
+                     +-- conv - norm - relu - conv ---+
+                                 branch
+
+    similarity_through_block    correlation of channel c of the two sums
+    similarity_of_branch        correlation of channel c of branch and skip
+    skip_fraction               E|skip| / (E|skip| + E|branch|) of channel c
+"""
 
 from __future__ import annotations
 

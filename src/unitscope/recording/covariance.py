@@ -126,6 +126,7 @@ def joint_moments(
         responses = _read_responses(network, part.pictures[part.readable], chosen) if part.readable.any() else {}
         for joint in joints if responses else ():
             for stimulus in range(int(part.readable.sum())):
+                # Image by image, whatever the batch: sums of real numbers depend on how they are cut.
                 joint.take(torch.cat([responses[name][stimulus].flatten(1) for name in joint.sites]))
         if progress is not None:
             progress(int(part.images[-1]) + 1, len(opened))

@@ -184,6 +184,7 @@ def place(
 
     `prefer` and `observer` are those of `anatomy.module_hooks.find_taps`.
     """
+    # Two, since a network that squeezes its tensors would lose the axis of stimuli with one.
     blank = torch.zeros((2, network.inputs, *network.size), device=network.device)
     with torch.no_grad():
         taps = find_taps(network.module, network.prepare(blank), sites, prefer=prefer, observer=observer)

@@ -179,6 +179,7 @@ def _unknown(plain: VirtualFilters) -> tuple[np.ndarray, np.ndarray]:
 
 def followers(graph: Mapping[str, Node], site: str) -> list[str]:
     """The sites whose channel c is made of channel c of `site` alone, or of it and one more value that is added."""
+    # How many additions lie on the way to each site: the fewest, where there are several ways.
     sums = {site: 0}
     for name, each in graph.items():
         heard = [sums[read] for read in each.reads if read in sums]

@@ -1,4 +1,10 @@
-"""Shards of one survey made into one record, without the network and without the images."""
+"""Shards of one survey made into one record, without the network and without the images.
+
+Each shard left its session (session.py), with the anatomy of its sites, in `part.safetensors`. Sessions over
+consecutive blocks are merged from the first to the last, and the record is written from the session of the whole:
+
+    shard 1: blocks 0-3    shard 2: blocks 4-7    shard 3: blocks 8-9    ->    blocks 0-9
+"""
 
 from __future__ import annotations
 

@@ -166,6 +166,7 @@ def _sample(
 
 
 def _paste(patches: Float[Tensor, "change 3 h w"], group: Group, crop: Crop) -> Float[Tensor, "change 3 height width"]:
+    # Around the patch is plain gray, as around all stimuli of a session.
     pictures = patches.new_full((len(patches), 3, *crop.size), 0.5)
     top, left = group.seen.top - crop.top, group.seen.left - crop.left
     pictures[:, :, top : top + patches.shape[2], left : left + patches.shape[3]] = patches

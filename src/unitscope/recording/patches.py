@@ -353,6 +353,7 @@ def weighted_mean(originals: Originals, stimuli: Sequence[tuple[int, Box, float]
         except Unreadable as error:
             missing.append(f"{originals.images.items[image].uri}: {error.reason}")
             continue
+        # From the box's own corner, and center on center where boxes differ in size.
         top, left = seen.top - box.top + (height - box.height) // 2, seen.left - box.left + (width - box.width) // 2
         place = (slice(top, top + seen.height), slice(left, left + seen.width))
         total[place] += value / strongest * shown

@@ -189,6 +189,7 @@ def site_of(facts: Mapping[str, Any], named: Mapping[str, np.ndarray]) -> Site:
 
 def encode_lines(texts: Sequence[str]) -> np.ndarray:
     """Texts as bytes, each ended by a zero."""
+    # safetensors holds arrays of numbers only.
     return np.frombuffer("".join(text + "\0" for text in texts).encode("utf-8", "surrogatepass"), dtype=np.uint8)
 
 

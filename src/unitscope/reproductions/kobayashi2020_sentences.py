@@ -150,6 +150,7 @@ def measure_breadth(
 def breadth(picture: Float[np.ndarray, "color height width"]) -> float:
     """The share of power at `COARSE_CYCLES` cycles per field or fewer, without the mean color; NaN without contrast."""
     power = (np.abs(np.fft.fft2(picture)) ** 2).sum(0)
+    # With a spacing of 1 / n, frequencies are in cycles per picture.
     rows, cols = (np.fft.fftfreq(n, 1 / n) for n in power.shape)
     cycles = np.hypot(rows[:, None], cols[None, :])
     total = power[cycles > 0].sum()
@@ -183,6 +184,7 @@ def varieties(shown: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, " unit
     unit = np.repeat(np.arange(len(shown)), [len(one) for one in shown])
     same = unit[:, None] == unit[None, :]
     other = table[~same].mean()
+    # Only now, after `other`: a patch and itself belong neither to the same nor to others.
     np.fill_diagonal(same, False)
     own = np.array([table[same & (unit == n)[:, None]].mean() for n in range(len(shown))])
     return (1 - own) / (1 - other)

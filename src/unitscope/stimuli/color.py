@@ -58,6 +58,7 @@ def decode_srgb(pixels: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shap
 def encode_srgb(light: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """sRGB pixel values of linear light in 0..1."""
     light = np.asarray(light, dtype=np.float64)
+    # np.where computes both: abs, so that a rounding error below 0 has a root.
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.abs(light) ** (1 / 2.4) - 0.055)
 
 
@@ -74,6 +75,7 @@ def dkl_of_cones(background: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"
     """
     (w_l, w_m, _), (b_l, b_m, b_s) = LUMINANCE_OF_CONES, background
     raw = np.array([[w_l, w_m, 0.0], [1.0, -b_l / b_m, 0.0], [-w_l, -w_m, (w_l * b_l + w_m * b_m) / b_s]])
+    # Column i of the inverse moves along axis i alone; its pooled cone contrast becomes the unit of that axis.
     isolating = np.linalg.inv(raw)
     return raw * np.linalg.norm(isolating / np.asarray(background)[:, None], axis=0)[:, None]
 

@@ -83,6 +83,7 @@ def _color(name: str, contrast: float) -> tuple[np.ndarray, bool]:
     if not name.startswith("pixel"):
         require_in_gamut(name, contrast)
         return contrast * np.array(direction(name)), True
+    # "pixel" alone is gray; "pixel:1,-1,0" changes red against green.
     weights = [float(value) for value in name.partition(":")[2].split(",")] if ":" in name else [1.0, 1.0, 1.0]
     amount = MIDDLE_GRAY * contrast * np.array(weights)
     if np.abs(amount).max() > min(MIDDLE_GRAY, 1 - MIDDLE_GRAY) * (1 + 1e-9):

@@ -78,6 +78,7 @@ def reads_maps(
         "above": (maps > 0).sum(2), "centered": maps[:, :, 7] > 0, "counted": np.ones((STIMULI, UNITS)),
         "highest": renewing(maps, seen), "lowest": renewing(-maps, seen),
     }  # fmt: skip
+    # Each half of a batch has a sum of its own.
     half = (STIMULI + 1) // 2
     halves = [(maps * readable[:, None, None])[part].sum(0) for part in (slice(half), slice(half, None))]
     clipped = in_memory(maps.clip(0, 6))
@@ -107,6 +108,7 @@ def check_pool(found: ctypes.CDLL) -> bool:
     x, pooled = integers((2, 9, 8, UNITS), 7), np.empty((2, 5, 4, UNITS), np.float32)
     pairs = [(ctypes.c_long * 2)(*pair) for pair in ((3, 3), (2, 2), (1, 1), (1, 1))]
     found.pool(address(x), 2, 9, 8, UNITS, 5, 4, *pairs, address(pooled))
+    # Beyond the edge there is nothing, which no maximum may see: -inf rather than 0.
     framed = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     windows = [framed[:, row : row + 9 : 2, col : col + 7 : 2] for row in range(3) for col in range(3)]
     return np.array_equal(pooled, np.max(windows, 0))
@@ -195,6 +197,7 @@ def check_add_map(found: ctypes.CDLL) -> bool:
     sums = integers((UNITS, 70), 20)
     sums[3, :4] = np.nan, np.inf, 3e38, -3e38
     expected = (np.where(np.isfinite(sums), sums, 0).clip(-1e6, 1e6) * (1 << 24)).astype(np.int64)
+    # 3e38 and -3e38 are beyond 64 bits, and become the nearest that these hold.
     expected[3, 2:4] = LARGEST, -(2**63)
     ways = []
     for last, in_memory in ((False, sums), (True, np.ascontiguousarray(sums.T))):
@@ -216,6 +219,7 @@ def check_shrink(found: ctypes.CDLL) -> bool:
     small = np.empty((2, 3, 4, 5), np.uint8)
     found.shrink(address(pictures), 2, 14, 16, 3, 1, 1, 13, 16, 4, 5, address(small))
     areas = pictures[:, 1:13, 1:16].reshape(2, 4, 3, 5, 3, 3).sum((2, 4), dtype=np.int64)
+    # Areas of 3 x 3 pixels: the rounded mean in integers.
     return np.array_equal(small, ((2 * areas + 9) // 18).transpose(0, 3, 1, 2))
 
 

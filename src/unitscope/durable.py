@@ -267,7 +267,7 @@ def _try_lock(folder: Path) -> int | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            # Somebody else has the lock. Any other error means that this file system has no locks on folders.
+            # Another writer has the lock. Any other error means that this file system has no locks on folders.
             if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
                 raise BlockingIOError from None
             os.close(handle)
@@ -286,8 +286,8 @@ def _remove_leftovers(folder: Path) -> None:
             (Path(top) / name).unlink(missing_ok=True)
         for name in filter(TEMPORARY.fullmatch, inside):
             _settle(Path(top) / name)
-        # os.walk enters only what is left in this very list. Arrays are left out: they are replaced whole, and have
-        # many files.
+        # os.walk enters only the folders that are left in this list. Arrays are skipped: they are replaced as a whole,
+        # and have many files.
         inside[:] = [name for name in inside if not TEMPORARY.fullmatch(name) and not name.endswith(".zarr")]
 
 
@@ -324,7 +324,7 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
         there = folder.stat()
     except OSError:
         return None
-    # A file system may give the inode of a deleted folder to the next one, but not its time.
+    # A file system may reuse the inode of a deleted folder, but not with the same time of change.
     return there.st_dev, there.st_ino, there.st_ctime_ns
 
 

@@ -210,7 +210,7 @@ def _describe_path(path: Path) -> dict[str, Any]:
     files = _list_files(path)
     whole = hashlib.sha256()
     for name, file in files.items():
-        # With names and sizes, so that contents that move from one file to another change the digest.
+        # With names and sizes: contents that move from one file to another change the digest, too.
         whole.update(f"{name}\0{file.stat().st_size}\0{_digest(file)}\n".encode())
     return {
         "files": len(files),

@@ -228,7 +228,7 @@ ENTRIES: list[dict[str, Any]] = [
 def set_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts by which one set is told from another."""
     kept = ("recipe", "pole", "seeds", "seed", "reads", "precision")
-    # As JSON gives them back (tuples as lists): facts of now are compared with facts from the disk.
+    # As JSON would return them (tuples become lists), to be compared with facts that were read from disk.
     return json.loads(json.dumps({name: facts.get(name) for name in kept}))
 
 
@@ -304,7 +304,7 @@ def _write_part(folder: Path, optima: Sequence[Optimum]) -> None:
             }
         )  # fmt: skip
         write_png(folder / site / f"{file_name(one.objective.removeprefix(one.site + ':'))}.png", one.pictures)
-    # Not the number of files: a damaged one may have been deleted, as its message advises.
+    # Not the number of files: one may have been deleted, as the message for damaged files advises.
     number = 1 + max((int(file.stem.rpartition("-")[2]) for file in folder.glob(f"{site}-*.safetensors")), default=-1)
     write_file(folder / f"{site}-{number:04}.safetensors", save(tensors, {"optima": json.dumps(entries)}))
 

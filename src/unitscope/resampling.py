@@ -48,7 +48,7 @@ def permutation_p(
         middle = (added * value + under.sum(1)) / count
         value, under = np.abs(value - middle), np.abs(under - middle[:, None])
     sign = -1 if tail == "below" else 1
-    # Sums of the same numbers in another order differ in the last bits, and would miss their equal.
+    # The same numbers summed in another order differ in the last bits; without slack they would not count as equal.
     slack = EQUAL * np.maximum(1, np.abs(value))
     reached = (sign * under >= (sign * value - slack)[:, None]).sum(1)
     return np.where(np.isfinite(value), (added + reached) / count, np.nan)
@@ -131,10 +131,10 @@ def mean_interval(
     means, errors = _means(drawn, sums, sizes)
     away = means - mean
     with np.errstate(invalid="ignore", divide="ignore"):
-        # 0 / 0, of a resample that has the mean of all values and does not vary, is no deviation.
+        # 0 / 0, of a resample without any variation at the mean of all values, is no deviation.
         t_values = np.where(np.abs(away) <= EQUAL * abs(mean), 0.0, away / errors)
     low, high = np.quantile(t_values, [0.025, 0.975], method="inverted_cdf")
-    # Student's bootstrap turns the quantiles over: the upper one makes the lower end.
+    # The interval of a bootstrap of t reverses the quantiles: the upper one gives the lower end.
     ends = (mean - high * se, mean - low * se) if np.isfinite([low, high]).all() else (math.nan, math.nan)
     return Interval(mean, se, *map(float, ends))
 
@@ -145,7 +145,7 @@ def _means(
     """The mean over values, and its standard error between clusters, where each cluster was drawn so many times."""
     number, of = len(sums), times @ sizes
     mean = (times @ sums) / of
-    # sum of (s_k - mean n_k)^2 over the clusters drawn, multiplied out, so that all draws are three products.
+    # sum of (s_k - mean n_k)^2 over the drawn clusters, expanded, so that three products serve all draws.
     squares = times @ sums**2 - 2 * mean * (times @ (sums * sizes)) + mean**2 * (times @ sizes**2)
     return mean, np.sqrt(number / (number - 1) * np.maximum(squares, 0)) / of
 

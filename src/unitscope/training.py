@@ -174,7 +174,7 @@ class _Run:
             group["lr"] = rate
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bf16):
             logits = self.joined(x.contiguous(memory_format=layout_on(x.device)))
-        # Over the images of all processes, not over this one's part: parts may differ in size.
+        # Divided by the images of all processes, not of this one: their parts may differ in size.
         loss = nn.functional.cross_entropy(logits.float(), y, reduction="sum") / among
         self.optimizer.zero_grad(set_to_none=True)
         (loss * self.team.size).backward()  # the processes' gradients are averaged
@@ -283,7 +283,7 @@ class Crops(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "color height width"], Int[Tensor, ""]]:
-        # Own numbers for each image: neither the order nor the number of workers changes a crop.
+        # A generator for each image: neither the order nor the number of workers changes a crop.
         rng = np.random.default_rng([self.recipe.seed, self.epoch, index])
         with Image.open(io.BytesIO(self.images.bytes(index))) as file:
             picture = file.convert("RGB")
@@ -341,8 +341,7 @@ def _batches(
     workers: int,
     team: ProcessGroup,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    # The order of the whole epoch, of seed and epoch alone: `skip` steps on, a resumed training sees what it would
-    # have seen.
+    # The order of an epoch depends on seed and epoch alone, so a resumed training skips exactly what it has seen.
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images)).tolist()
     steps = range(skip, _steps(len(images), recipe, team))
     batches = [team.take_share(order[i * recipe.batch : (i + 1) * recipe.batch]) for i in steps]
@@ -377,7 +376,7 @@ def _validation_set(images: Images, network: Network, classes: list[str]) -> tup
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        # weights_only: a checkpoint is data, and may not run code.
+        # weights_only: loading a checkpoint must not run code.
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         state.update({name: state[name] for name in ("module", "optimizer", "at", "log", "recipe", "images")})
     except Exception as error:

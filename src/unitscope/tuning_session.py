@@ -143,7 +143,7 @@ def tuning(
 
 def record_at(network: Network, path: Path, sites: str | Iterable[str] | None) -> Record:
     """The record at `path`; a new one, of full gratings and colors, where there is none."""
-    # A folder with `parts` is a survey that was interrupted: the call below resumes it.
+    # An interrupted survey has a folder `parts`; the call below resumes it.
     if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not (path / "parts").exists())):
         return open_record(path)
     stimuli = drawn_images(full_pictures(network.size, color=network.inputs == 3), network.size)
@@ -188,7 +188,7 @@ def show_untrained(
     """
     names = [name for name in MAKERS if name != "color" or network.inputs == 3]
     nulls = [Null(record, name, {**settings, "sites": sorted(sites), "definitions": DEFINITIONS}) for name in names]
-    # A seed is there only if every table has it: a kill may have come between two of them.
+    # A seed counts only if every table has it: a run may have been killed between two tables.
     for seed in sorted(set(range(count)) - set[int].intersection(*(null.seeds() for null in nulls))):
         label = f"untrained {seed + 1} of {count}"
         made = measure_untrained(network, sites, groups, settings, seed=seed, progress=progress, label=label)
@@ -349,7 +349,7 @@ def best_gratings(
     """The orientations and frequencies that are the best of any unit."""
     pairs: set[tuple[float, float]] = set()
     for session in sessions_in_memory(stimuli, responses, sites, group):
-        # A set: units with one best grating share the series around it.
+        # A set: units that share a best grating share the series around it.
         pairs |= {(float(o), float(f)) for o, f in zip(*session.best_pairs, strict=True)}
     return sorted(pairs)
 

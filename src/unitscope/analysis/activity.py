@@ -42,7 +42,7 @@ def activity(record: Record) -> pandas.DataFrame:
     median = units.groupby("site", sort=False)["peak_max"].transform("median")
     levels = {
         "never_positive": units["positive_images"] == 0,
-        # Where the median itself is below 0, only units that never rise above 0 count.
+        # A site's median may be below 0: then only units that never rise above 0 count.
         "numerically_dead": units["peak_max"] <= DEAD_SHARE * median.clip(lower=0),
         "rarely_active": units["positive_positions_share"] < RARE,
     }

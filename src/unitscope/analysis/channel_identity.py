@@ -125,7 +125,7 @@ def identity_p(matrix: Float[np.ndarray, "unit unit"], generator: np.random.Gene
     count = len(matrix)
     under = []
     for first in range(0, permutations, CHUNK):
-        # The order of random numbers is a random permutation: one per row.
+        # Sorting random numbers gives a random permutation, one per row.
         orders = generator.random((min(CHUNK, permutations - first), count)).argsort(1)
         under.append(matrix[np.arange(count), orders].sum(1))
     return float(permutation_p(np.trace(matrix)[None], np.concatenate(under)[None])[0])
@@ -145,7 +145,7 @@ def advantages_without_one(matrix: Float[np.ndarray, "unit unit"]) -> Float[np.n
     """The advantage of all channels but one, for each of them."""
     count, own = len(matrix), np.diag(matrix)
     off = matrix - np.diag(own)
-    # Without channel c go row c and column c; `off` has zeros on its diagonal, so that nothing is subtracted twice.
+    # Leaving out channel c removes row c and column c. `off` is 0 on its diagonal, so nothing is subtracted twice.
     others = (off.sum() - off.sum(0) - off.sum(1)) / ((count - 1) * (count - 2))
     found: Float[np.ndarray, " unit"] = (own.sum() - own) / (count - 1) - others
     return found

@@ -189,8 +189,8 @@ def stages(records: Sequence[Record], sites: Iterable[str] | None = None) -> lis
             named.update(matched)
         rows = [row for row in rows if any(site is not None and site.name in named for site in row)]
     else:
-        # Without skips a record does not say which sites make a stage; its sites follow those of the first record that
-        # has some.
+        # A record without skips does not show which sites form a stage: the stages are those of the first record with
+        # skips.
         lead = next((i for i, record in enumerate(records) if along_skips(record)), None)
         if lead is None:
             raise BadInput(

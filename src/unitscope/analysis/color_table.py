@@ -52,7 +52,8 @@ def color_table(found: list[Session], *, thresholds: Thresholds = DEFAULT) -> pa
     """A row per unit of the sessions. Units that do not respond to any color have no numbers."""
     import pandas
 
-    # Units of one site may be in several sessions, one for each box: "responsive" is beside the strongest of all.
+    # The units of a site may be spread over several sessions, one per box. Whether a unit responds is judged by the
+    # strongest unit of all of them.
     population: dict[str, float] = {}
     for session in found:
         highest = float(Colors.of(session).strength.max())

@@ -91,8 +91,8 @@ def remove_strengths(coupling: Float[np.ndarray, "unit mid"]) -> Float[np.ndarra
     z = np.where(read, np.log(np.where(read, np.abs(coupling), 1)), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of units that read nothing, and channels nobody reads
-        # A table without gaps is centered by one sweep. With gaps, subtracting the means of columns shifts those of
-        # rows.
+        # One sweep centers a table without gaps. With gaps, subtracting the means of columns shifts those of rows
+        # again.
         for _ in range(SWEEPS if not read.all() else 1):
             z = z - np.nanmean(z, 1, keepdims=True)
             z = z - np.nanmean(z, 0, keepdims=True)
@@ -129,7 +129,7 @@ def similarity(filters: Float[np.ndarray, "mid color height width"]) -> Float[np
             here = filters[:, :, *_overlap(down, right)]
             there = filters[:, :, *_overlap(-down, -right)]
             best = np.maximum(best, np.abs(_correlation(here, there)))
-    # Shifts by d and by -d compare a pair on the same overlap: the matrix is symmetric, but for rounding.
+    # Shifts by d and by -d compare a pair on the same overlap: but for rounding, the matrix is symmetric already.
     return np.maximum(best, best.T)
 
 
@@ -233,7 +233,8 @@ def _pair_covariance(
     and the standard deviation of b_k b_l.
     """
     count = max(len(alike) * (len(alike) - 1), 1)
-    # Over pairs k != l without forming them: (sum b)^2 is the sum over all k and l, of which k = l is taken off.
+    # Sums over pairs k != l, without forming the pairs: (sum b)^2 sums over all k and l, and the terms k = l are
+    # subtracted.
     mean, squares = (b.sum(1) ** 2 - (b**2).sum(1)) / count, ((b**2).sum(1) ** 2 - (b**4).sum(1)) / count
     middle = alike.sum() / count
     deviation = np.sqrt(max((alike**2).sum() / count - middle**2, 0))

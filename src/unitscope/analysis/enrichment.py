@@ -106,7 +106,7 @@ def lottery(
         nothing = np.zeros((0, len(sizes)), dtype=bool)
         return Lottery(block, sizes, inside, nothing, False, "the category has some crops of a photograph, not all")
     of_block = np.zeros(len(sizes), dtype=np.int64)
-    # All images of a photograph are in one class (merge_clusters): whichever is written last is right.
+    # All images of a photograph are in one class (merge_clusters), so it does not matter which is written last.
     of_block[block] = classes
     return Lottery(block, sizes, inside, _permute_labels(inside, of_block, seed), False)
 

@@ -70,7 +70,7 @@ def label_ends(record: Record, *, pool: Pool = "max") -> LabelEnds:
     label, photograph = members.label[members.known], members.photograph[members.known]
     if len(np.unique(photograph)) < len(np.unique(np.stack([photograph, label]), axis=1).T):
         raise BadInput(f"{record.path} has crops of one photograph under several labels; these cannot be compared.")
-    # The category is of labels only, so that every known image has one: no -1 picks the last row.
+    # The category names labels only, so all known images have a label. A label of -1 would pick the last row.
     which = np.eye(len(labels), dtype=np.int64)[label]
     found = list(evidence(record, members, pool=pool))
     return LabelEnds(
@@ -109,7 +109,7 @@ def two_sided(ends: LabelEnds, group: Bool[np.ndarray, " label"], chance: Chance
     """The numbers of a group of labels (which must hold some, and not all, of the images) for each unit; `chance` is
     that of groups of its size.
     """
-    # Means per label, each as often as it has images, give the mean over images.
+    # The labels' means, weighted by their numbers of images, give the mean over images.
     total = np.where(ends.images > 0, ends.rectified, 0) * ends.images
     means = [total[:, which].sum(1) / ends.images[which].sum() for which in (group, ~group)]
     counts = {pole: getattr(ends, pole) for pole in ("preferred", "antipreferred")}

@@ -83,7 +83,7 @@ def index_of(
         return (float("nan"),) * 3
     groups = np.arange(len(answers)) if photographs is None else np.unique(photographs, return_inverse=True)[1]
     rates = np.zeros((int(groups.max()) + 1, answers.shape[1]))
-    # Not `rates[groups] += ...`, which would add one patch per photograph only.
+    # Not `rates[groups] += ...`: with repeated indices numpy would add only one patch per photograph.
     np.add.at(rates, groups, np.maximum(answers, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
         whole, *without = (
@@ -91,7 +91,7 @@ def index_of(
         )
     values = pseudo_values(whole, np.array(without))
     found = mean_interval(values, generator=np.random.default_rng(0), resamples=TIMES)
-    # A loss turns the interval over: the high end becomes the low one.
+    # For a loss the interval is reversed: the upper end becomes the lower one.
     return (1 - whole, 1 - found.high, 1 - found.low) if loss else (whole, found.low, found.high)
 
 

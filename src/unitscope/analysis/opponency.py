@@ -217,7 +217,7 @@ def primary_weights(
     strongest = np.abs(own).argmax(0)
     reference = own[strongest, np.arange(own.shape[1])]
     if uniform is not None:
-        # A uniform field has no position: its phase is the sign of the color itself.
+        # A uniform field has no position, so its phase is the sign of the color itself.
         reference = np.where(uniform, 1.0, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
         projected = np.real(own * np.conj(reference) / np.abs(reference))
@@ -229,7 +229,7 @@ def _signs(responses: Float[np.ndarray, "direction unit"], space: Space) -> Floa
     """Of L, M and S, L positive: the signs with which the weighted sum of cones predicts best the responses to
     luminance and L - M.
     """
-    # Signs of L, M and S. That of L is free: only the magnitude of the sum is compared.
+    # Signs of L, M and S. That of L is fixed at +1, since only the magnitude of the sum is compared.
     patterns = np.array([(1.0, m, s) for m, s in product((1, -1), repeat=2)])
     sizes = responses[list(space.primaries)]
     errors = []
@@ -275,7 +275,7 @@ def color_class(*readings: Reading, bound: float = DEFAULT.color) -> np.ndarray:
     preference = np.minimum.reduce([one.preference for one in readings])
     classes = np.where(preference > bound, "color", "color-luminance").astype(object)
     classes[preference < 1 / bound] = "luminance"
-    # Last, since NaN compares as false, and would count as "color-luminance".
+    # After the comparisons: NaN compares as false, and would be called "color-luminance".
     classes[np.isnan(preference)] = None
     return classes
 
@@ -317,7 +317,7 @@ def harris(session: Session) -> np.ndarray:
     """
     black, saturated, full = (session.where(block) for block in ("black", "saturated", "full"))
     every = np.concatenate([black, saturated, full])
-    # Of the range, and of the response to black, whose rounding counts where the range is small.
+    # Rounding grows with the range and with the response to black.
     slack = 1e-6 * (np.ptp(session.responses[every], axis=0) + np.abs(session.responses[black][0]))
     spectral = _both_sides(session.responses[saturated], session.responses[black][0], slack)
     spectral &= session.responses[black][0] > 0

@@ -58,7 +58,8 @@ def orientation_table(found: list[Session]) -> pandas.DataFrame:
     """A row per unit of the sessions. Units that do not respond have no numbers."""
     import pandas
 
-    # Units of one site may be in several sessions, one for each box: "responsive" is beside the strongest of all.
+    # The units of a site may be spread over several sessions, one per box. Whether a unit responds is judged by the
+    # strongest unit of all of them.
     population: dict[str, float] = {}
     for session in found:
         highest = float(session.best.strength.max())
@@ -81,17 +82,17 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     mean = resultant(curve, degrees)
     across = frequency_curves(session)
     spread = band(across, frequencies)
-    # Only at each unit's best frequency, since every draw takes as much memory as the rates.
+    # Only the best frequency of each unit: each draw needs as much memory as the rates.
     rates = np.stack([grid.rates[:, best.places[1][unit], :, unit] for unit in units], axis=-1)
     redone = redraw_phases(rates, times=TIMES, seed=0)
     curves = component(redone, rest, best.simple)
     drawn = resultant(np.moveaxis(curves, 1, 0), degrees)
     f0, f1 = at(found.f0, *best.places), at(found.f1, *best.places)
-    # Orientations are angles doubled, since 0 and 180 degrees are the same bar.
+    # Angles of orientations are doubled (0 and 180 degrees are the same bar), hence the half.
     away = np.degrees(np.angle(drawn * np.conj(mean))) / 2
     half = len(degrees) // 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        # Half of all orientations further on is the orthogonal one.
+        # Rolled by half of all orientations: the orthogonal one.
         ratio = np.roll(curve, half, 0)[best.places[0], units] / curve[best.places[0], units]
         modulation = np.where(f0 > 0, f1 / f0, np.nan)
         modulations = redone.f1[:, best.places[0], units] / redone.f0[:, best.places[0], units]
@@ -99,7 +100,7 @@ def _of_gratings(session: Session) -> dict[str, np.ndarray]:
     simple = redone.f1[:, best.places[0], units] >= above
     return {
         "preferred_orientation": preferred_orientation(mean),
-        # A draw without any response says nothing: it could be as far away as possible, 90 degrees.
+        # A draw without any response counts as the largest possible error, 90 degrees.
         "orientation_error": np.percentile(np.nan_to_num(np.abs(away), nan=90.0), 95, axis=0),
         "orientation_selectivity": np.abs(mean),
         **_ends("orientation_selectivity", np.abs(drawn)),
@@ -158,7 +159,7 @@ def frequency_curves(session: Session) -> Float[np.ndarray, "frequency unit"]:
 def pair_of(session: Session, block: str) -> np.ndarray:
     """For each unit the number of the series that was taken at its best grating."""
     places = session.where(block)
-    # Real numbers as keys: those of the series are the very numbers of the grid of gratings.
+    # Real numbers are safe as keys here: the series took these very numbers from the grid of gratings.
     pairs = {
         (session.stimuli["orientation"][p], session.stimuli["frequency"][p]): int(session.stimuli["pair"][p])
         for p in places
@@ -171,7 +172,7 @@ def _of_size(session: Session) -> dict[str, np.ndarray]:
         return {}
     diameters, curve = size_curves(session)
     peak = curve.max(0)
-    # argmax of truths is the first that is true.
+    # argmax of booleans gives the first that is true.
     reached = (curve >= PLATEAU * peak).argmax(0)
     own = at(session.grid("size", "pair", "diameter", "phase").rates, pair_of(session, "size"))
     drawn = resample_component(own, session.rest, session.best.simple, times=TIMES, seed=0)

@@ -42,7 +42,7 @@ def _sharper_than_untrained(units: pandas.DataFrame, null: pandas.DataFrame | No
 DEFINITIONS = (
     Definition("orientation", "1 - CV above 0.4", "orientation", lambda t, _: t["orientation_selectivity"] > 0.4),
     Definition("orientation", "orthogonal below half of best", "orientation", lambda t, _: t["orthogonal_ratio"] < 0.5),
-    # Where the curve never falls so low the width is null, and NaN < 45 is false: such a unit is not sharp.
+    # Where the curve never falls that low, the width is null. NaN < 45 is false, so such a unit does not count.
     Definition("orientation", "half width below 45 deg", "orientation", lambda t, _: t["bandwidth"] < 45),
     Definition("orientation", "1 - CV beyond 95 % of untrained", "orientation", _sharper_than_untrained),
     Definition("color", "over 2, equal cone contrast", "color", lambda t, _: t["color_preference"] > 2),

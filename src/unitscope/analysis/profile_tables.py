@@ -117,8 +117,8 @@ def _in_pixels(record: Record, pictures: np.ndarray, *, weights: bool) -> np.nda
     """Weights (or colors) of the network's normalized input, as those of red, green and blue pixel values."""
     network = record.facts["network"]
     std = np.asarray(network["std"], np.float64)[:, None, None]
-    # The network weighs (pixel - mean) / std by w, that is, pixels by w / std. A color c in its units is c std in
-    # pixels.
+    # A weight w of (pixel - mean) / std is a weight w / std of the pixel. A color c in normalized units is c std in
+    # pixel values.
     scaled = pictures / std if weights else pictures * std
     return scaled[:, ::-1] if network.get("order") == "BGR" else scaled
 
@@ -136,7 +136,7 @@ def _means(record: Record) -> Iterator[Some]:
             return
         for sides in sorted({tuple(side) for side in size.tolist()}):
             members = np.flatnonzero((size == sides).all(1) & (n >= FEW))
-            # The mean over units is subtracted: of a single unit nothing would be left.
+            # The mean over units is subtracted, which would leave nothing of a single unit.
             if len(members) > 1 and min(sides) > 1:
                 own = mean[members, :, : sides[0], : sides[1]].astype(np.float64)
                 yield Some(name, members, own - np.average(own, axis=0, weights=n[members])[None])

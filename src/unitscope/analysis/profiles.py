@@ -55,7 +55,7 @@ def separate_color(pictures: Pictures) -> Separation:
     units, colors, height, width = pictures.shape
     left, values, right = np.linalg.svd(pictures.reshape(units, colors, -1), full_matrices=False)
     color = left[:, :, 0]
-    # The signs of color and profile are free in pairs: (-a)(-b) = ab. The largest component of the color is made
+    # (-a)(-b) = ab: the signs of color and profile are free as a pair. The largest component of the color is made
     # positive.
     sign = np.sign(color[np.arange(units), np.abs(color).argmax(1)])
     energy = (values**2).sum(1)
@@ -138,7 +138,7 @@ def _octaves(profile: np.ndarray, along_x: float, along_y: float, frequency: flo
     if not len(before) or not len(after):
         return float("nan")
     low = np.interp(height, curve[before[-1] :][:2], steps[before[-1] :][:2])
-    # Turned round, since np.interp needs rising values, and the curve falls behind its peak.
+    # Reversed, since np.interp needs rising values, and the curve falls behind its peak.
     high = np.interp(height, curve[after[0] - 1 :][:2][::-1], steps[after[0] - 1 :][:2][::-1])
     return float(np.log2(high / low)) if low > 0 else float("nan")
 
@@ -165,7 +165,7 @@ def colors_of(pictures: Pictures, kind: Kind, *, thresholds: Thresholds = DEFAUL
     excitation, colors into what each cone would see.
     """
     axis = separate_color(pictures).color
-    # Weights w draw w . light from light, and with cones = C light that is (inv(C)' w) . cones.
+    # A unit with the weights w responds w . light. Since cones = C light, that is (inv(C)' w) . cones.
     to_cones = np.linalg.inv(CONES_OF_LINEAR).T if kind == "weights" else CONES_OF_LINEAR
     axes = _axes(kind)
     cones = to_cones @ axis.T

@@ -151,7 +151,8 @@ def _evidence_of_responses(record: Record, site: SiteFacts, members: Membership,
     pooled = {"max": peak, "min": trough}.get(pool)
     pooled = _responses(record, site, KIND[pool])[:, members.known] if pooled is None else pooled
     finite = np.isfinite(peak).all(1) & np.isfinite(trough).all(1)
-    # Zeros instead of NaN, so that ranks and ends can be computed; `finite` takes these units out at the end.
+    # Zeros instead of NaN, so that ranks and ends can be computed. Where `finite` is false, columns become NaN at the
+    # end.
     pooled, lowest = (np.where(finite[:, None], values, 0) for values in (pooled, trough if pool == "max" else pooled))
     above, ranks = pooled.clip(min=0).astype(np.float64), rankdata(pooled, axis=1)
     of = [member[members.known] for member in members.member]
@@ -340,7 +341,7 @@ def _half_normal(facts: Evidence, members: Membership, place: int) -> tuple[np.n
     if not own.shape[1] or not others.shape[1]:
         return nothing, nothing
     below = np.where(facts.finite, (own < others.mean(1, keepdims=True)).mean(1), np.nan)
-    # Skewness divides by the deviation, which for equal means is rounding.
+    # Skewness divides by the deviation, which is a rounding error where all means are equal.
     varies = facts.finite & (np.ptp(own, axis=1) > 1e-9 * np.abs(own).max(1))
     if own.shape[1] < 3 or not varies.any():
         return below, nothing

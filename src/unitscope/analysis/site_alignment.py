@@ -50,7 +50,7 @@ def _anchors(rows: list[Row], sites: Sequence[SiteFacts]) -> list[tuple[int, int
     anchors: list[tuple[int, int]] = []
     for i, row in enumerate(rows):
         found = [place[site.name] for site in row if site is not None and site.name in place]
-        # Rising in both: an anchor that crosses another would change the order of execution.
+        # Both must rise: anchors that cross would change the order of execution of one network.
         if found and (not anchors or found[0] > anchors[-1][1]):
             anchors.append((i, found[0]))
     return anchors

@@ -279,7 +279,8 @@ def half_width(curve: Float[np.ndarray, "orientation unit"], *, smooth: bool = T
     dense = spline(fine)
     widths = np.full(curve.shape[1], np.nan)
     for unit in range(curve.shape[1]):
-        # The peak comes to 0: the curve first falls low below[0] steps to its right, and len - below[-1] to its left.
+        # With the peak at 0, the curve first falls low enough below[0] steps to the right, and len - below[-1] steps
+        # to the left.
         turned = np.roll(dense[:, unit], -int(dense[:, unit].argmax()))
         below = np.flatnonzero(turned < LEVEL * turned[0])
         if turned[0] > 0 and len(below):

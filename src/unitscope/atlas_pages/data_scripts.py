@@ -1,6 +1,6 @@
-"""Data as classic scripts, which a page may load that was opened from the disk by double-click.
+"""Data as classic scripts, which a page that was opened from the disk (by double-click) may load.
 
-Problem: browsers forbid such a page (file://) to fetch JSON. Idea: a script assigns the data to an object of the page:
+Problem: browsers do not let such a page (file://) fetch JSON. Idea: a script assigns the data to an object of the page:
 
     write_script(path, 'unitscope.sites["resnet/maxpool"]', {"n": np.array([3, 4])})
     path:  unitscope.sites["resnet/maxpool"] = {"n":[3,4]};
@@ -71,7 +71,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
         if name in result:
             continue
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:80].rstrip("._") or "_"
-        # Names that Windows keeps for devices, and those of the atlas itself.
+        # Names that Windows reserves for devices, and names of the atlas's own files.
         if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d|index|data|sprites)(\..*)?", plain):
             plain = f"_{plain}"
         slug, number = plain, 1

@@ -77,7 +77,7 @@ def _cut(photograph: Image.Image, box: Box, picture: Size, size: Size) -> UInt8[
     area = (box.left * x, box.top * y, box.right * x, box.bottom * y)
     enlarged = size[0] > box.height * y
     small = max(box.height * y, box.width * x) <= SHARP_PIXELS
-    # A patch of few pixels shows what the network was given, pixel by pixel; smoothing would invent something.
+    # The network was given these few pixels: smoothing would show something else.
     filter_ = Image.Resampling.NEAREST if enlarged and small else Image.Resampling.BILINEAR
     return np.asarray(photograph.resize((size[1], size[0]), filter_, box=area))
 

@@ -149,7 +149,7 @@ def map_parallel(function: Callable[[int], Any], numbers: Iterable[int]) -> Iter
     workers = os.cpu_count() or 1
     waiting = iter(numbers)
     with ThreadPoolExecutor(workers) as pool:
-        # Executor.map would begin them all at once, and keep all results that nobody has taken yet.
+        # Executor.map would submit all at once, and keep every result that has not been taken yet.
         running = [(number, pool.submit(function, number)) for number in islice(waiting, 4 * workers)]
         while running:
             number, result = running.pop(0)

@@ -120,7 +120,7 @@ def _matrices(tested: Sequence[LayerPair], folder: Path) -> list[dict[str, Any]]
 def write_matrix(similarity: np.ndarray, path: Path) -> None:
     """A pixel per pair of channels: red where similar, blue where opposite, the clearer the weaker."""
     values = np.clip(np.nan_to_num(similarity), -1, 1)
-    # The sign gives the color, the magnitude the alpha channel: 0 is transparent on any background.
+    # The sign sets the color, the magnitude the alpha channel: 0 is transparent on any background.
     color = np.where((values >= 0)[..., None], SIMILAR_COLOR, OPPOSITE_COLOR)
     Image.fromarray(np.dstack([color, np.rint(255 * np.abs(values))]).astype(np.uint8), "RGBA").save(
         path, optimize=True

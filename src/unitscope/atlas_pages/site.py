@@ -214,6 +214,6 @@ def _write_teasers(view: RecordView, folder: Path) -> None:
         for channel in view.teasers(site):
             tile = view.patches.get((site.first_unit + channel, "preferred"))
             tiles.append(None if tile is None else figures.fit_square(tile, side=TEASER))
-        # Each site has one row of the sprite, also where it has fewer units than places.
+        # Each site takes one row of the sprite, even if it has fewer units than there are places.
         tiles += [None] * (view.strip - len(view.teasers(site)))
     sprites.write_sprites(tiles, stem=home / "sprites" / "teasers", columns=view.strip)

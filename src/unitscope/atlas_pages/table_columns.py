@@ -60,7 +60,7 @@ MEANINGS = {
 }
 
 CATEGORY_COLUMNS = 6
-"""Of how many categories the measures become columns."""
+"""For how many categories the measures become columns."""
 
 SORTED_BY = ("selectivity", "preferred_share", "antipreferred_share", "dichotomy")
 """Of measures with a row per unit and category: those by which units are sorted."""
@@ -144,7 +144,7 @@ def _kind(values: pd.Series[Any]) -> str:
     from pandas.api import types
 
     known = values.dropna()
-    # With missing values among them, truths are a column of objects.
+    # Booleans with missing values are a column of objects.
     if types.is_bool_dtype(values) or (len(known) and known.map(lambda value: isinstance(value, bool)).all()):
         return "flag"
     return "number" if types.is_numeric_dtype(values) else "text"

@@ -153,7 +153,7 @@ class PlainAccumulator:
             self.add_maps(number, responses[stimuli], weights[stimuli])
         for name, row in batch.items():
             self.rows[name].append(row)
-        # Three numbers tell whether a whole map is finite: NaN spreads to all of them, an infinity to an extreme, and
+        # Three numbers show whether a whole map is finite: NaN spreads to all of them, an infinity to an extreme, and
         # a sum that overflows to the mean.
         finite = torch.stack([torch.isfinite(batch[name]) for name in ("peak", "trough", "mean")]).all(0)
         finite &= readable[:, None]
@@ -192,7 +192,7 @@ class PlainAccumulator:
         if responses.is_cpu:
             for i in weights.nonzero()[:, 0].tolist():
                 # One map after the other: `sum(0)` adds in an order of PyTorch's own choice, which the compiled twin
-                # could not keep to.
+                # could not follow.
                 sums.add_(flat[i])
         else:  # the processor's own order, as a product with a row of ones
             sums.addmv_(flat.T, weights)
@@ -200,9 +200,9 @@ class PlainAccumulator:
     def locate(self, responses: Tensor, extreme: Tensor, images: Tensor, sign: int) -> None:
         """Look up the positions of those responses that are among the k best so far."""
         if self.k <= RENEWED:
-            # A floor only saves work: one that is too low lets in candidates that lose later, in `Extremes.insert`.
+            # A floor only saves work: if it is too low, candidates come in that lose later, in `Extremes.insert`.
             self.floors[sign] = torch.cat([self.floors[sign], (sign * extreme).T], dim=1).topk(self.k, dim=1).values
-        # Not ">": the floor has just been renewed, and may be a response of this very batch.
+        # Not ">": the floor was renewed just now, and may be a response of this very batch.
         entering = (sign * extreme >= self.floors[sign][:, -1]) & torch.isfinite(extreme)
         stimulus, unit = entering.nonzero(as_tuple=True)
         if len(unit):
@@ -266,7 +266,7 @@ def mean_over_positions(responses: Float[Tensor, "stimulus unit row col"]) -> Fl
     for chunks, row in ((flat[:, :, :whole], 32), (flat[:, :, whole:], -(-(positions - whole) // 8))):
         if row and chunks.shape[2]:
             length = -(-chunks.shape[2] // (8 * row)) * 8 * row
-            # Zeros fill up the last chunk: they change no sum.
+            # Zeros fill up the last chunk, and change no sum.
             padded = torch.nn.functional.pad(chunks, (0, length - chunks.shape[2]))
             rows = padded.unflatten(2, (-1, 8, row))
             while rows.shape[3] > 1:  # pairs of rows

@@ -79,7 +79,7 @@ def plan_crop(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None
     strides = {name: site.field().stride for name, site in sites.items()}
     if any(min(stride) < 1 for stride in strides.values()):
         return None
-    # The crop begins at a multiple of the largest stride, which must be a multiple of each other stride, too.
+    # The crop begins at a multiple of the largest stride, which must be a multiple of all other strides.
     if any(max(s[axis] for s in strides.values()) % stride[axis] for stride in strides.values() for axis in (0, 1)):
         return None
     crop = align_box(box, list(strides.values()), picture)

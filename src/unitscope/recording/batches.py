@@ -66,7 +66,7 @@ def convert_to_gray(batch: Batch) -> Batch:
 
 
 def luma(pictures: UInt8[Tensor, "stimulus 3 height width"]) -> UInt8[Tensor, "stimulus 1 height width"]:
-    # 0.299, 0.587 and 0.114 in units of 2^-16, the integers of Pillow; 0x8000 is one half of 2^16, which rounds.
+    # 0.299, 0.587 and 0.114 times 2^16, as in Pillow; adding 0x8000, half of 2^16, rounds.
     weights = torch.tensor([19595, 38470, 7471]).view(1, 3, 1, 1)
     return ((pictures.int() * weights).sum(1, keepdim=True).add_(0x8000) >> 16).to(torch.uint8)
 
@@ -96,7 +96,7 @@ def batches(
                 start, futures = queue.popleft()
                 yield _collate(start, [future.result() for future in futures])
         finally:
-            # Whoever stops early (by an error, say) leaves pictures behind that need not be decoded any more.
+            # If the caller stops early (an error, for example), the remaining pictures need not be decoded.
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -129,7 +129,7 @@ def _decode(images: Images, presentation: Presentation, image: int) -> tuple[np.
 
 
 def _collate(start: int, decoded: list[tuple[np.ndarray, ImageStatus]]) -> Batch:
-    # A view: in memory the colors of a pixel stay side by side (channels last), as they were decoded.
+    # A view: in memory the colors of a pixel stay side by side (channels last).
     pictures = torch.from_numpy(np.stack([picture for picture, _ in decoded])).permute(0, 3, 1, 2)
     statuses = tuple(status for _, status in decoded)
     readable = torch.tensor([not status.error for status in statuses])

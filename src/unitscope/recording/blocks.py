@@ -51,7 +51,7 @@ def show_blocks(
         cuts.append(session.cut(part.pictures))
         statuses += part.statuses
         done = int(part.images[-1]) + 1
-        # A batch is a divisor of BLOCK (`Plan.of`), so that each block ends where a batch does.
+        # The size of a batch divides BLOCK (`Plan.of`), so each block ends where a batch ends.
         if done % BLOCK == 0 or done == last:
             readable = np.array([not status.error for status in statuses])
             here = labels[done - first - len(statuses) : done - first]

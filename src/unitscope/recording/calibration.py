@@ -114,7 +114,7 @@ def reason_for_plain(
         return "the network changes itself when it runs"
     if any(site.reads_values for site in sites.values()):
         return "the network reads values to choose its path"
-    # Only now: to place hooks takes a pass of its own.
+    # Only now, since placing hooks takes a pass of its own.
     reader = Reader.of(network, sites, mode, precision=precision)
     if reader.electrodes.taps is None:
         return "some sites are not what a module gives or is given"

@@ -72,12 +72,11 @@ class CenterSums:
     ) -> None:
         """Add a block of pictures, the same for all units."""
         count = len(patches)
-        # 65,793 pictures of 255 sum up to 2^24 - 1, the last of the integers that float32 holds without gaps.
+        # 65,793 x 255 = 2^24 - 1: float32 holds all integers up to 2^24.
         if count > 65_793:
             raise ValueError(f"a block of {count} stimuli is too large for exact sums in float32")
         self.n += positive.sum(0)
-        # `n` counts this block already, so that sums get 64 bits before they could overflow 32. (Most never need
-        # them.)
+        # `n` includes this block already, so sums get 64 bits before 32 could overflow. Most sums never need them.
         if self.total.dtype == np.int32 and self.n.max(initial=0) > MOST_PICTURES:
             self.total = self.total.astype(np.int64)
         chosen = torch.from_numpy(np.ascontiguousarray(positive.T))
@@ -156,8 +155,8 @@ def product_of_bytes(
     chosen: Bool[Tensor, "unit stimulus"], pixels: UInt8[Tensor, "stimulus pixel"]
 ) -> Int32[Tensor, "unit pixel"]:
     """For each unit the sum of the chosen pixels less 128."""
-    # Flipping the highest bit of a byte p, and reading it as one with a sign, gives p - 128: 0 becomes -128, 255
-    # becomes 127.
+    # Flipping the highest bit of a byte p, and reading the byte as signed, gives p - 128: 0 becomes -128, 255 becomes
+    # 127.
     return torch._int_mm(chosen.view(torch.int8), (pixels ^ 128).view(torch.int8))
 
 
@@ -166,7 +165,7 @@ def bytes_multiply() -> bool:
     """Whether this PyTorch multiplies matrices of bytes on this processor, and without error."""
     chosen = torch.arange(20 * 33).reshape(20, 33) % 3 == 0
     pixels = (torch.arange(33 * 50).reshape(33, 50) * 37 % 256).to(torch.uint8)
-    # The largest values that can come.
+    # The largest values that can occur.
     pixels[:, :10], chosen[0] = 255, True
     try:
         less = product_of_bytes(chosen, pixels)
@@ -197,7 +196,7 @@ def mean_stimuli(sums: CenterSums) -> Float32[np.ndarray, "unit color height wid
     with np.errstate(invalid="ignore", divide="ignore"):
         kept = (sums.total / (255.0 * sums.n[:, None, None, None])).astype(np.float32)
     kept[:, :, ~sums.view.defined()] = np.nan
-    # Fields are of many sizes, and all means are one array: the rest of the 64 x 64 pixels stays NaN.
+    # Fields differ in size, and all means are kept in one array: the rest of the 64 x 64 pixels stays NaN.
     means[:, :, : sums.view.shape[0], : sums.view.shape[1]] = kept
     return means
 

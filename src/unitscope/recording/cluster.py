@@ -101,8 +101,8 @@ def merge_spans(plan: Plan, parts: str, left: Span, right: Span) -> None:
         session = Session.begin(plan.sites, plan.settings)
         resume(session, part_of(Path(parts), span))
         sessions.append(session)
-    # First the merged part, then the removal: a task that is killed in between leaves parts that lie inside another
-    # one, which `find_spans` removes.
+    # The merged part is saved before the two are removed. A task that is killed in between leaves parts that lie
+    # inside another one, which `find_spans` removes.
     save(sessions[0].merge(sessions[1]), part_of(Path(parts), (left[0], right[1])))
     for span in (left, right):
         part_of(Path(parts), span).unlink(missing_ok=True)

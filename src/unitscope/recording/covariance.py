@@ -81,7 +81,7 @@ class JointMoments:
     def correlation(self, first: str, second: str) -> Float[np.ndarray, "unit other"]:
         """Pearson correlation of each unit of one site with each of another; NaN for a unit that never varies."""
         spread = np.sqrt(np.diag(self.cross))
-        # A unit that never varies has a spread of rounding errors rather than of exactly 0.
+        # The spread of a unit that never varies is a rounding error rather than exactly 0.
         spread = np.where(spread > 1e-9 * max(spread.max(initial=0.0), 1e-300), spread, np.nan)
         both = self.cross[self.place(first), self.place(second)]
         return both / spread[self.place(first), None] / spread[None, self.place(second)]
@@ -126,7 +126,7 @@ def joint_moments(
         responses = _read_responses(network, part.pictures[part.readable], chosen) if part.readable.any() else {}
         for joint in joints if responses else ():
             for stimulus in range(int(part.readable.sum())):
-                # Image by image, whatever the batch: sums of real numbers depend on how they are cut.
+                # Image by image, whatever the batch: the sum of real numbers depends on how they are grouped.
                 joint.take(torch.cat([responses[name][stimulus].flatten(1) for name in joint.sites]))
         if progress is not None:
             progress(int(part.images[-1]) + 1, len(opened))

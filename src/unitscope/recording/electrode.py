@@ -75,8 +75,8 @@ class Electrodes:
     def show(self, x: Tensor, keep: Keep, instrument: Instrument | None = None) -> None:
         """As the function `show`, with another instrument than `listen`, if one is given."""
         with without_inference_mode():
-            # PyTorch refuses changes in place of an inference tensor outside of inference mode; the network may make
-            # some.
+            # Outside of inference mode PyTorch refuses to change an inference tensor in place, which the network may
+            # do.
             x = x.clone() if x.is_inference() else x
             if len(x) == 1:
                 self._show_one(x, keep)
@@ -113,7 +113,7 @@ class Electrodes:
             cause = forward_pass.raised or error
             if isinstance(error, UnitscopeError) and error is not cause:  # what was noticed when the pass had ended
                 raise
-            # _Enough is no error: it ends the pass once the last site has come.
+            # _Enough is no error: it ends the pass after the last site.
             if not isinstance(cause, _Enough):
                 raise cause from (None if cause is not error else error.__cause__)
         if forward_pass.awaited:
@@ -184,7 +184,7 @@ def place(
 
     `prefer` and `observer` are those of `anatomy.module_hooks.find_taps`.
     """
-    # Two, since a network that squeezes its tensors would lose the axis of stimuli with one.
+    # Two pictures: with one, a network that squeezes its tensors would lose the axis of stimuli.
     blank = torch.zeros((2, network.inputs, *network.size), device=network.device)
     with torch.no_grad():
         taps = find_taps(network.module, network.prepare(blank), sites, prefer=prefer, observer=observer)

@@ -104,8 +104,8 @@ def average_areas(
         return part.transpose(0, 3, 1, 2)
     corners = np.zeros((len(part), part.shape[1] + 1, part.shape[2] + 1, part.shape[3]), dtype=np.int64)
     corners[:, 1:, 1:] = part.cumsum(1, dtype=np.int64).cumsum(2)
-    # Of `side` pixels in n areas, area i is [i side / n] to [(i + 1) side / n], rounded down and up: areas may
-    # overlap.
+    # Of `side` pixels in n areas, area i goes from i side / n, rounded down, to (i + 1) side / n, rounded up: areas
+    # may overlap.
     (top, bottom), (left, right) = (
         (steps[:-1] * side // n, (steps[1:] * side + n - 1) // n)
         for side, n, steps in ((part.shape[axis], n, np.arange(n + 1)) for axis, n in zip((1, 2), shape, strict=True))

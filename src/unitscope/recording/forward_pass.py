@@ -71,7 +71,7 @@ class Reader:
         images, readable = batch.images.to(network.device), batch.readable.to(network.device)
 
         def keep(site: Site, responses: Tensor) -> None:
-            # Under autocast responses come in 16 bits; statistics are of float32.
+            # Under autocast responses have 16 bits; statistics are computed in float32.
             accumulators[site.name].add(responses.float(), images, readable, batch.pictures)
 
         fast_pass = self.fast_pass

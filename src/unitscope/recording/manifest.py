@@ -156,7 +156,7 @@ def open_parts(folder: Path, facts: dict[str, Any]) -> Iterator[Path]:
         if begun is not None:
             refuse_foreign(folder, begun, facts)
         try:
-            # Again, now that nobody else writes: a survey that has just been completed removed its folder.
+            # Again, under the lock: another survey may have removed the folder when it was complete.
             make_folder(parts)
             write_facts(parts, facts)
             yield parts

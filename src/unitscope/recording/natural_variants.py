@@ -138,7 +138,7 @@ def _to_gray(patch: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
 def _turn(degrees: float) -> Float[np.ndarray, "2 2"]:
     """Where a pixel's (right, down) is taken from, when the patch is turned counterclockwise."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    # At 90 degrees (right, down) is taken from (-down, right): what was below comes to the right.
+    # At 90 degrees (right, down) is taken from (-down, right): what was below comes to the right side.
     return np.array([[cos, -sin], [sin, cos]])
 
 
@@ -156,8 +156,8 @@ def _sample(
     center = np.array([(box.left + box.right - 1) / 2, (box.top + box.bottom - 1) / 2])
     places = np.einsum("tij,hwj->thwi", turns, offsets) + center
     size = np.array([photograph.shape[2], photograph.shape[1]])
-    # Without align_corners, grid_sample counts from edge to edge: -1 and 1 are the picture's edges, and pixel i has
-    # its center at (2 i + 1) / size - 1.
+    # Without align_corners, -1 and 1 are the edges of the picture, and the center of pixel i is at (2 i + 1) / size -
+    # 1.
     grid = torch.from_numpy((2 * places + 1) / size - 1).float().reshape(1, -1, box.width, 2)
     found = functional.grid_sample(
         photograph[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False
@@ -166,7 +166,7 @@ def _sample(
 
 
 def _paste(patches: Float[Tensor, "change 3 h w"], group: Group, crop: Crop) -> Float[Tensor, "change 3 height width"]:
-    # Around the patch is plain gray, as around all stimuli of a session.
+    # Around the patch is plain gray, as around all stimuli.
     pictures = patches.new_full((len(patches), 3, *crop.size), 0.5)
     top, left = group.seen.top - crop.top, group.seen.left - crop.left
     pictures[:, :, top : top + patches.shape[2], left : left + patches.shape[3]] = patches
@@ -174,8 +174,8 @@ def _paste(patches: Float[Tensor, "change 3 h w"], group: Group, crop: Crop) -> 
 
 
 def _append_rows(columns: dict[str, list[Any]], one: Mapping[str, Any], values: np.ndarray) -> None:
-    # The first of CHANGES is the unchanged patch. Where the neuron does not answer to that on the crop as in the
-    # survey, nothing of this patch is kept.
+    # values[0] is the response to the unchanged patch. If it differs from the one in the survey, the crop does not
+    # stand for the photograph, and the patch is left out.
     if abs(values[0] - one["value"]) > SAME * abs(one["value"]):
         return
     columns["unit"] += [one["unit"]] * len(CHANGES)

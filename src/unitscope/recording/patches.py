@@ -179,12 +179,12 @@ def _picture(
     data: bytes, boxes: Sequence[Box], presentation: Presentation, size: Size | None
 ) -> tuple[Image.Image, Size]:
     """The decoded picture, possibly coarser than the original, and the size (height, width) of the upright original."""
-    # b"\xff\xd8" begins a JPEG, whose decoder can give a smaller picture at once (`draft`).
+    # b"\xff\xd8" begins a JPEG, whose decoder can produce a smaller picture directly (`draft`).
     if size is None or data[:2] != b"\xff\xd8" or not boxes:
         picture = decode(data, pixel_limit=presentation.pixel_limit)
         return picture, (picture.height, picture.width)
     image = opened(data, pixel_limit=presentation.pixel_limit)
-    # Orientations 5 to 8 lie on their side.
+    # With orientations 5 to 8, height and width change places.
     original = (image.height, image.width) if exif_orientation(image) < 5 else (image.width, image.height)
     fine = max(_fineness(box, presentation, original, size) for box in boxes)
     image.draft(image.mode, (ceil(image.width * fine), ceil(image.height * fine)))
@@ -270,7 +270,7 @@ def _within(part: FloatBox, whole: FloatBox, size: Size) -> Box:
 
 def _whole(box: Sequence[float]) -> Box:
     """The pixels whose centers lie in a box."""
-    # Pixel i has its center at i + 0.5. One rule for both ends: of two boxes side by side no pixel is in both.
+    # Pixel i has its center at i + 0.5. The rule is the same for both ends, so two adjacent boxes share no pixel.
     return Box(*(ceil(side - 0.5) for side in box))
 
 
@@ -353,7 +353,7 @@ def weighted_mean(originals: Originals, stimuli: Sequence[tuple[int, Box, float]
         except Unreadable as error:
             missing.append(f"{originals.images.items[image].uri}: {error.reason}")
             continue
-        # From the box's own corner, and center on center where boxes differ in size.
+        # From the box's own corner; boxes that differ in size are aligned at their centers.
         top, left = seen.top - box.top + (height - box.height) // 2, seen.left - box.left + (width - box.width) // 2
         place = (slice(top, top + seen.height), slice(left, left + seen.width))
         total[place] += value / strongest * shown

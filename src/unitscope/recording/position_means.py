@@ -118,7 +118,7 @@ class PositionSums:
         if not mask.any():
             return
         seen = self.scale.reduce(pictures)
-        # Ones as one more color: their sums are how many patches had each pixel on the picture.
+        # Ones as one more color: their sums count the patches that had each pixel on the picture.
         framed = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
         add_up = gather_patches if self.where == "best" else sum_patches
         sums = add_up(mask, framed, self.scale, self.lattice)
@@ -172,7 +172,7 @@ def gather_patches(
     step = max(1, GATHERED // sums[0].numel())
     for i in range(0, len(unit), step):
         part = slice(i, i + step)
-        # Indices on both sides of a slice put their axis first: [patch color down across].
+        # Indices on both sides of a slice put their axis first: the result is [patch color down across].
         sums.index_add_(0, unit[part], windows[stimulus[part], :, top[part], left[part]].int())
     return sums.long()
 
@@ -233,7 +233,7 @@ def correlate_patches(
     """
     steps = _lattice_steps(scale, lattice)
     counts = tuple(-(-side // step) for side, step in zip(scale.shape, steps, strict=True))
-    # Long enough that nothing wraps around (k + count - 1), and of small factors, which are transformed fastest.
+    # At least k + count - 1, so that nothing wraps around, and with small factors, which are transformed fastest.
     size = tuple(fast_length(k + count - 1) for k, count in zip(lattice, counts, strict=True))
     seen = torch.fft.rfft2(_split_into_phases(pictures, scale, lattice, size).double()).permute(2, 3, 0, 1).contiguous()
     units, apart = mask.shape[1], seen.shape[3]
@@ -241,12 +241,12 @@ def correlate_patches(
     chunk = max(1, SPECTRA // (seen.shape[0] * seen.shape[1] * max(apart, len(mask))))
     for i in range(0, units, chunk):
         spectra = torch.fft.rfft2(mask[:, i : i + chunk].double(), s=size)
-        # The conjugate makes it a correlation; without, the product of spectra would be a convolution.
+        # The conjugate makes it a correlation: without, the product of spectra is a convolution.
         product = spectra.conj().permute(2, 3, 1, 0) @ seen
         whole = torch.fft.irfft2(product.permute(2, 3, 0, 1), s=size)[:, :, : counts[0], : counts[1]]
         put = whole.unflatten(1, (-1, *steps)).permute(0, 1, 4, 2, 5, 3)
         put = put.reshape(len(put), -1, counts[0] * steps[0], counts[1] * steps[1])
-        # The true sums are integers: rounding takes the errors of the transforms off.
+        # The true sums are integers: rounding removes the errors of the transforms.
         sums[i : i + chunk] = put[:, :, : scale.shape[0], : scale.shape[1]].round().to(torch.int64)
     return sums
 
@@ -287,7 +287,7 @@ def sum_patches(
     steps = _lattice_steps(scale, lattice)
     direct = lattice[0] * lattice[1] * scale.shape[0] * scale.shape[1]
     transformed = (lattice[0] * steps[0] + scale.shape[0]) * (lattice[1] * steps[1] + scale.shape[1])
-    # Where places are rounded, steps may be uneven (0), and pictures cannot be taken apart by them.
+    # Where places are rounded, steps may be uneven (0): then pictures cannot be split into phases.
     transform = min(steps) > 0 and direct > TRANSFORM_COST * transformed
     return (correlate_patches if transform else multiply_patches)(mask, pictures, scale, lattice)
 

@@ -106,8 +106,8 @@ class Replay:
 
         def evaluate(operation: Operation, facts: Mapping[Value, Tensor]) -> list[Tensor]:
             if path != "both" and self._passes_site_on(operation):
-                # A view of the site's responses: whoever reads the original ones needs the same view of the original
-                # ones.
+                # A view of the responses. Operations that read the original responses need the same view of the
+                # original.
                 original.update(zip(operation.results, compute(operation, {**facts, **original}), strict=True))
             # Operations off the path read the original: for "skip" all but additions, for "branch" additions.
             elif path != "both" and self._reads_site(operation) and (operation.name == "add") != (path == "skip"):

@@ -115,7 +115,7 @@ class Session:
         for key, value in named.items():
             if key.count("/") >= 2:
                 site, name, array = key.rsplit("/", 2)
-                # "site" is the anatomy of the site (`site_of`), and no statistic.
+                # "site" is the anatomy (`site_of`), not a statistic.
                 if name != "site":
                     nested.setdefault(site, {}).setdefault(name, {})[array] = value
         for site, arrays in nested.items():

@@ -69,7 +69,7 @@ class SiteStatistics:
     @classmethod
     def empty(cls, site: Site, settings: Settings) -> SiteStatistics:
         units, colors = site.channels, settings.colors
-        # Only the even half is summed: the odd half is the whole less the even one (center_means.reliability).
+        # Only even images are summed: the odd half is the whole less the even half (center_means.reliability).
         even = center_sums(site, colors=colors, every=2) if "halves" in settings.means else []
         return cls(
             counts=Counts.empty(units),

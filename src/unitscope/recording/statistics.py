@@ -150,8 +150,7 @@ class Extremes(ArrayFields):
         """Put further responses, given as flat arrays of equal length, into the lists where they are good enough."""
         if not len(unit):
             return
-        # The last key of lexsort counts most: by unit, then the better value, the earlier image, the upper row, the
-        # left column.
+        # lexsort sorts by its last key first: by unit, then better value, earlier image, upper row, left column.
         order = np.lexsort((col, row, image, -self.sign * value, unit))
         units, place = np.unique(unit[order], return_inverse=True)
         rank = rank_within(place)
@@ -159,8 +158,7 @@ class Extremes(ArrayFields):
         columns = {}
         for name, column in (("value", value), ("image", image), ("row", row), ("col", col)):
             held = getattr(self, name)[units]
-            # Units have different numbers of candidates: rows of the table are filled up with what loses against
-            # everything.
+            # Units have different numbers of candidates: the rest of a row holds what loses against everything.
             empty = -self.sign * np.inf if name == "value" else -1
             new = np.full((len(units), int(rank.max()) + 1), empty, dtype=held.dtype)
             new[place, rank] = column[order]
@@ -216,10 +214,10 @@ class Ladder:
 
     def add(self, height: int, index: int, moments: Moments) -> None:
         """Put in the moments of a rung and merge upwards as far as there are neighbors."""
-        # index ^ 1 is the neighbor below the same parent: 0 and 1, 2 and 3, but never 1 and 2.
+        # index ^ 1 is the neighbor with the same parent: 0 and 1, 2 and 3, but never 1 and 2.
         while (height, index ^ 1) in self.rungs:
             neighbor = self.rungs.pop((height, index ^ 1))
-            # The earlier blocks stand on the left: in the last bit, a.merge(b) is not b.merge(a).
+            # The earlier blocks stand on the left: in the last bit, a.merge(b) differs from b.merge(a).
             moments = neighbor.merge(moments) if index & 1 else moments.merge(neighbor)
             height, index = height + 1, index >> 1
         self.rungs[height, index] = moments
@@ -232,7 +230,7 @@ class Ladder:
 
     def total(self) -> Moments:
         """All rungs merged, from the first block to the last."""
-        # index << height is the first block below a rung.
+        # index << height is the first block of a rung.
         ordered = [self.rungs[rung] for rung in sorted(self.rungs, key=lambda rung: rung[1] << rung[0])]
         total = ordered[0]
         for moments in ordered[1:]:
@@ -362,7 +360,7 @@ def count_responses(
     """Count the stimuli that counted, those with a positive response, and positive positions; update the extremes."""
     seen += counted.sum(0)
     positive += ((peak > 0) & counted).sum(0)
-    # float32 holds the count of one map exactly (up to 2^24), but not the sum over a block; float64 does, up to 2^53.
+    # float32 holds the count of one map exactly (up to 2^24), but not the sum of a block; float64 does (up to 2^53).
     positions += np.where(counted, positive_positions, 0).sum(0, dtype=np.float64).astype(np.int64)
     np.maximum(highest, np.where(counted, peak, -np.inf).max(0), out=highest)
     np.minimum(lowest, np.where(counted, trough, np.inf).min(0), out=lowest)
@@ -373,7 +371,7 @@ def compute_moments(
     values: Float[Array, "stimulus unit"], counted: Bool[Array, "stimulus unit"]
 ) -> tuple[Int64[Array, " unit"], Float64[Array, " unit"], Float64[Array, " unit"]]:
     """Number, mean and sum of squared deviations of the counted values, stimulus after stimulus in float64."""
-    # Two passes: E x^2 - (E x)^2 in one pass would cancel where the mean is large beside the deviation.
+    # Two passes: E x^2 - (E x)^2 in one pass loses digits where the mean is large compared with the deviation.
     n = counted.sum(0)
     kept = np.where(counted, values, 0).astype(np.float64)
     mean = sum_in_order(kept) / np.maximum(n, 1)
@@ -388,7 +386,7 @@ def count_in_bins(
     stimulus, unit = np.nonzero(counted)
     bins = np.searchsorted(bin_edges(), values[stimulus, unit], side="right")
     units, width = count.shape
-    # Not `count[unit, bins] += 1`, which counts a pair (unit, bin) once, however often the pair comes.
+    # Not `count[unit, bins] += 1`, which counts each pair (unit, bin) only once.
     count += np.bincount(unit * width + bins, minlength=units * width).reshape(units, width)
 
 
@@ -455,7 +453,7 @@ def to_fixed_point(values: Float[Array, ...]) -> Int[Array, ...]:
     these). A number that 64 bits cannot hold becomes the nearest one that they can.
     """
     steps = np.rint(np.nan_to_num(values.astype(np.float64), nan=0, posinf=0, neginf=0) * POINT)
-    # Not 2^63 - 1: as float64 that is 2^63, which does not fit into 64 bits with a sign.
+    # Not 2^63 - 1: in float64 that is 2^63, which does not fit into int64.
     return steps.clip(-(2.0**63), LARGEST_INT64).astype(np.int64)
 
 

@@ -110,7 +110,7 @@ def three_pictures(
             chosen.append(picture)
         if len(chosen) == STIMULI:
             break
-    # Of a black picture there are no three different ones: some are repeated.
+    # A black picture gives fewer than three different ones: some are repeated.
     return torch.stack((chosen * STIMULI)[:STIMULI])
 
 
@@ -140,10 +140,11 @@ class Check:
         first, again, changed, drew, last = self.show_twice()
         chance = drew and self.seed is not None
         found = [self.refuse_change(first, again, changed, drew)]
-        # A network that draws numbers draws others for other sizes of a batch: its showings can only be repeated.
+        # A network that draws random numbers draws others for another size of the batch: only repetitions can be
+        # compared.
         if not chance:
             alone = self.show(self.x[:1])
-            # `alone` is shown in contiguous order. If only channels last differs from that, the survey shows the other
+            # `alone` is shown in contiguous order. If only channels last differs from it, the survey uses contiguous
             # order.
             if last and largest_difference(rows(first, 0), alone).share > self.tolerance:
                 plain = self.show(self.x[:2])
@@ -172,8 +173,8 @@ class Check:
             layout = torch.channels_last if last else torch.contiguous_format
             pair = self.x[:2].contiguous(memory_format=layout)
             try:
-                # Nothing is put back between the two showings, so that what the network remembers of the first shows
-                # in the second.
+                # Nothing is put back between the two showings, so that whatever the network remembers shows in the
+                # second.
                 with keep_pristine(self.network.module) as trace:
                     first = self.show(pair, pristine=False)
                     again = self.show(pair, pristine=False)
@@ -206,7 +207,7 @@ class Check:
     def refuse_change(self, first: SiteResponses, again: SiteResponses, changed: list[str], drew: bool) -> Difference:
         """Raises BadInput where the same pictures, shown again, give other responses."""
         found = largest_difference(first, again)
-        # Chance without a seed is refused even where it makes less than the tolerance.
+        # Chance without a seed is refused even below the tolerance.
         if found.share <= self.tolerance and not (drew and self.seed is None and found.share > 0):
             return found
         numbers = f"{found.unit} gives {found.one:.6g} and then {found.other:.6g} for the same picture"

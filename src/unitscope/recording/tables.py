@@ -127,7 +127,7 @@ def stimuli_table(state: SiteState, first: int) -> pa.Table:
     Where a site never answers below zero (behind a rectification), a response of zero prefers nothing: such rows are
     left out, so that a unit may have fewer than the asked-for preferred stimuli, or none (methods 2.5).
     """
-    # Of the responses, not of the operation's name: a sum of rectified values has no negative ones either.
+    # Judged by the responses, not by the name of the operation: a sum of rectified values is never negative, either.
     rectified = bool((state.statistics.counts.trough_min >= 0).all())
     tables = []
     for kept, pole in ((state.statistics.highest, "preferred"), (state.statistics.lowest, "antipreferred")):
@@ -271,7 +271,7 @@ def label_arrays(states: list[SiteState]) -> Arrays:
     if not sums:
         return {}
     images = sums[0][0].n
-    # Labels without images are NaN below; 1 only keeps the division quiet.
+    # Labels without images become NaN below; the 1 only avoids a division by 0.
     n = np.maximum(images, 1)[:, None]
 
     def column(name: str, scale: float) -> tuple[np.ndarray, tuple[str, ...]]:

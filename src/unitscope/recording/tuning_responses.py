@@ -106,7 +106,7 @@ def present(
     for start in range(0, len(stimuli), batch):
         part = stimuli.take(slice(start, start + batch))
         pictures = draw_stimulus(part, crop.size, center=crop.within(group.seen), device=network.device)
-        # A network of one color is shown gray stimuli only: all three colors are alike.
+        # A network of one color is shown gray stimuli only, whose three colors are equal.
         pictures = pictures[:, :1] if network.inputs == 1 else pictures
         for name, value in center_responses(network, pictures, named, crop).items():
             found[name].append(value.cpu().numpy()[:, group.channels[name]])

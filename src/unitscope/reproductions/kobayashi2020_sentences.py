@@ -184,7 +184,7 @@ def varieties(shown: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, " unit
     unit = np.repeat(np.arange(len(shown)), [len(one) for one in shown])
     same = unit[:, None] == unit[None, :]
     other = table[~same].mean()
-    # Only now, after `other`: a patch and itself belong neither to the same nor to others.
+    # Only now, after `other`: a patch compared with itself belongs to neither group.
     np.fill_diagonal(same, False)
     own = np.array([table[same & (unit == n)[:, None]].mean() for n in range(len(shown))])
     return (1 - own) / (1 - other)

@@ -46,7 +46,7 @@ def accustom(network: Network, images: Images) -> None:
         return
     for norm in norms:
         norm.reset_running_stats()
-        # Without momentum the statistics are plain means over all batches, whatever their order.
+        # momentum None: running statistics are plain averages over all batches, in whatever order.
         norm.momentum = None
         norm.train()
     step = max(1, len(images) // WARM_UP_IMAGES)

@@ -29,7 +29,7 @@ def complexity(contrast: Float[np.ndarray, "color height width"]) -> float:
         return float("nan")
     shares = power / power.sum()
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum()
-    # Frequencies 0 and one half are their own mirrors: -f is the same as f there.
+    # Frequencies 0 and 1/2 are their own mirror images: f and -f are the same there.
     own_mirror = shares[np.ix_(*([0, n // 2] if n % 2 == 0 else [0] for n in shares.shape))].sum()
     return float(np.exp(entropy - (1 - own_mirror) * np.log(2)))  # all other waves are there twice, at +f and -f
 
@@ -46,7 +46,7 @@ def tiling(outcome: Float[np.ndarray, "color height width"], picture: Float[np.n
     own = own - own.mean()
     count = own.size
     mean = windows.mean((0, 3, 4), dtype=np.float64)
-    # Of each window less its mean, without forming that: the sum of squares less count mean^2.
+    # The energy of each window around its own mean: the sum of squares - count mean^2.
     energy = np.einsum("crsij,crsij->rs", windows, windows, dtype=np.float64) - count * mean**2
     product = np.einsum("crsij,cij->rs", windows, own)
     length = np.sqrt(np.maximum(energy, 0) * (own**2).sum())

@@ -147,7 +147,7 @@ def choose_living_units(network: Network, site: Site, images: Images, effort: Ef
         maps.append(read(network, pictures, [site.name])[site.name].amax((2, 3)).cpu())
     peaks = torch.cat(maps)
     alive = np.flatnonzero(((peaks.max(0).values > 0) & (peaks.std(0) > 0)).numpy())
-    # Of seed and name, so that the units of a site do not depend on which other sites are studied.
+    # Drawn from seed and site name, so that a site's units do not depend on which other sites are studied.
     drawn = np.random.default_rng([effort.seed, *site.name.encode()]).permutation(alive)[: effort.units]
     return [Unit(site.name, int(channel)) for channel in sorted(drawn)]
 
@@ -192,6 +192,6 @@ def strangers(studies: Sequence[PositionStudy]) -> float:
         frame = one[0].frame & other[0].frame
         pictures = np.concatenate([view.cut(frame) for view in one])
         alike = blurred_correlation(pictures, studies[0].field.stride)
-        # Pairs of different units only: outcomes of one unit are no strangers.
+        # Only pairs of different units.
         found.append(np.nanmean(alike[unit[:, None] != unit[None, :]]))
     return float(np.mean(found))

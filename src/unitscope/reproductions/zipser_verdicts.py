@@ -65,7 +65,7 @@ def rank_correlation(tables: Sequence[Float[np.ndarray, "2 row"]]) -> MeanInterv
     if len(tables) < FEW_UNITS:
         return rank(tables) if tables else float("nan"), float("nan"), float("nan")
     rng = np.random.default_rng(0)
-    # Whole units are drawn: pairs of positions of one unit share their outcomes.
+    # Whole units are drawn, since the pairs of positions of one unit share outcomes.
     drawn = [rank([tables[n] for n in rng.integers(len(tables), size=len(tables))]) for _ in range(400)]
     (low,), (high,) = percentile_interval(np.array(drawn)[:, None], least=0)
     return rank(tables), float(low), float(high)

@@ -56,7 +56,7 @@ def logits_of_labels(
         known = classes if isinstance(classes, Mapping) else read_classes(classes)
         return _looked_up(labels, known, logits, "the given table of classes")
     for numbers in _ways(logits, names):
-        # All labels or none: labels of two kinds in one set would be a guess.
+        # All labels must be known in one way: a mixture of ways would be a guess.
         if numbers.keys() >= set(labels):
             _refuse_shared(labels, numbers)
             return {label: numbers[label][0] for label in labels}

@@ -58,7 +58,7 @@ def decode_srgb(pixels: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shap
 def encode_srgb(light: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """sRGB pixel values of linear light in 0..1."""
     light = np.asarray(light, dtype=np.float64)
-    # np.where computes both: abs, so that a rounding error below 0 has a root.
+    # np.where computes both branches: abs keeps the power of a slightly negative number from being NaN.
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.abs(light) ** (1 / 2.4) - 0.055)
 
 

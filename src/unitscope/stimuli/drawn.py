@@ -68,7 +68,7 @@ class DrawnImages:
     def __call__(self, image: int) -> bytes:
         try:
             given, size = parameters_of(self.uris[image])
-            # make_rows counts the values that it is given: a stimulus with nothing but defaults is given one of these.
+            # make_rows needs at least one sequence: a stimulus of defaults alone gets one of them.
             one = make_rows(
                 given.pop("block", ""), **{name: [value] for name, value in (given or {"contrast": 1.0}).items()}
             )

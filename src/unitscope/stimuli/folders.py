@@ -76,7 +76,7 @@ def folder_label(path: str) -> str | None:
 def files_below(folder: str) -> Iterator[tuple[str, int]]:
     """(path relative to `folder`, bytes or -1) of every file below it that is not hidden, each folder once."""
     entered: set[tuple[int, int]] = set()
-    # All folders by their own names first, so that links meet folders that were entered already.
+    # Real folders first, then links, so that a link to a folder that was entered already is skipped.
     own, linked = [""], list[str]()
     while own or linked:
         below = own.pop() if own else linked.pop()

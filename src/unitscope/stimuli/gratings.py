@@ -226,6 +226,6 @@ def _one(like: Tensor) -> Tensor:
 
 def _step(depth: Tensor, edge: Tensor) -> Tensor:
     """From 0 outside (`depth` < 0) to 1 inside, over `edge` pixels around the border."""
-    # A hard edge has `edge` 0; 1e-9 keeps the division finite, and the result is not used.
+    # A hard edge has `edge` 0. 1e-9 keeps the division finite; the result is then discarded.
     soft = 0.5 + 0.5 * ((depth / edge.clamp(min=1e-9)).clamp(-0.5, 0.5) * math.pi).sin()
     return soft.where(edge > 0, (depth >= 0).to(soft.dtype))

@@ -149,7 +149,7 @@ def path_of(uri: str) -> str:
         return uri
 
     def byte(match: re.Match[str]) -> str:
-        # 0xDC00 + byte is how Python itself writes a byte of a file's name that is no UTF-8 (surrogateescape).
+        # Python writes a byte of a file's name that is not UTF-8 as the character 0xDC00 + byte (surrogateescape).
         return "\\" if match[0] == "\\\\" else chr(0xDC00 + int(match[1], 16))
 
     return re.sub(r"\\\\|\\x([0-9a-f]{2})", byte, uri)

@@ -69,7 +69,7 @@ def count_scans(data: bytes) -> int:
         marker, place = found[1][0], found.end()
         if marker in ALONE:
             continue
-        # The length of a segment counts its own two bytes; a damaged file may say less.
+        # The length of a segment includes its own two bytes; a damaged file may claim less.
         body = data[place + 2 : place + max(int.from_bytes(data[place : place + 2], "big"), 2)]
         place += 2 + len(body)
         if marker in FRAMES and len(body) > 5:

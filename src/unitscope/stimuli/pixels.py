@@ -115,7 +115,7 @@ def high_byte(values: Shaped[np.ndarray, "height width"], known: ValueRange) -> 
     if known.bits == 16 and 0 < high < DARK and not known.inverted:
         raise Unreadable(f"16-bit grays up to {high:,} of 65,535, nearly black; scale them to what is white")
     values, white = values.astype(np.uint16), (1 << known.bits) - 1
-    # Before the gray is inverted: the key is a value of the file.
+    # Before inverting: the key is a gray value as stored in the file.
     transparent = None if known.key is None else values == known.key
     values = white - values if known.inverted else values
     grays = (values >> known.bits - 8 if known.bits >= 8 else values * 255 // white).astype(np.uint8)

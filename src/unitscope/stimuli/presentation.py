@@ -192,7 +192,7 @@ def silence_warnings() -> Iterator[None]:
 
 def known_formats() -> list[str]:
     """Those of FORMATS that this Pillow was built with."""
-    # preinit loads only the decoders that are used most, init all of them, which takes longer.
+    # preinit loads only the common decoders; init loads all of them, which takes longer.
     Image.preinit()
     if any(name not in Image.OPEN for name in FORMATS):
         Image.init()

@@ -47,7 +47,7 @@ PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".webp", ".jpe", ".jfif", ".jp2", ".avif
 def stems_of(name: str) -> Iterator[str]:
     """The stems of a member's name, the longest first: of `a/b.c.png` these are `a/b.c` and `a/b`."""
     folder, slash, file = name.rpartition("/")
-    # From 1 on: a dot at the beginning of a name ends no stem.
+    # From index 1: the dot that hides a file ends no stem.
     while (cut := file.rfind(".", 1)) > 0:
         file = file[:cut]
         yield folder + slash + file

@@ -134,7 +134,7 @@ def read_index(path: str, size: int, time: int) -> tuple[tuple[Member, ...], Map
     try:
         with tarfile.open(path, "r:", tarinfo=Header) as tar:
             for member in tar:
-                # A size below zero leads back to an earlier header, and so on for ever.
+                # A negative size leads back to an earlier header, in an endless loop.
                 if member.size < 0 or tar.offset <= end:
                     raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                 end = tar.offset

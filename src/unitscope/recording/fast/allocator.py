@@ -26,13 +26,13 @@ def keep_freed_memory() -> Iterator[None]:
     if mallopt is None or trim is None:
         yield
         return
-    # Without mmap all blocks come from the heap, and the heap is given back only beyond 1 GB of free memory.
+    # Without mmap all blocks come from the heap, and the heap returns memory only beyond 1 GB that is free.
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 1 << 30)
     try:
         yield
     finally:
-        # glibc's defaults. It stops to adjust its thresholds once one of them is set, so they are left at the largest
+        # glibc's defaults. It stops adjusting its thresholds once one of them is set, so they are left at the largest
         # values that it would reach by itself.
         for setting, value in ((M_MMAP_MAX, 1 << 16), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, 2 * LARGE)):
             mallopt(setting, value)

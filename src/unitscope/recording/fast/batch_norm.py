@@ -45,7 +45,7 @@ class ScaleAndShift:
             responses *= 3 * variance.sqrt()[:, None, None]
             responses += mean[:, None, None]
             responses = responses.contiguous(memory_format=torch.channels_last)
-            # Of zeros only the shift remains, as PyTorch itself rounds it.
+            # Zeros, normalized, give the shift as PyTorch itself rounds it.
             shift = nn.BatchNorm2d.forward(norm, torch.zeros_like(responses[:1]))[0, :, 0, 0]
             expected = nn.BatchNorm2d.forward(norm, responses)
         found = cls(scale, np.ascontiguousarray(shift.numpy()))

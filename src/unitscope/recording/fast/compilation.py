@@ -58,7 +58,7 @@ def compile_into(folder: Path, key: str, compiler: str, threads: Path | None) ->
         part, whole = Path(scratch) / "readout.o", Path(scratch) / "readout.so"
         parallel = ["-fopenmp"] if threads else []
         run([compiler, *FLAGS, *parallel, "-c", str(SOURCE), "-o", str(part)], scratch)
-        # Compiled with -fopenmp, but linked with PyTorch's OpenMP: with the compiler's own there would be two sets of
+        # Compiled with -fopenmp, but linked with PyTorch's OpenMP: the compiler's own would be a second set of
         # threads.
         run([compiler, "-shared", str(part), *([str(threads)] if threads else []), "-o", str(whole)], scratch)
         whole.chmod(0o700)
@@ -71,8 +71,8 @@ def compile_into(folder: Path, key: str, compiler: str, threads: Path | None) ->
 def is_whole(path: Path) -> bool:
     """Whether a library is a file of the user's, closed to others, with the contents that its name tells."""
     try:
-        # A link is not followed, and a pipe does not block. The open file is examined, since a path may lead elsewhere
-        # a moment later.
+        # A link is not followed, and a pipe does not block. The open file is checked, since its path may lead
+        # elsewhere a moment later.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(handle, "rb") as file:
             facts = os.fstat(handle)

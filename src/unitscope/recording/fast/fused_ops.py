@@ -255,10 +255,10 @@ class FusionFinder(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, _types: Any, arguments: Any = (), named: Any = None) -> Any:
         self.count += 1
-        # A set, so that an operation that is given a tensor twice counts as one reader.
+        # A set: an operation that is given a tensor twice counts as one reader.
         self.reads.update({*find_memory((arguments, named))})
         output = function(*arguments, **(named or {}))
-        # What comes out at an address that was read before is a view, or was changed in place.
+        # An output at an address that was read before is a view, or was changed in place.
         self.made |= {address for address in find_memory(output) if address not in self.reads}
         self.kept.append(output)
         return output

@@ -77,8 +77,8 @@ def sum_by_label(
 
 
 def add_fixed(values: Float32[np.ndarray, "unit row col"], total: Int64[np.ndarray, "unit row col"]) -> None:
-    # Where the network ran channels last, `values` is a transposed view of [row col unit]: transposing it back gives
-    # one piece of memory without a copy.
+    # After channels last, `values` is a transposed view of [row col unit]: transposing it back gives contiguous memory
+    # without a copy.
     channels_last = not values.flags.c_contiguous
     in_memory = np.ascontiguousarray(values.transpose(1, 2, 0) if channels_last else values)
     call("add_map", len(values), values[0].size, channels_last, reads=(in_memory,), writes=(total,))

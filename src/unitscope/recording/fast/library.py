@@ -38,7 +38,7 @@ def library() -> ctypes.CDLL | None:
         log.warning("There is no C++ compiler: %s", OTHERWISE)
         return None
     try:
-        # AttributeError: a library that lacks one of the functions is another one.
+        # AttributeError: one of the functions is missing.
         found = declare_functions(ctypes.CDLL(str(compile_library(compiler))))
     except (OSError, AttributeError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").strip().splitlines()

@@ -22,7 +22,7 @@ def replace_max_pools(module: nn.Module) -> Iterator[None]:
     """While open, the network's max-poolings are done by the compiled library where they can be."""
     with ExitStack() as stack:
         for part in module.modules():
-            # Not isinstance: a subclass may pool otherwise.
+            # Not isinstance: the forward of a subclass may do something else.
             if type(part) is nn.MaxPool2d and not part.return_indices and "forward" not in vars(part):
                 stack.callback(replace_forward(part, partial(max_pool, part)))
         yield
@@ -37,8 +37,7 @@ def max_pool(part: nn.MaxPool2d, input: Tensor) -> Tensor:
         x.is_cpu and x.dtype == torch.float32 and x.ndim == 4 and x.is_contiguous(memory_format=last)
     ):
         return nn.MaxPool2d.forward(part, x)
-    # A tensor on the device "meta" has no memory: PyTorch's own rule gives the shape (ceil_mode, too), and nothing is
-    # pooled.
+    # On the device "meta" only shapes are computed: this is PyTorch's own rule, ceil_mode included.
     shape = nn.MaxPool2d.forward(part, x.to("meta")).shape
     maxima = torch.empty(shape, memory_format=last)
     pairs = [make_pair(value) for value in (part.kernel_size, part.stride, part.padding, part.dilation)]

@@ -91,7 +91,7 @@ class FastPass:
 def place_fast(network: Network, sites: Mapping[str, Site]) -> tuple[Electrodes, FastPass | None]:
     """Electrodes for many pictures, and what may be fused there. None where not all sites can be tapped at a module."""
     finder = FusionFinder(network.module)
-    # A rectifier that is given the site's value is the best place for a tap: only there its work can be done, too.
+    # A tap at a rectifier is preferred: only there the rectifier's work can be done while reading.
     electrodes = place(network, sites, prefer=lambda part: Rectifier.of(part) is not None, observer=finder)
     if electrodes.taps is None:
         return electrodes, None
@@ -137,7 +137,7 @@ class FastAccumulator:
         k = floors[1].shape[1]
         self.out.renewed = k <= RENEWED
         self.out.k = k if self.out.renewed else 1
-        # A list that is not renewed needs its last value only.
+        # Floors that are not renewed need only their last value.
         kept = [floors[sign] if self.out.renewed else floors[sign][:, -1:] for sign in (1, -1)]
         self.floors = [np.array(floor, dtype=np.float32, order="C") for floor in kept]
         # The k-th best values side by side: each response is compared with one of them.
@@ -155,7 +155,7 @@ class FastAccumulator:
         readable: Bool[Tensor, " stimulus"],
         pictures: UInt8[Tensor, "stimulus color height width"] | None = None,
     ) -> None:
-        # The sums of maps keep one order of memory: responses in another one are copied into it.
+        # The sums of maps keep one memory format: responses in another one are copied into it.
         responses = responses.contiguous(memory_format=self.choose_format(responses))
         self.read(responses, images, readable)
         # `read` has moved `count` on: these are the rows of this batch.
@@ -220,9 +220,9 @@ class FastAccumulator:
         count = len(images)
         self.check(given, count, len(readable), rectified)
         if not self.count:
-            # Images come in order: row i of the block is image `first` + i.
+            # Images are numbered in order: row i of the block is image `first` + i.
             self.first = int(images[0])
-        # For each chunk of 256 positions six numbers: extremes, sum, count, and where both extremes lie (`Places` in
+        # Six numbers for each chunk of 256 positions: extremes, sum, count, and where both extremes lie (`Places` in
         # readout.cc).
         needed = 6 * count * self.units * -(-self.out.positions // 256)
         if len(self.scratch) < needed:

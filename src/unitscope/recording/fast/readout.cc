@@ -57,7 +57,7 @@ template <class T> inline T load(const float *from)
     return value;
 }
 template <class T> inline void store(float *to, T value) { std::memcpy(to, &value, sizeof(T)); }
-// NaN compares as false, so that an extreme may pass over a NaN. A sum never does: see `counted` in sum_up.
+// NaN compares as false, so an extreme may pass over a NaN. A sum does not: see `counted` in sum_up.
 template <class T> inline T more(T a, T b) { return a > b ? a : b; }
 template <class T> inline T less(T a, T b) { return a < b ? a : b; }
 
@@ -532,8 +532,8 @@ void read_maps(const SiteRows *out, const float *x, long first, long count, long
         for (long n = 0; n < count; n++)
             for (long u = g * FEW, end = u + FEW < units ? u + FEW : units; u < end;) {
                 const long left = end - u, at = n * chunks * units + u, to = (first + n) * units + u;
-                // Normalized responses were never written. At the center only their sign is asked for, which limits
-                // around 0 leave.
+                // Normalized responses were never written. At the center only whether they are above 0 counts, which
+                // clipping does not change.
                 const Maps maps{scale ? rectified : x,    parts, n,  u,   units, positions,
                                 readable[n] ? chunks : 0, at,    to, last};
                 u += left >= WIDE ? sum_up<Wide>(*out, maps)
@@ -597,8 +597,8 @@ void moments(long units, long stimuli, const float *values, const uint8_t *count
 // How many of the powers 2^(-16), 2^(-15.5) ... 2^16, rounded to float, are at most the number with these bits.
 static inline long powers_upto(uint32_t bits)
 {
-    // Two powers per exponent of a float. The mantissa of the second is that of the square root of 2, 0x3504F3; 127 is
-    // the exponent of 1.
+    // Two powers for each exponent of a float, whose bias is 127. The mantissa of the second, 0x3504F3, is that of the
+    // square root of 2.
     const long half_octaves = 2 * long(bits >> 23) + ((bits & 0x7FFFFF) >= 0x3504F3) - 2 * (127 - 16) + 1;
     return half_octaves < 0 ? 0 : half_octaves > 65 ? 65 : half_octaves;
 }
@@ -614,8 +614,7 @@ void histogram(long units, long stimuli, const float *values, const uint8_t *cou
                 uint32_t bits;
                 std::memcpy(&bits, values + i * units + u, 4);
                 const uint32_t size = bits & 0x7FFFFFFF;
-                // Below zero, at -x, the edges up to the value are those of all powers from x on: 65 less the powers
-                // below x.
+                // For -x, the edges at or below it are those of the powers from x on: all 65 less the powers below x.
                 const long bin = bits == size || !size ? 65 + powers_upto(size) : 65 - powers_upto(size - 1);
                 count[u * 131 + bin]++;
             }

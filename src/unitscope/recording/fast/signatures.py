@@ -98,7 +98,7 @@ def check_arrays(name: str, numbers: Sequence[int], arrays: Sequence[np.ndarray]
         for axis in axes:
             if axis not in sizes:
                 sizes[axis] = int(axis) if axis.isdigit() else len(array)
-        # Truth values of numpy and of PyTorch, and bytes, are all one byte in C.
+        # Booleans of numpy and PyTorch, and bytes, are all one byte in C.
         byte = kind == "b" and array.dtype.itemsize == 1
         if not (byte or array.dtype == kind) or array.size != math.prod(sizes[axis] for axis in axes):
             raise ValueError(

@@ -108,7 +108,7 @@ def check_pool(found: ctypes.CDLL) -> bool:
     x, pooled = integers((2, 9, 8, UNITS), 7), np.empty((2, 5, 4, UNITS), np.float32)
     pairs = [(ctypes.c_long * 2)(*pair) for pair in ((3, 3), (2, 2), (1, 1), (1, 1))]
     found.pool(address(x), 2, 9, 8, UNITS, 5, 4, *pairs, address(pooled))
-    # Beyond the edge there is nothing, which no maximum may see: -inf rather than 0.
+    # -inf, not 0, beyond the edge: no maximum may come from there.
     framed = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     windows = [framed[:, row : row + 9 : 2, col : col + 7 : 2] for row in range(3) for col in range(3)]
     return np.array_equal(pooled, np.max(windows, 0))
@@ -197,7 +197,7 @@ def check_add_map(found: ctypes.CDLL) -> bool:
     sums = integers((UNITS, 70), 20)
     sums[3, :4] = np.nan, np.inf, 3e38, -3e38
     expected = (np.where(np.isfinite(sums), sums, 0).clip(-1e6, 1e6) * (1 << 24)).astype(np.int64)
-    # 3e38 and -3e38 are beyond 64 bits, and become the nearest that these hold.
+    # 3e38 and -3e38 become the nearest numbers that 64 bits hold.
     expected[3, 2:4] = LARGEST, -(2**63)
     ways = []
     for last, in_memory in ((False, sums), (True, np.ascontiguousarray(sums.T))):

@@ -51,8 +51,8 @@ SESSION: dict[str, Any] = {"channels": {}, "field": PAIR, "sites": [TEXT]}
 class Session:
     """What some units of one site answered to a set of stimuli.
 
-    `stimuli` has a column per parameter (stimuli.gratings.COLUMNS), `responses` is [stimulus unit], as they were read;
-    `units` are their numbers in the record.
+    `stimuli` has a column per parameter (stimuli.gratings.STIMULUS_COLUMNS), `responses` is [stimulus unit], as they
+    were read; `units` are their numbers in the record.
     """
 
     site: str

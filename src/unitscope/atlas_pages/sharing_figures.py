@@ -58,7 +58,7 @@ def _title(pair: Pair, row: Any) -> str:
 
 
 def advantage_figure(table: pandas.DataFrame, *, what: str = "mean stimulus") -> Figure:
-    """The diagonal advantage of each two sites, a row a pair, a mark a network; untrained ones hollow.
+    """The diagonal advantage of each two sites, a row per pair, a mark per network; untrained ones hollow.
 
     Rows of a network pair ("a | b") and of other `what` are left out.
     """

@@ -146,8 +146,8 @@ class ForwardPass:
                 self.end_if_done()
 
     def take_raw(self, name: str, value: Tensor, take: Callable[[Site, Tensor], Tensor | None]) -> Tensor | None:
-        """Let `take` have a value with the axes of a site's responses, if the site is awaited. Where it gives nothing,
-        nothing has happened.
+        """Hand a value with the axes of a site's responses to `take`, if the site is awaited. If `take` returns None,
+        the value was not taken, and the site is still awaited.
         """
         site = self.sites[name]
         expected = (self.count, site.channels, *site.lattice)

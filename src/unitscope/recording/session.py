@@ -104,7 +104,7 @@ class Session:
         return named
 
     def restore(self, named: Mapping[str, np.ndarray]) -> None:
-        """Take up what `arrays` gave."""
+        """Restore the session from what `arrays` gave."""
         self.first, self.blocks = named["blocks"].tolist()
         facts = zip(decode_lines(named["digest"]), named["bytes"].tolist(), decode_lines(named["error"]), strict=True)
         self.statuses = [ImageStatus(*fact) for fact in facts]
@@ -133,7 +133,7 @@ def save(session: Session, path: Path) -> None:
 
 
 def resume(session: Session, path: Path) -> None:
-    """Take a session up where it was saved, if it was. Raises Failure where the part is damaged."""
+    """Continue a session from where it was saved, if it was saved. Raises Failure where the part is damaged."""
     if not path.exists():
         return
     try:

@@ -159,7 +159,7 @@ class SiteState:
         return SiteState(self.site, self.settings, self.statistics.merge(other.statistics))
 
     def restore(self, arrays: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take up what was saved of statistics, by their names."""
+        """Restore statistics from what was saved of them, by their names."""
         named = dict(self.statistics.named())
         for name, values in arrays.items():
             named[name].restore(values)

@@ -43,7 +43,7 @@ LARGEST_INT64 = float(2**63 - 2**10)
 
 @runtime_checkable
 class Statistic(Protocol):
-    """What all statistics can do. `arrays` and `restore` put them on disk and take them up again."""
+    """What all statistics can do. `arrays` and `restore` save them to disk and load them again."""
 
     def take(self, block: Block) -> None: ...
     def merge(self, other: Any) -> Any: ...

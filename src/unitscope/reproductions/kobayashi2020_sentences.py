@@ -30,10 +30,10 @@ from unitscope.resampling import permutation_p
 from unitscope.synthesis.maximize import maximize
 
 COARSE_CYCLES = 2.0
-"""Waves of at most so many cycles per field are called broad."""
+"""Waves of at most this many cycles per field are called broad."""
 
 CLEAR = 0.1
-"""A correlation that exceeds that with other channels by less is no resemblance that one could see."""
+"""By how much a correlation must exceed that with other channels to be a resemblance that one could see."""
 
 SENTENCE_PERMUTATIONS = 999
 
@@ -191,7 +191,7 @@ def varieties(shown: Sequence[Sequence[np.ndarray]]) -> Float[np.ndarray, " unit
 
 
 def differences_verdict(differences: Sequence[MeanInterval]) -> str:
-    """A verdict on differences that are expected to be above 0, one a layer."""
+    """A verdict on differences that are expected to be above 0, one per layer."""
     known = [one for one in differences if np.isfinite(one[1])]
     if not known:
         return "cannot be told: too few channels"

@@ -1,6 +1,6 @@
 """What many units of the position study come to: means with intervals, correlations, and verdicts on the paper's words.
 
-A verdict needs an interval that leaves only one answer. One that merely holds 0 tells nothing.
+A verdict needs an interval that leaves only one answer. One that merely contains 0 decides nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def sized_between(found: Sequence[Studied], low: float, high: float) -> list[Stu
 
 
 def correlation(found: Sequence[Studied], column: str) -> MeanInterval:
-    """Spearman's correlation of a column of pairs of positions with the larger fall-off of the two; units drawn anew
-    for the interval, which there is none of for fewer than FEW.
+    """Spearman's correlation of a column of pairs of positions with the larger fall-off of the two. Its interval
+    comes from units drawn anew; there is none for fewer than FEW_UNITS units.
     """
     tables = []
     for one in found:
@@ -126,7 +126,7 @@ def indices(units: Sequence[Studied]) -> list[float]:
 
 
 def verdict_small(units: Sequence[Studied]) -> str:
-    """Whether the index is 0 as far as one would care; an interval that only holds 0 does not tell that."""
+    """Whether the index is 0 for all practical purposes, which an interval that merely contains 0 does not show."""
     middle, low, high = student_interval(indices(units))
     if np.isnan(middle):
         return "cannot be told: no such unit"

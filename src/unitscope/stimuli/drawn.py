@@ -23,8 +23,8 @@ DRAWN_NOTE = "drawn stimuli, rounded to 8 bits; `unitscope tuning` shows them ex
 def drawn_images(stimuli: StimulusSet, size: Size) -> Images:
     """The stimuli as images of a size, centered, labeled by their direction of color.
 
-    A name is drawn:HEIGHTxWIDTH? and the parameters that are not as in gratings.COLUMNS. An image file has 8 bits, so
-    that values are rounded to the nearest of 256. Raises BadInput for a contrast out of gamut.
+    A name is drawn:HEIGHTxWIDTH? and the parameters that differ from gratings.STIMULUS_COLUMNS. An image file has 8
+    bits, so that values are rounded to the nearest of 256. Raises BadInput for a contrast out of gamut.
     """
     stimuli.colors  # is everything in gamut?  # noqa: B018
     items = tuple(
@@ -36,8 +36,8 @@ def drawn_images(stimuli: StimulusSet, size: Size) -> Images:
 
 
 def parameters(stimuli: StimulusSet) -> list[dict[str, Any]]:
-    """Of each stimulus what is not as in gratings.COLUMNS, as Python's own numbers (how numpy's are written depends on
-    its print options).
+    """The parameters of each stimulus that differ from gratings.STIMULUS_COLUMNS, as Python's own numbers (how numpy's
+    numbers are printed depends on options).
     """
     columns = {name: np.asarray(values).tolist() for name, values in stimuli.columns.items()}
     return [

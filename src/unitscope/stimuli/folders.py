@@ -26,7 +26,9 @@ class Files:
 
 
 def read_file(path: str) -> bytes:
-    """All bytes of a regular file. Raises Unreadable for dangling links, pipes, closed doors, and nothing at all."""
+    """All bytes of a regular file. Raises Unreadable for dangling links, pipes, files without
+    permission, and files that do not exist.
+    """
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):
@@ -49,9 +51,9 @@ def describe_os_error(error: OSError, path: str) -> str:
 def images_of_folder(folder: str) -> Images:
     """All images below a folder, sorted by their POSIX path (as bytes), labeled by the first sub-folder.
 
-    Files count by their ending (SUFFIXES); the note says how many others there are, by ending. Names that begin with a
-    dot, and folders of such names, are passed over. Links
-    are followed, each folder is entered once (by its own name rather than a link's), so loops end. A dangling link
+    Files count by their ending (IMAGE_SUFFIXES); the note says how many others there are, by ending. Names that begin
+    with a dot, and folders of such names, are passed over. Links are followed, and each folder is entered once (by its
+    own name rather than a link's), so loops end. A dangling link
     named like an image is an image that cannot be read. Raises BadInput where there is no image, or where a folder
     cannot be listed.
     """

@@ -44,7 +44,7 @@ NUMBERS = tuple(name for name, value in STIMULUS_COLUMNS.items() if isinstance(v
 
 @dataclass(frozen=True)
 class StimulusSet:
-    """Parametric stimuli: a table of their parameters, a column each of COLUMNS."""
+    """Parametric stimuli: a table of their parameters, with the columns of STIMULUS_COLUMNS."""
 
     columns: Mapping[str, np.ndarray]
 
@@ -98,7 +98,7 @@ def make_product(block: str, **parameters: Any) -> StimulusSet:
     """All combinations of the parameters given as sequences, the last one changing fastest; others are the same for
     all.
 
-    `product("orientation", orientation=[0, 90], phase=range(0, 360, 45))` has 16 stimuli.
+    `make_product("orientation", orientation=[0, 90], phase=range(0, 360, 45))` has 16 stimuli.
     """
     unknown = [name for name in parameters if name not in STIMULUS_COLUMNS]
     if unknown:

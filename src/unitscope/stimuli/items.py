@@ -1,7 +1,7 @@
 """What a set of images is: an ordered list of names with labels, and a way to read the bytes behind each.
 
-Images know nothing of decoding (see presentation.py) and nothing of where they lie: that is the reader's matter
-(folders.py, shards.py, columns.py, builtin.py). Everything here can be sent to another process.
+Images know nothing of decoding (see presentation.py), and nothing of where they lie, which is left to their reader
+(folders.py, shards.py, parquet.py, builtin.py). Everything here can be sent to another process.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the chapters beyond the survey add to an atlas: a file per panel. `panelion.py` says what one is."""
+"""What the chapters beyond the survey add to an atlas: a file per panel. `panel_registry.py` says what a panel is."""

@@ -91,6 +91,7 @@ def optima_groups(view: RecordView, site: SiteFacts) -> Iterator[OptimaGroup]:
             if at is not None:
                 group = groups.setdefault(at, OptimaGroup(name, dict(optima.facts), at, scores=optima.scores))
                 group.optima[one.channel] = one
+        # index gives the first place that is equal: 0 for "center", 2 for "all", and 1 for any other.
         yield from sorted(groups.values(), key=lambda group: ("center", group.at, "all").index(group.at))
 
 
@@ -193,7 +194,7 @@ PLACE_WORDS = {"center": "center neuron", "all": "all positions"}
 
 
 def sheet_key(group: OptimaGroup) -> str:
-    """The key by which a sheet shows a group; as panel-optima.js has it."""
+    """The key by which a sheet shows a group, the same as in panel-optima.js."""
     return re.sub(r"\W+", "-", f"optima-{group.name}-{group.at}")
 
 

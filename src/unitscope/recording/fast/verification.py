@@ -227,7 +227,7 @@ CHECKS: tuple[Callable[[ctypes.CDLL], bool], ...] = (
     check_read_maps, check_normalize, check_pool, check_tint, check_insert, check_moments, check_histogram,
     check_labels, check_counts, check_add_map, check_add_pixels, check_shrink,
 )  # fmt: skip
-"""In the order of interface.FUNCTIONS."""
+"""In the order of signatures.FUNCTIONS."""
 
 
 def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -97,7 +97,7 @@ def _train(
     progress: Callable[[dict[str, Any]], None] | None,
     team: ProcessGroup,
 ) -> Path:
-    """What each process does. The first of them writes and tells."""
+    """What each process does. The first of them writes, and reports progress."""
     from unitscope.networks import save
 
     classes = _classes(images, network)
@@ -148,7 +148,7 @@ def layout_on(device: torch.device) -> torch.memory_format:
 
 
 def _silence(_: dict[str, Any]) -> None:
-    """Told by all processes but the first."""
+    """The progress that all processes but the first report."""
 
 
 class _Run:

@@ -62,7 +62,7 @@ def activity(record: Record) -> pandas.DataFrame:
 
 
 def of_weights(record: Record, name: str) -> np.ndarray | None:
-    """What the survey kept of the weights, per unit; None in a record that holds nothing of the kind."""
+    """What the survey kept of the weights, per unit; None in a record that does not hold it."""
     try:
         return np.asarray(record.array(name)[...])
     except UnknownName:

@@ -140,8 +140,8 @@ def _of_hues(session: Session) -> dict[str, np.ndarray]:
 
 
 def _of_discs(session: Session, colors: Colors, opposed: Bool[np.ndarray, " unit"]) -> dict[str, np.ndarray]:
-    """Whether a surround of the opposite color helps and one of the same color hurts, at the best disc of a color; of
-    opponent units, since any center and surround answer so, gray ones, too.
+    """Whether a surround of the opposite color helps and one of the same color hurts, at the best disc of a color. Only
+    for opponent units: any unit with a center and a surround responds so, a gray one, too.
     """
     if not session.has("disc"):
         return {}

@@ -43,8 +43,8 @@ def size_of_end(images: int) -> int:
 def end(responses: Float[np.ndarray, "unit image"], *, highest: bool, count: int) -> Ends:
     """The `count` highest (or lowest) responses of each unit.
 
-    Where several are equal at the border none of these is in: who came first must not decide. So an end may be smaller,
-    and a unit that answers to all alike has none.
+    Of responses that are equal at the border none is in: which came first must not decide. So an end may be smaller,
+    and a unit that responds to all images alike has none.
     """
     signed = responses if highest else -responses
     if count >= signed.shape[1]:

@@ -1,5 +1,6 @@
 """How many units are selective for orientation, prefer color, or are opponent: by several definitions side by side,
-with intervals, and beside untrained networks of the same shape. What a claim says depends on what it calls so.
+with intervals, and beside untrained networks of the same shape. For how many units a claim holds depends on its
+definition.
 """
 
 from __future__ import annotations

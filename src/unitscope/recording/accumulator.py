@@ -239,7 +239,7 @@ def add_positions(
     pictures: UInt8[Tensor, "stimulus color height width"] | None,
     counted: Bool[Tensor, "stimulus unit"],
 ) -> None:
-    """Let sums over positions take in a batch, each the units of its own field."""
+    """Let sums over positions take in a batch; each of them takes the units of its own field."""
     for one in sums:
         assert pictures is not None
         channels = torch.from_numpy(one.channels)

@@ -91,7 +91,7 @@ def plan_crop(picture: Size, sites: Mapping[str, Site], box: Box) -> Crop | None
 
 
 def align_box(box: Box, strides: Sequence[Size], picture: Size) -> Box:
-    """The part of a box on the picture, begun earlier where it must begin at a multiple of the largest stride."""
+    """The part of a box that lies on the picture, extended to begin at a multiple of the largest stride."""
     inside = box.clip(picture)
     down, along = (max(stride[axis] for stride in strides) for axis in (0, 1))
     return inside._replace(top=inside.top // down * down, left=inside.left // along * along)

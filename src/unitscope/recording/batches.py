@@ -103,7 +103,7 @@ def batches(
 def first_pictures(
     images: Images, presentation: Presentation, *, inputs: int, count: int = 3
 ) -> UInt8[Tensor, "stimulus color height width"]:
-    """The first images that can be read, as a network of so many input channels is going to be shown them."""
+    """The first `count` readable images, as a network with `inputs` input channels is going to be shown them."""
     found: list[Tensor] = []
     for part in batches(images, presentation, first=0, last=min(len(images), 256), batch=count, workers=1):
         part = convert_to_gray(part) if inputs == 1 else part

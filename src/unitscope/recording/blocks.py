@@ -73,7 +73,7 @@ def refuse_unreadable(batch: Batch, images: Images) -> None:
 
 @dataclass
 class Checkpoint:
-    """Saves the session every so many seconds."""
+    """Saves the session when `every` seconds have passed since it was last saved."""
 
     session: Session
     path: Path

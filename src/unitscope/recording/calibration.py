@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unitscope.vocabulary import Site
 
 COMPARED = ("peak", "trough", "mean", "positive_positions", "center", "counted", "response_sum")
-"""What is read of each response map, and held against the plain way."""
+"""What is compared with the plain way, of all that is read of each response map."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def first_difference(
             difference = find_difference(finish_pair(fast[name]), finish_pair(expected))
             if difference:
                 return f"the quick way read another {difference} at {name}"
-    except Exception as error:  # whatever it is: the plain way has none of it
+    except Exception as error:  # whatever failed: the plain way does not use it
         return f"the quick way fails: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
     return ""
 

@@ -1,8 +1,8 @@
 """A survey on many machines: spans of blocks are tasks of an existing Ray cluster, and their parts are merged as a
 tree.
 
-Scheduling, retries and the death of machines are Ray's business. A part is a file of the record's own folder, which all
-machines must see; its name tells which blocks it spans, so that an interrupted survey takes up what is there. The
+Scheduling, retries and machines that die are left to Ray. A part is a file of the record's own folder, which all
+machines must see; its name tells which blocks it spans, so that an interrupted survey continues from what is there. The
 record is, bit for bit, the one of a single machine.
 """
 
@@ -109,7 +109,7 @@ def merge_spans(plan: Plan, parts: str, left: Span, right: Span) -> None:
 
 
 def detach_network(plan: Plan) -> Plan:
-    """The plan without the network, which its sites can ask what they see from elsewhere."""
+    """The plan without the network, which its sites refer to (`Site.views`): machines get the network once, by itself."""
     return replace(plan, sites={name: replace(site, views=None) for name, site in plan.sites.items()})
 
 

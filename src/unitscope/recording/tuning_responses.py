@@ -1,4 +1,4 @@
-"""Tuning sessions: parametric stimuli before the center neurons of a network's sites, and what they answer.
+"""Tuning sessions: parametric stimuli are shown to the center neurons of a network's sites, and responses kept.
 
 All units whose center neurons see the same box of the picture, whatever their site, share one set of stimuli; each is
 shown once, on an aligned crop, and the pass ends at the last site that is read.

@@ -53,9 +53,8 @@ def images_of_folder(folder: str) -> Images:
 
     Files count by their ending (IMAGE_SUFFIXES); the note says how many others there are, by ending. Names that begin
     with a dot, and folders of such names, are passed over. Links are followed, and each folder is entered once (by its
-    own name rather than a link's), so loops end. A dangling link
-    named like an image is an image that cannot be read. Raises BadInput where there is no image, or where a folder
-    cannot be listed.
+    own name rather than a link's), so loops end. A dangling link named like an image is an image that cannot be read.
+    Raises BadInput where there is no image, or where a folder cannot be listed.
     """
     found = sorted((os.fsencode(path), size) for path, size in files_below(folder))
     paths = [os.fsdecode(path) for path, _ in found]

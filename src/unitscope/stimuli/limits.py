@@ -35,7 +35,7 @@ MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """A marker of a JPEG: neither a stuffed byte, nor one that restarts the decoder, nor fill."""
 
 ALONE = (0x01, 0xD8)
-"""Markers that nothing belongs to."""
+"""Markers without a segment behind them."""
 
 FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)

@@ -180,7 +180,7 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> ImageFile:
 
 @contextmanager
 def silence_warnings() -> Iterator[None]:
-    """Without Pillow's warnings (corrupt EXIF data, many pixels): what matters of them is told as Unreadable.
+    """Without Pillow's warnings (corrupt EXIF data, many pixels): what matters is raised as Unreadable.
 
     One thread at a time, since Python keeps one list of filters for all threads.
     """

@@ -118,6 +118,7 @@ def _noise_in(row: dict[str, Any]) -> str:
 
 def format_change(number: float, *, digits: int = 4) -> str:
     """A change as text, with its sign; what is 0 without rounding is a plain 0."""
+    # Only NaN differs from itself.
     if number != number:
         return "–"
     if abs(number) < 1e-12:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from unitscope.record import Record, SiteFacts
 
 SILENT_PHOTOGRAPHS = 4
-"""So many photographs that a unit leaves at zero are shown."""
+"""How many of the photographs that leave a unit at zero are shown."""
 
 BANDS = ((0.0, 0.5), (0.5, 0.65), (0.65, 0.7), (0.7, math.inf))
 """Of selectivity; each has a color. From 0.65 on the study calls a unit selective, from 0.7 on it is red."""
 
 CATEGORY_FIGURES = 4
-"""So many categories have a figure of their own."""
+"""How many categories have a figure of their own."""
 
 LISTED_UNITS = 8
 
@@ -124,6 +124,7 @@ def _points(rows: pd.DataFrame, low: float, high: float) -> str:
     index = rows["selectivity"].fillna(0)
     chosen = rows[(index >= low) & (index < high)].dropna(subset=["preferred_share", "antipreferred_share"])
     x, y = chosen["preferred_share"] * SCATTER_SIDE, SCATTER_SIDE - chosen["antipreferred_share"] * SCATTER_SIDE
+    # A path of no length (h0) with round caps (panel-selectivity.css) is a dot.
     return "".join(f"M{a:.4g} {b:.4g}h0" for a, b in zip(x, y, strict=True))
 
 

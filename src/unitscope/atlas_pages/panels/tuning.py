@@ -112,13 +112,14 @@ def _plain(values: pandas.Series) -> list[Any]:
 
 
 def best_grating(row: Any) -> UInt8[np.ndarray, "height width 4"] | None:
-    """A picture of a unit's best grating, at its orientation, frequency (as cycles of the field) and phase."""
+    """A picture of a unit's best grating, at its orientation, frequency and phase, as 24 x 24 pixels of a stimulus."""
     if not row.responsive or np.isnan(row.preferred_frequency):
         return None
     axis = (np.arange(GRATING_SIDE) - (GRATING_SIDE - 1) / 2) * 24 / GRATING_SIDE
     angle = np.radians(row.preferred_orientation)
     across = -axis[:, None] * np.cos(angle) - axis[None, :] * np.sin(angle)
     wave = np.cos(2 * np.pi * row.preferred_frequency * across + np.radians(row.preferred_phase))
+    # The contrast shows how selective the unit is.
     gray = np.uint8(np.clip(127.5 + 127.5 * wave * min(1.0, 0.15 + row.orientation_selectivity), 0, 255))
     return np.stack([gray, gray, gray, np.full_like(gray, 255)], axis=-1)
 
@@ -166,6 +167,7 @@ def _row(view: RecordView, name: str, table: pandas.DataFrame, null: pandas.Data
     if "cone_opponency" in table:  # an earlier version's `opponency` was that of cones alone
         opponent = ", ".join(f"{kind} {_opponent(table, kind)}" for kind in ("single", "double"))
     chance = None if null is None else null[null["site"] == name]["orientation_selectivity"].dropna().to_numpy()
+    # Four bins of 45 degrees, around 0, 45, 90 and 135.
     counts = np.bincount(((answers["preferred_orientation"].dropna() + 22.5) % 180 // 45).astype(int), minlength=4)
     return {
         "site": name,
@@ -210,6 +212,7 @@ def histogram_bars(values: np.ndarray, chance: np.ndarray | None) -> dict[str, A
     line = []
     if other is not None:
         heights = height - height * other / most
+        # Both ends of each bin: a line in steps.
         line = [(end * step, y) for i, y in enumerate(heights) for end in (i, i + 1)]
     bars = [{"x": i * step, "height": height * share / most} for i, share in enumerate(own) if share]
     return {"width": width, "height": height, "units": len(values), "step": step, "bars": bars, "line": line}

@@ -96,6 +96,7 @@ class Optimum:
     @property
     def best(self) -> int:
         """The seed with the strongest response, in the direction that was asked for."""
+        # Responses rise for preferred and fall for antipreferred optima: most seeds show which was asked for.
         rises = self.history[:, 0] <= self.responses
         return int(np.argmax(self.responses) if rises.mean() >= 0.5 else np.argmin(self.responses))
 

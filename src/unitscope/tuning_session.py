@@ -119,6 +119,7 @@ def tuning(
     refuse_other_network(network, record, identity)
     chosen, left = sites_to_tune(network, record, sites)
     groups, refused = groups_of(chosen)
+    # Sites that were named must all be possible. Of the default ones, those that are not are left out.
     if (sites is not None and refused) or not groups:
         raise BadInput(
             "; ".join(f"{name} cannot be shown gratings: {why}" for name, why in {**refused, **left}.items())

@@ -132,6 +132,7 @@ def _parse_category(asked: Asked, labels: Sequence[str], record: Record) -> Iter
     elif asked == EVERY:
         yield from (Category(readable_name(label), frozenset([label])) for label in labels)
     elif asked in labels:
+        # Labels of the record come before ImageNet's names, and these before groups: one word may be all three.
         yield Category(readable_name(asked), frozenset([asked]))
     elif named := [label for label in labels if _plain(readable_name(label)) == _plain(asked)]:
         yield Category(asked, frozenset(named))
@@ -196,6 +197,7 @@ def readable_name(label: str) -> str:
 
 def wnid_of(label: str) -> str | None:
     """The WordNet id behind a label: itself, with a name behind it (n02085620-Chihuahua), or by ImageNet's name."""
+    # A WordNet id has nine characters.
     first = label[:9]
     if first in _names():
         return first

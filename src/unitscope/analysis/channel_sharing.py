@@ -289,6 +289,7 @@ def _vectors(side: Means, common: Box, grid: tuple[int, ...], least: int) -> Flo
     rows = _areas(side.pictures.shape[2], (side.box.top, side.box.bottom), (common.top, common.bottom), grid[0])
     cols = _areas(side.pictures.shape[3], (side.box.left, side.box.right), (common.left, common.right), grid[1])
     known = side.n >= max(least, 1)
+    # NaN is off the picture: such pixels count as 0 for all channels.
     seen = np.isfinite(side.pictures[known]).all((0, 1)) if known.any() else np.zeros(side.pictures.shape[2:], bool)
     pictures = np.where(seen & known[:, None, None, None], side.pictures, 0.0)
     pictures = pictures - (pictures[known].mean(0) if known.any() else 0)

@@ -293,6 +293,7 @@ def hue_axis(
     reference = np.where(np.abs(amplitudes[1]) >= np.abs(amplitudes[2]), amplitudes[1], amplitudes[2])
     with np.errstate(invalid="ignore", divide="ignore"):
         turned = np.real(amplitudes[1:3] * np.conj(reference) / np.abs(reference))
+    # Whether S acts along with L - M (1) or against it (-1).
     sign = np.sign(weights[2]) * np.sign(np.asarray(CONES.red_green) @ np.nan_to_num(weights))
     unsigned = np.stack([responses[1], np.where(sign < 0, -responses[2], responses[2])])
     red_green, blue_yellow = np.where(simple, turned, unsigned)

@@ -97,6 +97,7 @@ def _peak_of(profile: Float[np.ndarray, "height width"]) -> tuple[float, float, 
     centered = profile - profile.mean()
     if not np.abs(centered).max() > 1e-9 * np.abs(profile).max():
         return (np.nan,) * 4
+    # Zeros around the profile make the grid of frequencies finer: steps of 1 / 128 cycles per pixel.
     amplitude = np.abs(np.fft.fft2(centered, s=(PADDED, PADDED)))
     # Rows count downwards, y counts upwards.
     y, x = -np.fft.fftfreq(PADDED)[:, None], np.fft.fftfreq(PADDED)[None, :]

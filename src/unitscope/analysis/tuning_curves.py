@@ -106,6 +106,7 @@ class Session:
         places = self.where(block)
         values = {axis: _in_order(self.stimuli[axis][places]) for axis in axes}
         shape = tuple(map(len, values.values()))
+        # Stimuli were made with the last parameter changing fastest (make_product), as reshape expects.
         return Grid(values, self.rates[places].reshape(*shape, -1))
 
 
@@ -275,6 +276,7 @@ def half_width(curve: Float[np.ndarray, "orientation unit"], *, smooth: bool = T
         curve = (curve + 0.4 * np.roll(curve, 1, 0) + 0.4 * np.roll(curve, -1, 0)) / 1.8
     count = len(curve)
     fine = np.arange(0, 180, 0.1)
+    # A periodic spline wants the first value again at the end.
     spline = CubicSpline(np.arange(count + 1) * 180 / count, np.concatenate([curve, curve[:1]]), bc_type="periodic")
     dense = spline(fine)
     widths = np.full(curve.shape[1], np.nan)
@@ -358,4 +360,5 @@ def resample_component(
 
 
 def _in_order(values: np.ndarray) -> np.ndarray:
+    # In order of appearance; np.unique would sort.
     return np.array(list(dict.fromkeys(values.tolist())))

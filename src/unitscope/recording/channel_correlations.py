@@ -93,6 +93,7 @@ def sharing(
         one = network if seed is None else untrained(network, seed=seed)
         report = None if progress is None else partial(_report_progress, progress, turn * len(shown), total)
         groups = [group for stage in stages for group in _groups(stage)]
+        # In the order of `groups`: of each stage the sites along it, and then each of its skips.
         joints = iter(joint_moments(one, shown, groups, resize=resize, batch=batch, workers=workers, progress=report))
         for stage in stages:
             along, *skips = (next(joints) for _ in _groups(stage))

@@ -109,7 +109,7 @@ def merge_spans(plan: Plan, parts: str, left: Span, right: Span) -> None:
 
 
 def detach_network(plan: Plan) -> Plan:
-    """The plan without the network, which its sites refer to (`Site.views`): machines get the network once, by itself."""
+    """The plan without the network, to which its sites refer (`Site.views`): machines get the network once, apart."""
     return replace(plan, sites={name: replace(site, views=None) for name, site in plan.sites.items()})
 
 

@@ -83,6 +83,8 @@ class Plan:
         settings = Settings(top, per_image, images.labels, network.inputs, order_means(means), responses)
         facts = describe(network, images, chosen, presentation, settings, batch=batch)
         facts["kernels"] = kernel_sites(network, everything, chosen)
+        # Kept only where it differs from the default, as `seed` is: older records, which lack both, still compare as
+        # equal.
         if precision != "float32":
             facts["settings"]["precision"] = precision
         if seed is not None:

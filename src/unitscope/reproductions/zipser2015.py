@@ -249,6 +249,7 @@ def describe_similarities(rows: Sequence[Mapping[str, float]]) -> str:
 def kept_share(units: Sequence[Studied]) -> MeanInterval:
     """The share of a response that is kept when an outcome is moved between inner positions."""
     apart = ~np.eye(3, dtype=bool)
+    # Without position 0, which is the corner.
     return student_interval([float(np.nanmean(one.study.kept[1:, 1:][apart])) for one in units])
 
 

@@ -65,6 +65,7 @@ def open_images(source: Source) -> Images:
         return source
     if not isinstance(source, str | PathLike):
         return shards_of([os.path.abspath(os.fspath(path)) for path in source])
+    # A file or folder of that name comes first.
     if os.fspath(source) == "builtin" and not os.path.exists("builtin"):
         return builtin_images()
     if not os.fspath(source) or "\0" in os.fspath(source):
@@ -162,6 +163,7 @@ def reopen(source: str | list[str], items: Sequence[Item]) -> Images:
     sizes = [-1] * len(items)
     if source == "drawn":
         return Images(tuple(items), sizes, DrawnImages([item.uri for item in items]), source, DRAWN_NOTE)
+    # Uris with "//" lie inside archives: SHARD.tar//MEMBER, FILE.parquet//ROW.
     if isinstance(source, str) and not any("//" in item.uri for item in items[:1]):
         path = path_of(source)
         if not os.path.exists(path):

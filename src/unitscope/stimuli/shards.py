@@ -80,6 +80,7 @@ def images_of_shards(
     `beside` are endings of files that lie beside the shards and are left out. Raises BadInput where a file is no plain
     tar, is cut off, or where there is no image in any.
     """
+    # As bytes: the same order everywhere, also of names that are not UTF-8.
     paths = sorted(set(paths), key=os.fsencode)
     root = os.path.commonpath([os.path.dirname(path) for path in paths])
     found = [read_index(path, *shard_version(path)) for path in paths]

@@ -151,6 +151,7 @@ class Replacements:
             site = next_site()
             if site is None:
                 return own(value)
+            # The normalization before has done the rectifier's work already.
             if self.rectified and self.rectified[-1] is value:
                 return self.rectified.pop()
             with torch._C.DisableTorchFunction():

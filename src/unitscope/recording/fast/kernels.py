@@ -37,6 +37,7 @@ def count_responses(
     highest: Float32[np.ndarray, " unit"],
     lowest: Float32[np.ndarray, " unit"],
 ) -> None:
+    # The compiled functions take the number of units before that of stimuli, hence shape[::-1].
     reads = (peak, trough, positive_positions, counted)
     call("counts", *peak.shape[::-1], reads=reads, writes=(seen, positive, positions, highest, lowest))
 

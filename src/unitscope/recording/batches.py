@@ -1,7 +1,7 @@
 """Batches of pictures: decoded ahead of time, with fixed boundaries, and prepared for the network.
 
-Problem: decoding a photograph takes about as long as showing it to a small network, and neither the number of threads
-nor their speed may change a result.
+Problem: a network must not wait for photographs to be decoded, and neither the number of threads nor their speed may
+change a result.
 
 Idea: threads decode the next few batches while the network is at work. Batches come in order, with the same pictures:
 

@@ -13,6 +13,7 @@ Annotations that only type checkers can resolve (imports under TYPE_CHECKING) ar
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 import sys
@@ -22,40 +23,45 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
+import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import jaxtyped
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 """beartype, with int where float is asked for, as mypy has it."""
 
-SHAPED = re.compile(r"\b(Float|Int|UInt|Bool|Complex|Num|Real|Inexact|Integer|Shaped)\w*\[")
-"""An annotation of jaxtyping, as it is written."""
-
 
 def check_signature(decorated: Any) -> Any:
     """A function or a class, with its annotations checked at each call."""
-    if isinstance(decorated, type) or names_shapes(decorated):
+    if isinstance(decorated, type):
         return jaxtyped(decorated, typechecker=checked)
     if not callable(decorated):
         return decorated  # a property and the like: what it wraps is checked
-    decorated.__annotations__ = {
-        name: resolve(annotation, decorated) for name, annotation in decorated.__annotations__.items()
-    }
-    return checked(decorated)
+    hints = {name: resolve_hint(annotation, decorated) for name, annotation in decorated.__annotations__.items()}
+    if any("jaxtyping" in repr(hint) for hint in hints.values()):
+        return jaxtyped(decorated, typechecker=checked)
+    decorated.__annotations__ = hints
+    guarded = checked(decorated)
+
+    @functools.wraps(decorated)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # The fixture `unchecked` sets this switch, which jaxtyping's own checks obey, too.
+        return (decorated if jaxtyping.config.jaxtyping_disable else guarded)(*args, **kwargs)
+
+    return call
 
 
-def names_shapes(function: Any) -> bool:
-    annotations = getattr(function, "__annotations__", {}).values()
-    return any(isinstance(one, str) and SHAPED.search(one) for one in annotations)
-
-
-def resolve(annotation: Any, function: Callable[..., Any]) -> Any:
+def resolve_hint(annotation: Any, function: Callable[..., Any]) -> Any:
+    """What a written annotation stands for; Any where a name in it is known to type checkers only."""
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, function.__globals__)
+        hint = eval(annotation, function.__globals__)
     except (NameError, AttributeError, TypeError):
         return Any
+    # A type within quotes, as in `dict[str, "Site | None"]`. The axes of jaxtyping and literal values have quotes, too.
+    written = re.sub(r"Literal\[[^]]*\]", "", repr(hint))
+    return Any if "ForwardRef" in written or ("'" in written and "jaxtyping" not in written) else hint
 
 
 class Decorator(ast.NodeTransformer):

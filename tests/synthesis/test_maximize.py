@@ -192,7 +192,7 @@ def test_logits_are_reached_on_the_whole_picture() -> None:
     network = small_resnet()
     found = maximize(network, "logits:2", recipe="kobayashi2020")
     assert found.units == ("fc:2",)
-    assert found[0].way.startswith("whole picture")
+    assert found[0].evaluated_on.startswith("whole picture")
     assert found.responses[0, 0] > found.history[0, 0, 0] + 1
     logits = network.module(torch.from_numpy(found[0].whitened))
     np.testing.assert_allclose(found.responses[0, 0], float(logits[0, 2].detach()), rtol=1e-4)
@@ -204,7 +204,7 @@ def test_logits_are_reached_on_the_whole_picture() -> None:
 def test_what_cannot_be_cut_is_heard_on_a_crop_or_the_whole_picture(module: nn.Module, site: str, way: str) -> None:
     network = plain(module)
     found = maximize(network, f"{site}:1", recipe="kobayashi2020")
-    assert found[0].way.startswith(way)
+    assert found[0].evaluated_on.startswith(way)
     row, col = (n // 2 for n in read(network, torch.zeros(1, 3, 32, 32), site)[site].shape[2:])
     answer = read(network, whole_picture(network, found, 0), site)[site][0, 1, row, col]
     np.testing.assert_allclose(found.responses[0, 0], float(answer), rtol=1e-4)
@@ -357,7 +357,7 @@ def test_crops_answer_as_the_whole_picture_at_center_edge_and_corner_of_34_layer
     for at in ((8, 8), (0, 8), (15, 15)):
         found = maximize(network, f"{site}:3", at=at, recipe=recipe)
         box = found.boxes[0].clip(network.size)
-        assert (found[0].way, max(box.height, box.width) < 128) == ("cone", True)
+        assert (found[0].evaluated_on, max(box.height, box.width) < 128) == ("cone", True)
         answer = read(network, whole_picture(network, found, 0), site)[site][0, 3, at[0], at[1]]
         np.testing.assert_allclose(found.responses[0, 0], float(answer), rtol=1e-4, atol=1e-5)
 
@@ -367,8 +367,8 @@ def test_squeeze_and_excitation_is_heard_on_the_whole_picture_and_says_why() -> 
     network = lively(load("torchvision:mobilenet_v3_small", size=64))
     recipe = replace(kobayashi2020(), ascent=Adam(steps=2))
     before, behind = maximize(network, ["features.1.block.0.0:3", "features.2.block.0.0:3"], recipe=recipe)
-    assert (before.way, before.box.height) == ("cone", 7)
-    assert (behind.box.clip(network.size).height, "mean" in behind.way) == (64, True)
+    assert (before.evaluated_on, before.box.height) == ("cone", 7)
+    assert (behind.box.clip(network.size).height, "mean" in behind.evaluated_on) == (64, True)
     whole = Optima((behind,), {})
     answer = read(network, whole_picture(network, whole, 0), behind.site)[behind.site]
     center = float(answer[0, 3, answer.shape[2] // 2, answer.shape[3] // 2])

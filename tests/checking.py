@@ -60,7 +60,7 @@ def resolve_hint(annotation: Any, function: Callable[..., Any]) -> Any:
     except (NameError, AttributeError, TypeError):
         return Any
     # A type within quotes, as in `dict[str, "Site | None"]`. The axes of jaxtyping and literal values have quotes, too.
-    written = re.sub(r"Literal\[[^]]*\]", "", repr(hint))
+    written = re.sub(r"Literal\[[^]]*\]|<class '[^']*'>", "", repr(hint))
     return Any if "ForwardRef" in written or ("'" in written and "jaxtyping" not in written) else hint
 
 

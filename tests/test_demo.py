@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tests import tiny
-from unitscope import cli, networks, record
+from unitscope import networks, record
+from unitscope.cli import app
 from unitscope.demo import SHIPPED_PAIR, demo
 from unitscope.errors import BadInput, Failure
 from unitscope.networks import SHIPPED, Network
@@ -76,7 +77,7 @@ def test_the_verb_ends_with_the_atlas_and_how_to_open_it(
         "unitscope.demo.demo", lambda to, *, progress: short(to, images=str(photographs), top=2, progress=progress)
     )
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["demo", "--to", str(tmp_path / "demo")])
+        app.main(["demo", "--to", str(tmp_path / "demo")])
     out, err = capsys.readouterr()
     assert err == ""
     assert "shipped:resnet34: " in out

@@ -195,6 +195,7 @@ def test_labels_and_logits_must_be_as_many(pictures, tmp_path):
         train(network, open_images(pictures), to=tmp_path, recipe=TINY)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_recipe_that_cannot_be_is_refused():
     with pytest.raises(BadInput, match="is no schedule; choose"):
         Recipe(schedule="linear")

@@ -123,19 +123,15 @@ def operator_at(frame: FrameType) -> str:
     return BINARY.get(kind.removeprefix("NB_").removeprefix("INPLACE_"), "")
 
 
+PASSED_OVER = ("unitscope.anatomy", "jaxtyping", "beartype", "tests.checking")
+"""Modules whose frames are not the network's: those that hook it, and what checks signatures in tests."""
+
+
 def caller() -> FrameType | None:
-    """The frame that runs the operation that was just seen: the nearest one outside this chapter and the checker of
-    signatures.
-    """
+    """The frame whose operation is being recorded: the nearest one that is not passed over."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in (
-        "unitscope",
-        "jaxtyping",
-        "beartype",
-    ):
-        # A frame of unitscope's own networks (residual.py) counts, and frames of this chapter do not.
-        if not frame.f_globals["__name__"].startswith(("unitscope.anatomy", "jaxtyping", "beartype")):
-            break
+    # Frames of unitscope's own networks (residual.py) count, and frames of this chapter do not.
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(PASSED_OVER):
         frame = frame.f_back
     return frame
 

@@ -134,3 +134,13 @@ def test_a_strided_convolution_on_blocks_of_pixels_is_the_convolution(taps: tupl
         )
         expected = F.conv2d(F.pad(x, (1, 0, 2, 3)), weight, bias, stride)
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rectifier", "before"),
+    [(nn.LeakyReLU(0.5), True), (nn.LeakyReLU(-0.5), False), (nn.ELU(2.0), True), (nn.ELU(-1.0), False)],
+)
+def test_a_maximum_is_taken_before_a_nonlinearity_only_where_the_nonlinearity_never_decreases(rectifier, before):
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), rectifier, nn.MaxPool2d(2))
+    cache = cache_of(Network(module, size=12, mean=[0.5] * 3, std=[0.25] * 3))
+    assert (value_of(cache, "2") in cache.entering) == before

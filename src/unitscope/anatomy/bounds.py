@@ -276,7 +276,9 @@ def average(op: Operation) -> Tensor:
     if op.name in ("mean", "sum") and (not dims or any(dim % bounds.ndim == 0 for dim in dims) or op.get("dtype")):
         raise Unproven
     size = bounds.abs().amax(0, keepdim=True).expand_as(bounds).contiguous()
-    terms = bounds[0].numel() // max(1, bounds.shape[1] if bounds.ndim > 1 else 1)
+    # How many numbers one sum holds at most: those of a channel, or of all channels where these are summed, too.
+    across_channels = bounds.ndim < 2 or any(dim % bounds.ndim == 1 for dim in dims or ())
+    terms = bounds[0].numel() // (1 if across_channels else max(1, bounds.shape[1]))
     ends = op.run()
     # A negative divisor turns the ends round.
     ends = ends.flip(0) if (op.get("divisor_override") or 1) < 0 else ends

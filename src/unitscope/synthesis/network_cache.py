@@ -115,11 +115,20 @@ def leave_out_nonlinearities(program: Program) -> tuple[Program, dict[Value, Val
         elif facts.word == "max_pool2d":
             maker = program.makers.get(operation.reads[0])
             # Only then is max(f(x)) = f(max(x)).
-            if maker is not None and kind(maker.name).increasing:
+            if maker is not None and never_decreases(maker):
                 pooled = _pool_instead(operation, maker.reads[0], number=len(program.operations) + len(added))
                 added.append(pooled)
                 entering[operation.results[0]] = pooled.results[0]
     return replace(program, operations=(*program.operations, *added)), entering
+
+
+def never_decreases(nonlinearity: Operation) -> bool:
+    """Whether the operation keeps the order of any two numbers, with the slope that it was given.
+
+    A leaky rectifier of slope -0.5 turns -2 into 1, and 0 into 0.
+    """
+    slopes = [nonlinearity.arguments.get(name) for name in ("negative_slope", "alpha")]
+    return kind(nonlinearity.name).increasing and all(slope is None or slope >= 0 for slope in slopes)
 
 
 def _pool_instead(operation: Operation, operand: Value, *, number: int) -> Operation:

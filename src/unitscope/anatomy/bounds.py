@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unitscope.anatomy.operations import arguments_by_name
+from unitscope.anatomy.operations import arguments_by_name, register_in
 from unitscope.anatomy.program import OVERWRITTEN, Value, overwrite
 from unitscope.anatomy.program import Operation as Recorded
 
@@ -92,12 +92,7 @@ Rule = Callable[[Operation], Any]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    def enter(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
+rule = register_in(RULES)
 
 
 def bounds_by_rule(recorded: Recorded, bounds: Mapping[Value, Tensor]) -> list[Tensor] | None:

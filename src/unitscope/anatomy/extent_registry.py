@@ -29,7 +29,7 @@ from unitscope.anatomy.extent_maps import (
     spread_over_shape,
     squeeze_dims,
 )
-from unitscope.anatomy.operations import tensors_in
+from unitscope.anatomy.operations import register_in, tensors_in
 
 
 @dataclass(slots=True)
@@ -94,12 +94,7 @@ Rule = Callable[[Call], Any]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    def enter(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return enter
+rule = register_in(RULES)
 
 
 def elementwise(call: Call) -> Extent:

@@ -15,12 +15,14 @@ operation (the class of a module, the function, the operation of the dispatcher)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,19 @@ def written_names(function: Any) -> list[str]:
     if not function._schema.is_mutable:
         return []
     return [a.name for a in function._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+
+
+def register_in(rules: dict[str, Rule]) -> Callable[..., Callable[[Rule], Rule]]:
+    """A decorator `@rule("add", "sub")` that enters a function under the names of operations into a table of rules."""
+
+    def rule(*names: str) -> Callable[[Rule], Rule]:
+        def enter(function: Rule) -> Rule:
+            rules.update(dict.fromkeys(names, function))
+            return function
+
+        return enter
+
+    return rule
 
 
 def written_tensors(function: Any, arguments: dict[str, Any]) -> list[Tensor]:

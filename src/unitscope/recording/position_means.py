@@ -147,7 +147,7 @@ class PositionSums:
 def best_positions(responses: Float32[Tensor, "stimulus unit row col"]) -> Bool[Tensor, "stimulus unit row col"]:
     """The first position, in row-major order, of the highest response, where that is above zero."""
     flat = responses.flatten(2)
-    peak, place = flat.max(2)
+    peak = flat.amax(2)
     place = (flat == peak[:, :, None]).to(torch.uint8).argmax(2)
     mask = torch.zeros_like(flat, dtype=torch.bool).scatter_(2, place[:, :, None], (peak > 0)[:, :, None])
     return mask.view_as(responses)
@@ -163,9 +163,7 @@ def gather_patches(
 
     Patches reach over the edge, where pictures are zero.
     """
-    rows, cols, extent = _patch_starts(scale, lattice, pictures)
-    framed = _pad_pictures(pictures, scale, lattice, extent)
-    windows = framed.unfold(2, scale.shape[0], 1).unfold(3, scale.shape[1], 1)
+    rows, cols, windows = _windows_of(pictures, scale, lattice)
     unit, stimulus, row, col = mask.transpose(0, 1).nonzero(as_tuple=True)
     top, left = torch.from_numpy(rows)[row], torch.from_numpy(cols)[col]
     sums = torch.zeros((mask.shape[1], pictures.shape[1], *scale.shape), dtype=torch.int32)
@@ -189,9 +187,7 @@ def multiply_patches(
     Done in float32, which holds integers up to 2^24 exactly: that is 65,793 pixels of 255. Patches reach over the
     edge, where pictures are zero.
     """
-    rows, cols, extent = _patch_starts(scale, lattice, pictures)
-    framed = _pad_pictures(pictures, scale, lattice, extent)
-    windows = framed.unfold(2, scale.shape[0], 1).unfold(3, scale.shape[1], 1)
+    rows, cols, windows = _windows_of(pictures, scale, lattice)
     sums = torch.zeros((mask.shape[1], pictures.shape[1] * scale.shape[0] * scale.shape[1]), dtype=torch.int64)
     left = torch.from_numpy(cols)
     for row, top in enumerate(rows.tolist()):
@@ -200,6 +196,13 @@ def multiply_patches(
             here = mask[:, :, row].transpose(1, 2).reshape(-1, mask.shape[1])[i : i + EXACT_SUMS]
             sums += (here.T.float() @ patches[i : i + EXACT_SUMS].float()).long()
     return sums.view(mask.shape[1], pictures.shape[1], *scale.shape)
+
+
+def _windows_of(pictures: Tensor, scale: FieldScale, lattice: Size) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Where the patches of the lattice's rows and columns begin, and all windows of the framed pictures, as views."""
+    rows, cols, extent = _patch_starts(scale, lattice, pictures)
+    framed = _pad_pictures(pictures, scale, lattice, extent)
+    return rows, cols, framed.unfold(2, scale.shape[0], 1).unfold(3, scale.shape[1], 1)
 
 
 def _patch_starts(scale: FieldScale, lattice: Size, pictures: Tensor) -> tuple[np.ndarray, np.ndarray, list[int]]:
